@@ -1,0 +1,57 @@
+// The library's macros: host/device marks, inlining hints and the name of the inline namespace.
+#pragma once
+
+#include <deltadct/version.hpp>
+
+/// Marks what is compiled for host and device; empty outside CUDA.
+#if defined(__CUDACC__)
+  #define DELTADCT_HD __host__ __device__
+#else
+  #define DELTADCT_HD
+#endif
+
+/// Inlining is part of the kernels' design: registers hold a patch only across inlined calls, and
+/// the 16-point kernels of P = 32 and 64 must stay out of line to spare the instruction cache.
+#if defined(_MSC_VER) && !defined(__clang__)
+  #define DELTADCT_INLINE __forceinline
+  #define DELTADCT_INLINE_LAMBDA
+  #define DELTADCT_NOINLINE __declspec(noinline)
+#else
+  #define DELTADCT_INLINE inline __attribute__((always_inline))
+  #define DELTADCT_INLINE_LAMBDA __attribute__((always_inline))
+  #define DELTADCT_NOINLINE __attribute__((noinline))
+#endif
+
+// Unrolls the loop that follows: the indices become constants and the arrays registers.
+#if defined(__CUDACC__)
+  #define DELTADCT_UNROLL _Pragma("unroll")
+#elif defined(__clang__)
+  #define DELTADCT_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+  #define DELTADCT_UNROLL _Pragma("GCC unroll 64")
+#else
+  #define DELTADCT_UNROLL
+#endif
+
+// The inline namespace carries the version and the instruction set, so that two translation units
+// built with different -m flags never share an instantiation.
+#if defined(__AVX512F__)
+  #define DELTADCT_ARCH avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+  #define DELTADCT_ARCH avx2_fma
+#elif defined(__AVX2__)
+  #define DELTADCT_ARCH avx2
+#elif defined(__AVX__)
+  #define DELTADCT_ARCH avx
+#elif defined(__SSE2__) || defined(_M_X64)
+  #define DELTADCT_ARCH sse2
+#elif defined(__ARM_NEON)
+  #define DELTADCT_ARCH neon
+#else
+  #define DELTADCT_ARCH scalar
+#endif
+
+#define DELTADCT_ABI_JOIN(major, minor, arch) v##major##_##minor##_##arch
+#define DELTADCT_ABI_NAME(major, minor, arch) DELTADCT_ABI_JOIN(major, minor, arch)
+#define DELTADCT_ABI \
+  DELTADCT_ABI_NAME(DELTADCT_VERSION_MAJOR, DELTADCT_VERSION_MINOR, DELTADCT_ARCH)

@@ -1,0 +1,102 @@
+// How codes lie in bytes.
+//
+// The N codes of a patch are cut into blocks of 128, the last one shorter. Within a block, each
+// plane of b bits (b = 1, 2, 4 or 8) is an array of W = max(1, m b / 32) little-endian 32-bit words
+// for the block's m codes, and code t stands in word t mod W at bit b (t / W):
+//
+//     W = 8 (m = 128, b = 2):   word 0          word 1          ...  word 7
+//       bits 0-1                code 0          code 1               code 7
+//       bits 2-3                code 8          code 9               code 15
+//       ...                     ...             ...                  ...
+//       bits 30-31              code 120        code 121             code 127
+//
+// so that one load and one shift give W neighbouring codes, whatever the width of the registers.
+// Widths 3 and 6 are two planes, the low bits first: 3 = 2 + 1, 6 = 4 + 2. A block of 16 one-bit
+// codes uses half a word and stores two bytes.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// The bit widths a patch can have.
+inline constexpr int kBitWidths[] = {0, 1, 2, 3, 4, 6, 8};
+
+/// Whether a patch can have this bit width.
+DELTADCT_HD constexpr bool is_bit_width(int bits) noexcept {
+  return bits == 0 || bits == 1 || bits == 2 || bits == 3 || bits == 4 || bits == 6 || bits == 8;
+}
+
+/// Bytes of n codes; n is a multiple of 16.
+DELTADCT_HD constexpr std::size_t code_bytes(int bits, std::size_t n) noexcept {
+  return n * static_cast<std::size_t>(bits) / 8;
+}
+
+namespace bits {
+
+inline constexpr int kBlock = 128;
+
+/// The bits of the first (low) plane of a width; the rest, if any, is the second plane.
+DELTADCT_HD constexpr int low_plane(int bits) noexcept {
+  return bits == 3 ? 2 : bits == 6 ? 4 : bits;
+}
+
+/// Where code s of N lies in a plane: block, codes in the block, words a plane, word and shift.
+struct Place {
+  int block_codes;
+  int words;
+  int word;
+  int shift;
+};
+
+DELTADCT_HD constexpr Place place(int plane_bits, int n, int s) noexcept {
+  const int block = s / kBlock;
+  const int codes = n - block * kBlock < kBlock ? n - block * kBlock : kBlock;
+  const int words = codes * plane_bits / 32 > 0 ? codes * plane_bits / 32 : 1;
+  const int t = s % kBlock;
+  return {codes, words, t % words, plane_bits * (t / words)};
+}
+
+/// The byte where a plane of the block that holds code s begins; `bits` is the full width and
+/// `skipped` the bits of the planes before this one.
+DELTADCT_HD constexpr int plane_byte(int bits, int skipped, int n, int s) noexcept {
+  return s / kBlock * (kBlock * bits / 8) + place(1, n, s).block_codes * skipped / 8;
+}
+
+/// Calls fn.operator()<PlaneBits, SkippedBits>() for each plane of a width.
+template <int Bits, class Fn>
+DELTADCT_INLINE constexpr void for_each_plane(Fn&& fn) {
+  constexpr int low = low_plane(Bits);
+  fn.template operator()<low, 0>();
+  if constexpr (low != Bits) fn.template operator()<Bits - low, low>();
+}
+
+/// Code s of the N codes at `bytes`.
+template <int Bits, int N>
+DELTADCT_HD constexpr std::uint32_t get(const std::byte* bytes, int s) noexcept {
+  std::uint32_t code = 0;
+  for_each_plane<Bits>([&]<int Plane, int Skipped>() {
+    const Place at = place(Plane, N, s);
+    const int byte = plane_byte(Bits, Skipped, N, s) + 4 * at.word + at.shift / 8;
+    const auto stored = static_cast<std::uint32_t>(bytes[byte]) >> (at.shift % 8);
+    code |= (stored & ((1u << Plane) - 1u)) << Skipped;
+  });
+  return code;
+}
+
+/// Writes code s; its bits at `bytes` must be zero before.
+template <int Bits, int N>
+DELTADCT_HD constexpr void put(std::byte* bytes, int s, std::uint32_t code) noexcept {
+  for_each_plane<Bits>([&]<int Plane, int Skipped>() {
+    const Place at = place(Plane, N, s);
+    const int byte = plane_byte(Bits, Skipped, N, s) + 4 * at.word + at.shift / 8;
+    const std::uint32_t part = (code >> Skipped) & ((1u << Plane) - 1u);
+    bytes[byte] |= static_cast<std::byte>(part << (at.shift % 8));
+  });
+}
+
+}  // namespace bits
+}  // namespace deltadct::inline DELTADCT_ABI

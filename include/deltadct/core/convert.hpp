@@ -1,0 +1,54 @@
+// Runs of elements to and from the type they are computed in.
+#pragma once
+
+#include <deltadct/core/dtype.hpp>
+
+#include <cstddef>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// to[j] = from[j * stride], j = 0 ... n - 1. A plain function of the compile-time count where the
+/// caller has one: the loop then vectorises.
+template <concepts::Element U, class Count>
+DELTADCT_INLINE void widen_run(const U* from, std::ptrdiff_t stride, Count n, compute_t<U>* to) {
+  if (stride != 1) {
+    for (std::size_t j = 0; j < n; ++j) {
+      to[j] = static_cast<compute_t<U>>(from[static_cast<std::ptrdiff_t>(j) * stride]);
+    }
+    return;
+  }
+  std::size_t j = 0;
+#if defined(__F16C__)
+  // Compilers do not vectorise the conversion from half.
+  if constexpr (std::same_as<U, half>) {
+    for (; j + 8 <= n; j += 8) {
+      const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j));
+      _mm256_storeu_ps(to + j, _mm256_cvtph_ps(packed));
+    }
+  }
+#endif
+  for (; j < n; ++j) to[j] = static_cast<compute_t<U>>(from[j]);
+}
+
+/// to[j * stride] = from[j], rounded to nearest, ties to even.
+template <concepts::Element U, class Count>
+DELTADCT_INLINE void narrow_run(const compute_t<U>* from, Count n, U* to, std::ptrdiff_t stride) {
+  if (stride != 1) {
+    for (std::size_t j = 0; j < n; ++j) {
+      to[static_cast<std::ptrdiff_t>(j) * stride] = static_cast<U>(from[j]);
+    }
+    return;
+  }
+  std::size_t j = 0;
+#if defined(__F16C__)
+  if constexpr (std::same_as<U, half>) {
+    for (; j + 8 <= n; j += 8) {
+      const __m128i packed = _mm256_cvtps_ph(_mm256_loadu_ps(from + j), _MM_FROUND_TO_NEAREST_INT);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + j), packed);
+    }
+  }
+#endif
+  for (; j < n; ++j) to[j] = static_cast<U>(from[j]);
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,214 @@
+// Element types: the 2-byte floats half and bfloat16, the dtypes a container can name, and the
+// type each is computed in.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#if defined(__F16C__) && !defined(__CUDA_ARCH__)
+  #include <immintrin.h>
+#endif
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Brain floating point: the upper 16 bits of an IEEE single. Bit-compatible with Eigen::bfloat16
+/// and __nv_bfloat16. Rounds to nearest, ties to even; NaN stays NaN.
+struct bfloat16 {
+  std::uint16_t bits;
+
+  bfloat16() = default;
+  DELTADCT_HD constexpr explicit bfloat16(float value) noexcept : bits(round(value)) {}
+  DELTADCT_HD constexpr explicit operator float() const noexcept {
+    return std::bit_cast<float>(std::uint32_t{bits} << 16);
+  }
+
+  DELTADCT_HD static constexpr bfloat16 from_bits(std::uint16_t bits) noexcept {
+    bfloat16 x{};
+    x.bits = bits;
+    return x;
+  }
+
+ private:
+  // Written without branches so that loops over it vectorise.
+  DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
+    const auto u = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t nearest = u + 0x7FFFu + ((u >> 16) & 1u);
+    const std::uint32_t quiet = u | 0x00400000u;
+    return static_cast<std::uint16_t>(((u & 0x7FFFFFFFu) > 0x7F800000u ? quiet : nearest) >> 16);
+  }
+};
+
+/// IEEE 754 binary16. Bit-compatible with Eigen::half and __half. Rounds to nearest, ties to even;
+/// what exceeds 65504 becomes infinity.
+struct half {
+  std::uint16_t bits;
+
+  half() = default;
+  DELTADCT_HD constexpr explicit half(float value) noexcept : bits(round(value)) {}
+  DELTADCT_HD constexpr explicit operator float() const noexcept { return widen(bits); }
+
+  DELTADCT_HD static constexpr half from_bits(std::uint16_t bits) noexcept {
+    half x{};
+    x.bits = bits;
+    return x;
+  }
+
+ private:
+  DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
+#if defined(__F16C__) && !defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+    const auto u = std::bit_cast<std::uint32_t>(value);
+    const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
+    const std::uint32_t magnitude = u & 0x7FFFFFFFu;
+    const auto with_sign = [sign](std::uint32_t m) { return static_cast<std::uint16_t>(sign | m); };
+    if (magnitude > 0x7F800000u) return with_sign(0x7E00u | ((magnitude >> 13) & 0x3FFu));
+    if (magnitude >= 0x477FF000u) return with_sign(0x7C00u);  // from 65520 up: infinity
+    if (magnitude >= 0x38800000u) {                           // normal: rebias 127 -> 15
+      const std::uint32_t rebiased = magnitude - 0x38000000u;
+      return with_sign((rebiased + 0xFFFu + ((rebiased >> 13) & 1u)) >> 13);
+    }
+    // Subnormal: adding 0.5 leaves the result, rounded by the hardware, in the low bits.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+    return with_sign(std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u);
+  }
+
+  DELTADCT_HD static constexpr float widen(std::uint16_t h) noexcept {
+#if defined(__F16C__) && !defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) return _cvtsh_ss(h);
+#endif
+    const std::uint32_t sign = (h & 0x8000u) << 16;
+    const std::uint32_t exponent = (h >> 10) & 0x1Fu;
+    const std::uint32_t mantissa = h & 0x3FFu;
+    if (exponent == 0) {
+      const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
+      return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
+    }
+    if (exponent == 31) {
+      return std::bit_cast<float>(sign | 0x7F800000u | (mantissa ? 0x00400000u : 0u) |
+                                  (mantissa << 13));
+    }
+    return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+  }
+};
+
+static_assert(sizeof(half) == 2 && sizeof(bfloat16) == 2);
+
+namespace concepts {
+
+/// A type the codec computes in.
+template <class T>
+concept Compute = std::same_as<T, float> || std::same_as<T, double>;
+
+/// A type a matrix given to the codec may hold.
+template <class T>
+concept Element = Compute<T> || std::same_as<T, half> || std::same_as<T, bfloat16>;
+
+}  // namespace concepts
+
+namespace detail {
+template <class T>
+struct ComputeType {
+  using type = float;
+};
+template <>
+struct ComputeType<double> {
+  using type = double;
+};
+}  // namespace detail
+
+/// float for float, half and bfloat16; double for double.
+template <concepts::Element T>
+using compute_t = typename detail::ComputeType<T>::type;
+
+/// A dtype as safetensors names it.
+enum class DType : std::uint8_t {
+  f64,
+  f32,
+  f16,
+  bf16,
+  f8_e4m3,
+  f8_e5m2,
+  i64,
+  i32,
+  i16,
+  i8,
+  u64,
+  u32,
+  u16,
+  u8,
+  boolean,
+};
+
+namespace detail {
+struct DTypeRow {
+  DType dtype;
+  std::string_view name;
+  std::size_t bytes;
+};
+
+inline constexpr DTypeRow kDTypes[] = {
+    {DType::f64, "F64", 8},   {DType::f32, "F32", 4},         {DType::f16, "F16", 2},
+    {DType::bf16, "BF16", 2}, {DType::f8_e4m3, "F8_E4M3", 1}, {DType::f8_e5m2, "F8_E5M2", 1},
+    {DType::i64, "I64", 8},   {DType::i32, "I32", 4},         {DType::i16, "I16", 2},
+    {DType::i8, "I8", 1},     {DType::u64, "U64", 8},         {DType::u32, "U32", 4},
+    {DType::u16, "U16", 2},   {DType::u8, "U8", 1},           {DType::boolean, "BOOL", 1},
+};
+}  // namespace detail
+
+/// The name of a dtype in a safetensors header.
+constexpr std::string_view dtype_name(DType dtype) noexcept {
+  return detail::kDTypes[static_cast<std::size_t>(dtype)].name;
+}
+
+/// Bytes of one element.
+constexpr std::size_t dtype_bytes(DType dtype) noexcept {
+  return detail::kDTypes[static_cast<std::size_t>(dtype)].bytes;
+}
+
+/// The dtype of that name, or nothing.
+constexpr std::optional<DType> parse_dtype(std::string_view name) noexcept {
+  for (const auto& row : detail::kDTypes) {
+    if (row.name == name) return row.dtype;
+  }
+  return std::nullopt;
+}
+
+/// The dtype of an element type.
+template <concepts::Element T>
+constexpr DType dtype_of() noexcept {
+  if constexpr (std::same_as<T, double>) return DType::f64;
+  if constexpr (std::same_as<T, float>) return DType::f32;
+  if constexpr (std::same_as<T, half>) return DType::f16;
+  if constexpr (std::same_as<T, bfloat16>) return DType::bf16;
+}
+
+/// Whether the codec takes matrices of this dtype.
+constexpr bool is_element(DType dtype) noexcept {
+  return dtype == DType::f64 || dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
+}
+
+/// Calls fn.operator()<T>() with the element type of a dtype for which is_element() holds.
+template <class Fn>
+constexpr decltype(auto) with_element(DType dtype, Fn&& fn) {
+  switch (dtype) {
+    case DType::f64:
+      return fn.template operator()<double>();
+    case DType::f16:
+      return fn.template operator()<half>();
+    case DType::bf16:
+      return fn.template operator()<bfloat16>();
+    default:
+      return fn.template operator()<float>();
+  }
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,110 @@
+// The one error type of the library: a code to branch on, and a text that names what and where.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// What went wrong. Every value has a line of text in describe().
+enum class Errc {
+  shape_mismatch,
+  bad_view,
+  bad_mix,
+  bad_range,
+  too_large,
+  non_finite,
+  codec_mismatch,
+  corrupt_data,
+  unsupported_dtype,
+  unsupported_version,
+  bad_container,
+  wrong_base,
+  missing_tensor,
+  checksum_mismatch,
+  limit_exceeded,
+  io_failure,
+  output_exists,
+};
+
+/// The text of a code, without the place.
+constexpr std::string_view describe(Errc code) noexcept {
+  switch (code) {
+    case Errc::shape_mismatch:
+      return "shapes differ";
+    case Errc::bad_view:
+      return "not a valid matrix view";
+    case Errc::bad_mix:
+      return "not a valid mix of bit widths";
+    case Errc::bad_range:
+      return "range outside the matrix";
+    case Errc::too_large:
+      return "too large";
+    case Errc::non_finite:
+      return "value is not finite";
+    case Errc::codec_mismatch:
+      return "compressed by another codec";
+    case Errc::corrupt_data:
+      return "compressed data is malformed";
+    case Errc::unsupported_dtype:
+      return "dtype is not supported";
+    case Errc::unsupported_version:
+      return "format version is not supported";
+    case Errc::bad_container:
+      return "not a valid safetensors file";
+    case Errc::wrong_base:
+      return "base is not the one the delta was made from";
+    case Errc::missing_tensor:
+      return "tensor is missing";
+    case Errc::checksum_mismatch:
+      return "checksum differs";
+    case Errc::limit_exceeded:
+      return "limit exceeded";
+    case Errc::io_failure:
+      return "input or output failed";
+    case Errc::output_exists:
+      return "output exists";
+  }
+  return "unknown error";
+}
+
+/// Thrown by everything that can fail. what() reads "where: text of the code (detail)".
+class Error : public std::runtime_error {
+ public:
+  Error(Errc code, std::string_view where, std::string_view detail = {})
+      : std::runtime_error(compose(code, where, detail)),
+        code_(code),
+        where_(where),
+        detail_(detail) {}
+
+  Errc code() const noexcept { return code_; }
+
+  /// The tensor, file, argument or element concerned.
+  const std::string& where() const noexcept { return where_; }
+
+  /// What was met and what was expected; may be empty.
+  const std::string& detail() const noexcept { return detail_; }
+
+  /// The same error with an outer place in front: "tensor: element (3, 4)".
+  Error within(std::string_view outer) const {
+    return {code_, std::string(outer) + (where_.empty() ? "" : ": " + where_), detail_};
+  }
+
+ private:
+  static std::string compose(Errc code, std::string_view where, std::string_view detail) {
+    std::string text(where);
+    if (!text.empty()) text += ": ";
+    text += describe(code);
+    if (!detail.empty()) text.append(" (").append(detail).append(")");
+    return text;
+  }
+
+  Errc code_;
+  std::string where_;
+  std::string detail_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

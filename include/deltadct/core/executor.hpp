@@ -1,0 +1,30 @@
+// Who runs the loop: the library starts no threads, the caller lends it an executor.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+#include <concepts>
+#include <cstddef>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+namespace concepts {
+
+/// parallel_for(n, fn) calls fn(0) ... fn(n - 1), each once, in any order and on any threads, and
+/// returns when all have ended. The library's own fn never throws on valid policies.
+template <class E>
+concept Executor = requires(const E& executor, void (*fn)(std::size_t)) {
+  executor.parallel_for(std::size_t{}, fn);
+};
+
+}  // namespace concepts
+
+/// Runs everything on the calling thread.
+struct SerialExecutor {
+  template <class Fn>
+  void parallel_for(std::size_t n, Fn&& fn) const {
+    for (std::size_t i = 0; i < n; ++i) fn(i);
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,42 @@
+// What the kernels need of an arithmetic type beside + - *: one lane for a scalar here, several for
+// a SIMD batch (specialised by the backend that brings it).
+#pragma once
+
+#include <deltadct/config.hpp>
+#include <deltadct/core/dtype.hpp>
+
+#include <cmath>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Operations on a value V of `count` lanes of `scalar`.
+template <class V>
+struct Lanes;
+
+template <concepts::Compute T>
+struct Lanes<T> {
+  using scalar = T;
+  static constexpr int count = 1;
+
+  DELTADCT_HD static T load(const T* from) noexcept { return *from; }
+  DELTADCT_HD static void store(T* to, T x) noexcept { *to = x; }
+  DELTADCT_HD static T abs(T x) noexcept { return std::abs(x); }
+  DELTADCT_HD static T min(T a, T b) noexcept { return b < a ? b : a; }
+  DELTADCT_HD static T max(T a, T b) noexcept { return a < b ? b : a; }
+  /// To the nearest integer, ties to even.
+  DELTADCT_HD static T round(T x) noexcept { return std::nearbyint(x); }
+  /// A count x count tile, one row a value, becomes its transpose.
+  DELTADCT_HD static void transpose(T (&)[1]) noexcept {}
+};
+
+/// Combines the lanes of x in lane order.
+template <class V, class Fn>
+DELTADCT_HD typename Lanes<V>::scalar reduce_lanes(V x, Fn&& fn) noexcept {
+  alignas(64) typename Lanes<V>::scalar lane[Lanes<V>::count];
+  Lanes<V>::store(lane, x);
+  auto result = lane[0];
+  for (int i = 1; i < Lanes<V>::count; ++i) result = fn(result, lane[i]);
+  return result;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI

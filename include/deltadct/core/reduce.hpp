@@ -1,0 +1,38 @@
+// Sums over a patch in an order that neither threads nor instruction sets change.
+#pragma once
+
+#include <deltadct/core/dtype.hpp>
+
+#include <bit>
+#include <concepts>
+#include <cstdint>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+// Sums fn over a row-major P x P patch by columns, then over the columns: independent chains, which
+// compilers vectorise.
+template <int P, class Sum, class T, class Fn>
+DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
+  Sum column[P] = {};
+  for (int i = 0; i < P; ++i) {
+    for (int j = 0; j < P; ++j) column[j] += fn(static_cast<Sum>(patch[i * P + j]));
+  }
+  Sum total = 0;
+  for (int j = 0; j < P; ++j) total += column[j];
+  return total;
+}
+
+// Whether all n values are finite; by their exponents, so that -ffast-math cannot fold it away.
+template <class T>
+DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  constexpr Bits infinity = sizeof(T) == 4 ? Bits{0x7F800000u} : static_cast<Bits>(0x7FF0ull << 48);
+  Bits greatest = 0;
+  for (int s = 0; s < n; ++s) {
+    const Bits exponent = std::bit_cast<Bits>(values[s]) & infinity;
+    greatest = greatest < exponent ? exponent : greatest;
+  }
+  return greatest != infinity;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail
