@@ -1,0 +1,171 @@
+// The DCT of N points in registers, written once for float, double, a SIMD batch or a device
+// register.
+//
+// Scaled so that one factor 1/P serves the whole 2-D transform: forward() multiplies by S = sqrt(N)
+// C, inverse() by its transpose, C being the orthonormal DCT-II. Lee's split of N points into two
+// transforms of N/2 (B.G. Lee, "A new algorithm to compute the discrete cosine transform", 1984):
+//
+//     a[i] =  x[i] + x[N-1-i]                              S x [2k]   = (S a)[k]
+//     b[i] = (x[i] - x[N-1-i]) / (2 cos(pi (2i+1) / 2N))   S x [2k+1] = (S b)[k] + (S b)[k+1]
+//
+// where (S b)[0] counts sqrt(2) times, for its row lacks the sqrt(2) of the others, and (S b)[N/2]
+// is 0. The inverse is the same graph with every arrow reversed.
+#pragma once
+
+#include <deltadct/core/lanes.hpp>
+#include <deltadct/core/repeat.hpp>
+#include <deltadct/dct/cosine.hpp>
+
+#include <numbers>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Patch sizes the butterflies are made for.
+DELTADCT_HD constexpr bool is_patch_size(int p) noexcept {
+  return p == 4 || p == 8 || p == 12 || p == 16 || p == 32 || p == 64;
+}
+
+namespace detail {
+
+// Above this size a transform is a loop over values in the first-level cache around two halves out
+// of line: unrolled whole, 64 points overflow the instruction cache.
+inline constexpr int kUnrolledPoints = 16;
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr V constant(double value) {
+  return V(static_cast<typename Lanes<V>::scalar>(value));
+}
+
+template <class V>
+DELTADCT_HD DELTADCT_INLINE constexpr V constant(double value) {
+  return V(static_cast<typename Lanes<V>::scalar>(value));
+}
+
+inline constexpr double kSqrt2 = std::numbers::sqrt2;
+inline constexpr double kSqrtHalf = 0.5 * std::numbers::sqrt2;
+inline constexpr double kSqrtThreeHalves = std::numbers::sqrt3 * kSqrtHalf;
+
+template <class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void both2(V (&x)[2]) {
+  const V difference = x[0] - x[1];
+  x[0] = x[0] + x[1];
+  x[1] = difference;
+}
+
+template <class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward3(V (&x)[3]) {
+  const V sum = x[0] + x[2];
+  const V middle = x[1];
+  x[1] = (x[0] - x[2]) * constant<V>(kSqrtThreeHalves);
+  x[2] = sum * constant<V>(kSqrtHalf) - middle * constant<V>(kSqrt2);
+  x[0] = sum + middle;
+}
+
+template <class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse3(V (&x)[3]) {
+  const V even = x[0] + x[2] * constant<V>(kSqrtHalf);
+  const V odd = x[1] * constant<V>(kSqrtThreeHalves);
+  x[1] = x[0] - x[2] * constant<V>(kSqrt2);
+  x[0] = even + odd;
+  x[2] = even - odd;
+}
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]);
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]);
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_NOINLINE constexpr void forward_outline(V (&x)[N]) {
+  forward_inline<N, V>(x);
+}
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_NOINLINE constexpr void inverse_outline(V (&x)[N]) {
+  inverse_inline<N, V>(x);
+}
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]) {
+  if constexpr (N == 2) {
+    both2(x);
+  } else if constexpr (N == 3) {
+    forward3(x);
+  } else {
+    constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
+    constexpr int half = N / 2;
+    V even[half];
+    V odd[half];
+    const auto split = [&](int i) DELTADCT_INLINE_LAMBDA {
+      even[i] = x[i] + x[N - 1 - i];
+      odd[i] = (x[i] - x[N - 1 - i]) * V(secants[static_cast<unsigned>(i)]);
+    };
+    const auto join = [&](int i) DELTADCT_INLINE_LAMBDA {
+      x[2 * i] = even[i];
+      x[2 * i + 1] = odd[i] + odd[i + 1];
+    };
+    repeat<half>(split);
+    if constexpr (N <= kUnrolledPoints) {
+      forward_inline<half, V>(even);
+      forward_inline<half, V>(odd);
+    } else {
+      forward_outline<half, V>(even);
+      forward_outline<half, V>(odd);
+    }
+    odd[0] = odd[0] * constant<V>(kSqrt2);
+    repeat<half - 1>(join);
+    x[N - 2] = even[half - 1];
+    x[N - 1] = odd[half - 1];
+  }
+}
+
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]) {
+  if constexpr (N == 2) {
+    both2(x);
+  } else if constexpr (N == 3) {
+    inverse3(x);
+  } else {
+    constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
+    constexpr int half = N / 2;
+    V even[half];
+    V odd[half];
+    const auto split = [&](int i) DELTADCT_INLINE_LAMBDA {
+      even[i + 1] = x[2 * i + 2];
+      odd[i + 1] = x[2 * i + 3] + x[2 * i + 1];
+    };
+    const auto join = [&](int i) DELTADCT_INLINE_LAMBDA {
+      const V difference = odd[i] * V(secants[static_cast<unsigned>(i)]);
+      x[i] = even[i] + difference;
+      x[N - 1 - i] = even[i] - difference;
+    };
+    even[0] = x[0];
+    odd[0] = x[1] * constant<V>(kSqrt2);
+    repeat<half - 1>(split);
+    if constexpr (N <= kUnrolledPoints) {
+      inverse_inline<half, V>(even);
+      inverse_inline<half, V>(odd);
+    } else {
+      inverse_outline<half, V>(even);
+      inverse_outline<half, V>(odd);
+    }
+    repeat<half>(join);
+  }
+}
+
+}  // namespace detail
+
+/// x becomes S x, S = sqrt(N) times the orthonormal DCT-II; N is a power of two up to 64, or 3,
+/// 6, 12.
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward(V (&x)[N]) {
+  detail::forward_inline<N, V>(x);
+}
+
+/// x becomes S^T x: inverse(forward(x)) is N x.
+template <int N, class V>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse(V (&x)[N]) {
+  detail::inverse_inline<N, V>(x);
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI
