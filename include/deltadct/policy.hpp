@@ -1,0 +1,85 @@
+// Policies: which stages a codec is made of. A policy is a struct of named aliases; derive from
+// DefaultPolicy<T, P> and override one line to replace one stage.
+#pragma once
+
+#include <deltadct/dct/transform.hpp>
+#include <deltadct/stage/bit_allocator.hpp>
+#include <deltadct/stage/importance.hpp>
+#include <deltadct/stage/patchifier.hpp>
+#include <deltadct/stage/quantizer.hpp>
+#include <deltadct/stage/rescale.hpp>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// The paper's pipeline (arXiv 2503.06676, section 3) for matrices of T cut into P x P patches.
+/// Views may hold any element type with the compute type of T.
+template <concepts::Element T, int P>
+struct DefaultPolicy {
+  using Element = T;
+  using Patches = Patchifier<T, P>;  ///< matrix -> patches
+  using Scorer = L2Norm;             ///< patch -> score
+  using Allocator = RatioAllocator;  ///< scores -> bit widths
+  using Transform = Dct;             ///< patch <-> coefficients
+  template <int Bits>
+  using Quantizer = MinMax<Bits>;  ///< coefficients <-> codes
+  using Rescale = MeanAbs;         ///< one factor a tensor
+  using Bound = compute_t<T>;      ///< how a patch's stored values are kept
+
+  static constexpr int patch = P;
+};
+
+/// The paper as published; DefaultPolicy under its own name.
+template <concepts::Element T, int P>
+struct PaperPolicy : DefaultPolicy<T, P> {};
+
+/// The paper's ablation "without DCT".
+template <concepts::Element T, int P>
+struct WithoutDct : DefaultPolicy<T, P> {
+  using Transform = Identity;
+};
+
+namespace concepts {
+
+template <class S, class T, int P>
+concept Scorer = std::default_initializable<S> &&
+    requires(const S& scorer, std::span<const T, static_cast<std::size_t>(P) * P> patch) {
+  { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
+};
+
+template <class A, class T>
+concept Allocator = std::copy_constructible<A> &&
+    requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {
+  { allocator.widths() } -> std::convertible_to<std::span<const int>>;
+  allocator.allocate(scores, out, out);
+};
+
+template <class R>
+concept Rescale = requires(double x) {
+  { R::enabled } -> std::convertible_to<bool>;
+  { R::original(x) } -> std::convertible_to<double>;
+  { R::pair(x, x) } -> std::convertible_to<double>;
+};
+
+template <class T>
+concept Transform = requires {
+  { T::name } -> std::convertible_to<std::string_view>;
+  { T::template gain<4> } -> std::convertible_to<int>;
+};
+
+template <template <int> class Q>
+concept Quantizer = Q<0>::side_values >= 1 && Q<1>::side_values >= 1 && requires(double x) {
+  { Q<0>::name } -> std::convertible_to<std::string_view>;
+  { Q<0>::constant(x) } -> std::convertible_to<double>;
+};
+
+/// What DeltaCodec takes.
+template <class P>
+concept Policy =
+    is_patch_size(P::patch) && Element<typename P::Element> && Element<typename P::Bound> &&
+    Scorer<typename P::Scorer, compute_t<typename P::Element>, P::patch> &&
+    Allocator<typename P::Allocator, compute_t<typename P::Element>> && Transform<
+        typename P::Transform> && Quantizer<P::template Quantizer> && Rescale<typename P::Rescale>;
+
+}  // namespace concepts
+
+}  // namespace deltadct::inline DELTADCT_ABI

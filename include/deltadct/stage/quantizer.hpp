@@ -1,0 +1,91 @@
+// Quantization: the coefficients of a patch become codes and a few stored values, and back.
+//
+// A quantizer is a template over the bit width. Quantizer<0> reduces a patch to one constant; the
+// others give
+//   side_values                          how many values a patch stores (its "bounds")
+//   fit<V>(coefficients, n, side)        computes them
+//   Encoder(side, gain)(v) -> codes      v is gain times the coefficients; rounded, still as V
+//   Decoder(side, factor)(codes) -> v    factor times the coefficients
+// side is always as stored, that is after rounding to the bound's dtype.
+#pragma once
+
+#include <deltadct/core/lanes.hpp>
+
+#include <string_view>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Uniform levels between the smallest and the largest coefficient of the patch (paper, section
+/// 3.2): code = round((x - lo) / (hi - lo) * (2^Bits - 1)), ties to even; lo = hi gives code 0.
+template <int Bits>
+struct MinMax {
+  static constexpr std::string_view name = "min_max";
+  static constexpr int side_values = 2;
+  static constexpr int levels = (1 << Bits) - 1;
+
+  /// side = {lo, hi} of n coefficients, n a multiple of the lanes of V.
+  template <class V, class T>
+  DELTADCT_HD static void fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
+    using L = Lanes<V>;
+    V lo = L::load(coefficients);
+    V hi = lo;
+    for (int s = L::count; s < n; s += L::count) {
+      const V x = L::load(coefficients + s);
+      lo = L::min(lo, x);
+      hi = L::max(hi, x);
+    }
+    side[0] = reduce_lanes(lo, [](T a, T b) { return Lanes<T>::min(a, b); });
+    side[1] = reduce_lanes(hi, [](T a, T b) { return Lanes<T>::max(a, b); });
+  }
+
+  template <class V>
+  class Encoder {
+    using T = typename Lanes<V>::scalar;
+
+   public:
+    DELTADCT_HD Encoder(const T (&side)[side_values], T gain) noexcept
+        : lo_(gain * side[0]), steps_(T(0)) {
+      const T range = gain * (side[1] - side[0]);
+      if (range > 0) steps_ = V(T(levels) / range);
+    }
+
+    DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
+      const V code = Lanes<V>::round((x - lo_) * steps_);
+      return Lanes<V>::min(Lanes<V>::max(code, V(T(0))), V(T(levels)));
+    }
+
+   private:
+    V lo_;
+    V steps_;
+  };
+
+  template <class V>
+  class Decoder {
+    using T = typename Lanes<V>::scalar;
+
+   public:
+    DELTADCT_HD Decoder(const T (&side)[side_values], T factor) noexcept
+        : lo_(factor * side[0]), step_(factor * ((side[1] - side[0]) / T(levels))) {}
+
+    DELTADCT_HD DELTADCT_INLINE V operator()(V code) const noexcept { return code * step_ + lo_; }
+
+   private:
+    V lo_;
+    V step_;
+  };
+};
+
+/// Zero bits: the patch is stored as the mean of its real elements and decodes to that constant.
+template <>
+struct MinMax<0> {
+  static constexpr std::string_view name = "min_max";
+  static constexpr int side_values = 1;
+
+  /// The constant to store for a patch of that mean.
+  template <class T>
+  DELTADCT_HD static T constant(T mean) noexcept {
+    return mean;
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

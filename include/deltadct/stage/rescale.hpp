@@ -1,0 +1,58 @@
+// Rescaling: one factor per tensor makes a measure of the reconstruction D^ match the delta D's.
+//
+// Sums run over real elements only, padding excluded. original(d) is summed over D, pair(d, r) over
+// D and D^ together; the factor is their quotient.
+#pragma once
+
+#include <deltadct/core/lanes.hpp>
+
+#include <string_view>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// mean|D| / mean|D^| (paper, eq. 6).
+struct MeanAbs {
+  static constexpr std::string_view name = "mean_abs";
+  static constexpr bool enabled = true;
+
+  template <class V>
+  static V original(V d) noexcept {
+    return Lanes<V>::abs(d);
+  }
+  template <class V>
+  static V pair(V, V r) noexcept {
+    return Lanes<V>::abs(r);
+  }
+};
+
+/// <D, D> / <D, D^>: the reconstruction's projection on the delta has the delta's length.
+struct UnitGain {
+  static constexpr std::string_view name = "unit_gain";
+  static constexpr bool enabled = true;
+
+  template <class V>
+  static V original(V d) noexcept {
+    return d * d;
+  }
+  template <class V>
+  static V pair(V d, V r) noexcept {
+    return d * r;
+  }
+};
+
+/// The factor 1: the reconstruction is left as it is, and encode never makes it.
+struct NoRescale {
+  static constexpr std::string_view name = "none";
+  static constexpr bool enabled = false;
+
+  template <class V>
+  static V original(V) noexcept {
+    return V(0);
+  }
+  template <class V>
+  static V pair(V, V) noexcept {
+    return V(0);
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI
