@@ -1,0 +1,195 @@
+// DeltaCodec: the delta of one weight matrix to its compressed form and back, added to live
+// weights.
+//
+//     base, tuned -> delta -> patches -> scores -> bit widths -> DCT -> quantize -> pack
+//     unpack -> dequantize -> inverse DCT -> rescale -> add to the weights (one fused pass)
+//
+// This is the header to include. It needs the standard library and, for the SIMD backend, xsimd.
+#pragma once
+
+#include <deltadct/backend/serial/serial.hpp>
+#if __has_include(<xsimd/xsimd.hpp>)
+  #include <deltadct/backend/simd/simd.hpp>
+#endif
+#include <deltadct/codec/decode.hpp>
+#include <deltadct/codec/encode.hpp>
+#include <deltadct/compressed_tensor.hpp>
+#include <deltadct/core/executor.hpp>
+#include <deltadct/policy.hpp>
+
+#include <sstream>
+#include <utility>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+#if __has_include(<xsimd/xsimd.hpp>)
+using DefaultBackend = Simd;
+#else
+using DefaultBackend = Serial;
+#endif
+
+/// Encodes and decodes matrices with the stages of a policy on a backend.
+///
+/// A codec holds its allocator and nothing else: it is immutable, cheap to copy, and every method
+/// may run on any number of threads at once. Results do not depend on the executor. Views may hold
+/// any element type whose compute type is the policy's: float, half and bfloat16, or double.
+///
+/// Errors are thrown as deltadct::Error before anything is written to a destination.
+template <concepts::Policy Policy, class Backend = DefaultBackend>
+class DeltaCodec {
+ public:
+  using Compute = compute_t<typename Policy::Element>;
+  using Allocator = typename Policy::Allocator;
+  static constexpr int patch = Policy::patch;
+
+  explicit DeltaCodec(Allocator allocator = Allocator{}) : allocator_(std::move(allocator)) {}
+
+  const Allocator& allocator() const noexcept { return allocator_; }
+
+  /// Compresses tuned - base. Throws shape_mismatch, bad_view, too_large, and non_finite with the
+  /// first element of the first patch that holds a NaN or an infinity.
+  template <class U, class W, concepts::Executor Executor = SerialExecutor>
+  CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
+                          const Executor& executor = {}) const {
+    CompressedTensor out;
+    std::vector<std::byte> workspace(encode_workspace_bytes(tuned.rows, tuned.cols));
+    encode_into(out, workspace, base, tuned, executor);
+    return out;
+  }
+
+  /// Compresses a delta.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  CompressedTensor encode(MatrixView<U> delta, const Executor& executor = {}) const {
+    CompressedTensor out;
+    std::vector<std::byte> workspace(encode_workspace_bytes(delta.rows, delta.cols));
+    encode_into(out, workspace, delta, executor);
+    return out;
+  }
+
+  /// As encode(), with the caller's scratch of encode_workspace_bytes() and an `out` whose arrays
+  /// are reused: no allocation once they are large enough, but for the allocator's own.
+  template <class U, class W, concepts::Executor Executor = SerialExecutor>
+  void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
+                   MatrixView<W> tuned, const Executor& executor = {}) const {
+    check_view(base, "base");
+    check_view(tuned, "tuned");
+    check_shape(tuned, base.rows, base.cols, "tuned");
+    encode_source(out, workspace, tuned.rows, tuned.cols,
+                  DifferenceSource<std::remove_const_t<U>, std::remove_const_t<W>>{base, tuned},
+                  executor);
+  }
+
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> delta,
+                   const Executor& executor = {}) const {
+    check_view(delta, "delta");
+    encode_source(out, workspace, delta.rows, delta.cols,
+                  DeltaSource<std::remove_const_t<U>>{delta}, executor);
+  }
+
+  /// out = delta^. Decoding allocates nothing and needs no scratch but the stack (40 KiB at most).
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode(const CompressedView& compressed, MatrixView<U> out,
+              const Executor& executor = {}) const {
+    check(compressed);
+    check_destination(out, "out");
+    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+    const detail::Region all{0, 0, out.rows, out.cols};
+    Region(compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
+  }
+
+  /// weights += alpha * delta^, in place.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
+                  const Executor& executor = {}) const {
+    decode_add(compressed, MatrixView<const U>(weights), weights, alpha, executor);
+  }
+
+  /// out = base + alpha * delta^. base and out are the same elements or do not overlap.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
+                  double alpha = 1, const Executor& executor = {}) const {
+    check(compressed);
+    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+    add_region(compressed, 0, 0, base, out, alpha, executor);
+  }
+
+  /// block += alpha * the rows and columns of delta^ that begin at (row, col): the slice of a
+  /// tensor-parallel rank. Throws bad_range where the block leaves the tensor.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
+                        MatrixView<U> block, double alpha = 1,
+                        const Executor& executor = {}) const {
+    check(compressed);
+    const TensorHeader& header = *compressed.header;
+    if (row > header.rows || block.rows > header.rows - row || col > header.cols ||
+        block.cols > header.cols - col) {
+      throw Error(Errc::bad_range, "block",
+                  shape_text(block.rows, block.cols) + " at (" + std::to_string(row) + ", " +
+                      std::to_string(col) + ") of " + shape_text(header.rows, header.cols));
+    }
+    add_region(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
+  }
+
+  /// Bytes of the scratch that encode_into() takes.
+  std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
+    return detail::MatrixEncoder<Policy, Backend>(rows, cols).workspace_bytes();
+  }
+
+  /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
+  std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
+    using Bound = typename Policy::Bound;
+    const std::size_t patches = typename Policy::Patches(rows, cols).count();
+    std::size_t most = 0;
+    for (const int bits : allocator_.widths()) {
+      const int values = detail::with_bits(
+          bits, []<int Bits>() -> int { return Policy::template Quantizer<Bits>::side_values; });
+      most = std::max(most, code_bytes(bits, std::size_t{patch} * patch) +
+                                static_cast<std::size_t>(values) * sizeof(Bound));
+    }
+    return patches * (most + sizeof(PatchPlace));
+  }
+
+ private:
+  using Region = detail::RegionDecoder<Policy, Backend>;
+
+  template <class Source, class Executor>
+  void encode_source(CompressedTensor& out, std::span<std::byte> workspace, std::size_t rows,
+                     std::size_t cols, const Source& source, const Executor& executor) const {
+    static_assert(std::same_as<typename Source::compute, Compute>,
+                  "the views' elements must have the compute type of the policy");
+    detail::MatrixEncoder<Policy, Backend>(rows, cols)
+        .run(source, allocator_, workspace, out, executor);
+  }
+
+  template <class U, class Executor>
+  void add_region(const CompressedView& compressed, std::size_t row, std::size_t col,
+                  MatrixView<const U> base, MatrixView<U> out, double alpha,
+                  const Executor& executor) const {
+    static_assert(std::same_as<compute_t<U>, Compute>,
+                  "the views' elements must have the compute type of the policy");
+    check_destination(out, "out");
+    check_view(base, "base");
+    check_shape(base, out.rows, out.cols, "base");
+    const detail::Region region{row, col, out.rows, out.cols};
+    Region(compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
+  }
+
+  /// Throws codec_mismatch unless this policy's stages made the tensor.
+  static void check(const CompressedView& compressed) {
+    const TensorHeader& header = *compressed.header;
+    const auto require = [](const auto& found, const auto& expected, const char* what) {
+      if (found == expected) return;
+      std::ostringstream text;
+      text << found << " where this codec has " << expected;
+      throw Error(Errc::codec_mismatch, what, text.str());
+    };
+    require(header.patch, patch, "patch size");
+    require(header.transform, Policy::Transform::name, "transform");
+    require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
+  }
+
+  Allocator allocator_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,284 @@
+// Encoding, in two passes over the matrix and no copy of the delta:
+//   1. every patch: finite? score, mean, and the sums the rescale factor needs
+//   2. after the allocation, the patches that were given bits: transform, quantize, pack, compare
+#pragma once
+
+#include <deltadct/codec/patch_codec.hpp>
+#include <deltadct/codec/tile.hpp>
+#include <deltadct/core/executor.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// What one unit of work adds up; summed in the order of the units, whoever ran them.
+struct UnitSums {
+  double original = 0;
+  double reconstructed = 0;
+  std::size_t failed = SIZE_MAX;  // the first patch with a value that cannot be stored
+};
+
+/// Scratch of an encode: a few values a patch, none an element.
+template <class T>
+struct EncodeWorkspace {
+  std::span<T> scores;
+  std::span<T> constants;  // the mean of each patch, as Quantizer<0> would store it
+  std::span<T> compared;   // what Rescale sums over a patch that decodes to its constant
+  std::span<std::uint32_t> classes;
+  std::span<std::uint32_t> order;  // the allocator's scratch
+  std::span<UnitSums> sums;
+
+  static std::size_t bytes(std::size_t patches, std::size_t units) noexcept {
+    return alignof(UnitSums) + units * sizeof(UnitSums) +
+           patches * (3 * sizeof(T) + 2 * sizeof(std::uint32_t));
+  }
+
+  /// Lays the arrays out in memory of at least bytes(patches, units).
+  EncodeWorkspace(std::span<std::byte> memory, std::size_t patches, std::size_t units) {
+    void* at = memory.data();
+    std::size_t space = memory.size();
+    const std::size_t needed = bytes(patches, units) - alignof(UnitSums);
+    if (std::align(alignof(UnitSums), needed, at, space) == nullptr) {
+      throw Error(Errc::too_large, "workspace",
+                  std::to_string(memory.size()) + " bytes where " +
+                      std::to_string(bytes(patches, units)) + " are needed");
+    }
+    auto* next = static_cast<std::byte*>(at);
+    sums = take<UnitSums>(next, units);
+    scores = take<T>(next, patches);
+    constants = take<T>(next, patches);
+    compared = take<T>(next, patches);
+    classes = take<std::uint32_t>(next, patches);
+    order = take<std::uint32_t>(next, patches);
+  }
+
+ private:
+  template <class X>
+  static std::span<X> take(std::byte*& next, std::size_t n) {
+    auto* begin = reinterpret_cast<X*>(next);
+    std::uninitialized_value_construct_n(begin, n);
+    next += n * sizeof(X);
+    return {begin, n};
+  }
+};
+
+template <class Policy, class Backend>
+class MatrixEncoder {
+  using Codec = PatchCodec<Policy, Backend>;
+  using T = typename Codec::T;
+  using Rescale = typename Policy::Rescale;
+  static constexpr int P = Codec::P;
+  static constexpr auto area = static_cast<std::size_t>(P) * P;
+
+ public:
+  MatrixEncoder(std::size_t rows, std::size_t cols)
+      : patches_(rows, cols), rows_(rows), cols_(cols) {
+    if (patches_.grid_cols() != 0 &&
+        patches_.grid_rows() > PatchPlace::kMaxSlots / patches_.grid_cols()) {
+      throw Error(Errc::too_large, "matrix", shape_text(rows, cols) + " has too many patches");
+    }
+  }
+
+  std::size_t workspace_bytes() const noexcept {
+    return EncodeWorkspace<T>::bytes(patches_.count(), walk().units());
+  }
+
+  /// Encodes the matrix that source reads into `out`, whose arrays are resized, not shrunk.
+  template <class Source, concepts::Executor Executor>
+  void run(const Source& source, const typename Policy::Allocator& allocator,
+           std::span<std::byte> memory, CompressedTensor& out, const Executor& executor) const {
+    EncodeWorkspace<T> work(memory, patches_.count(), walk().units());
+    executor.parallel_for(work.sums.size(),
+                          [&](std::size_t unit) { measure_unit(source, work, unit); });
+    refuse_non_finite(source, work);
+    allocate(allocator, work, out);
+    executor.parallel_for(work.sums.size(),
+                          [&](std::size_t unit) { encode_unit(source, work, out, unit); });
+    refuse_overflow(work);
+    out.header.scale = scale(work);
+  }
+
+ private:
+  TileWalk<T, P> walk() const noexcept {
+    const bool empty = rows_ == 0 || cols_ == 0;
+    return {0, empty ? 0 : patches_.grid_rows(), 0, empty ? 0 : patches_.grid_cols()};
+  }
+
+  template <class Source>
+  void measure_unit(const Source& source, EncodeWorkspace<T>& work, std::size_t unit) const {
+    alignas(64) T tile[kTilePatches<T, P> * area];
+    UnitSums sums;
+    walk().for_each_tile(unit, [&](const TileSpan& span) {
+      patches_.load(
+          source, span.grid_row, span.first, span.count, [](std::size_t) { return true; }, tile);
+      for (std::size_t k = 0; k < span.count; ++k) {
+        const std::size_t index = span.grid_row * patches_.grid_cols() + span.first + k;
+        patches_.prefetch(source, span.grid_row, span.first + span.count + k);
+        const T* patch = tile + k * area;
+        if (!all_finite(patch, P * P)) {
+          sums.failed = std::min(sums.failed, index);
+          continue;
+        }
+        measure_patch(patch, patches_.extent(span.grid_row, span.first + k), index, work, sums);
+      }
+    });
+    work.sums[unit] = sums;
+  }
+
+  void measure_patch(const T* patch, const PatchExtent& extent, std::size_t index,
+                     EncodeWorkspace<T>& work, UnitSums& sums) const {
+    using Scorer = typename Policy::Scorer;
+    work.scores[index] =
+        static_cast<T>(Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
+    // In shares, so that the sum of values near the type's limit does not leave it.
+    const T share = T(1) / static_cast<T>(extent.elements());
+    const T mean = sum_patch<P, T>(patch, [share](T x) { return x * share; });
+    std::byte stored[sizeof(typename Codec::Bound)];
+    const T constant = store_bound<typename Codec::Bound>(
+        stored, 0, Codec::template Quantizer<0>::template constant<T>(mean));
+    work.constants[index] = constant;
+    if constexpr (Rescale::enabled) {
+      const T original = sum_patch<P, T>(patch, [](T x) { return Rescale::original(x); });
+      sums.original += static_cast<double>(original);
+      T compared = 0;
+      if (extent.elements() == area) {
+        compared = sum_patch<P, T>(patch, [constant](T x) { return Rescale::pair(x, constant); });
+      } else {
+        for (std::size_t i = 0; i < extent.rows; ++i) {
+          for (std::size_t j = 0; j < extent.cols; ++j) {
+            compared += Rescale::pair(patch[i * P + j], constant);
+          }
+        }
+      }
+      work.compared[index] = compared;
+    }
+  }
+
+  void allocate(const typename Policy::Allocator& allocator, EncodeWorkspace<T>& work,
+                CompressedTensor& out) const {
+    TensorHeader& header = out.header;
+    header.rows = rows_;
+    header.cols = cols_;
+    header.patch = P;
+    header.transform = Policy::Transform::name;
+    header.quantizer = Codec::template Quantizer<0>::name;
+    header.bound = dtype_of<typename Codec::Bound>();
+    header.classes.clear();
+    for (const int bits : allocator.widths()) {
+      const int values = with_bits(
+          bits, []<int Bits>() -> int { return Codec::template Quantizer<Bits>::side_values; });
+      header.classes.push_back({.bits = bits, .side_values = values});
+    }
+    allocator.allocate(std::span<const T>(work.scores), work.order, work.classes);
+    out.places.resize(patches_.count());
+    std::ranges::transform(work.classes, out.places.begin(),
+                           [](std::uint32_t k) { return PatchPlace{k}; });
+    assign_slots(out.places, header.classes);
+    const auto [bounds, codes] = header.lay_out();
+    out.bounds.resize(bounds);
+    out.codes.resize(codes);
+  }
+
+  template <class Source>
+  void encode_unit(const Source& source, EncodeWorkspace<T>& work, CompressedTensor& out,
+                   std::size_t unit) const {
+    alignas(64) T tile[kTilePatches<T, P> * area];
+    walk().for_each_tile(unit, [&](const TileSpan& span) {
+      const std::size_t first = span.grid_row * patches_.grid_cols() + span.first;
+      const auto bits = [&](std::size_t k) {
+        return out.header.classes[out.places[first + k].width_class()].bits;
+      };
+      patches_.load(
+          source, span.grid_row, span.first, span.count,
+          [&](std::size_t k) { return bits(k) != 0; }, tile);
+      for (std::size_t k = 0; k < span.count; ++k) {
+        const std::size_t ahead = span.count + k;
+        if (span.first + ahead < patches_.grid_cols() && bits(ahead) != 0) {
+          patches_.prefetch(source, span.grid_row, span.first + ahead);
+        }
+        with_bits(bits(k), [&]<int Bits>() {
+          encode_patch<Bits>(tile + k * area, patches_.extent(span.grid_row, span.first + k),
+                             first + k, work, out, work.sums[unit]);
+        });
+      }
+    });
+  }
+
+  template <int Bits>
+  void encode_patch(const T* patch, const PatchExtent& extent, std::size_t index,
+                    const EncodeWorkspace<T>& work, CompressedTensor& out, UnitSums& sums) const {
+    const CompressedView view = out;
+    const PatchPlace place = out.places[index];
+    std::byte* bounds = out.bounds.data() + (view.bounds_of(place) - view.bounds.data());
+    if constexpr (Bits == 0) {
+      store_bound<typename Codec::Bound>(bounds, 0, work.constants[index]);
+      sums.reconstructed += static_cast<double>(work.compared[index]);
+      if (!all_finite(&work.constants[index], 1)) sums.failed = std::min(sums.failed, index);
+    } else {
+      std::byte* codes = out.codes.data() + (view.codes_of(place) - view.codes.data());
+      if (!Codec::template encode<Bits>(patch, codes, bounds)) {
+        sums.failed = std::min(sums.failed, index);
+      } else if constexpr (Rescale::enabled) {
+        sums.reconstructed += Codec::template compare<Bits>(patch, extent, codes, bounds);
+      }
+    }
+  }
+
+  static std::size_t first_failure(const EncodeWorkspace<T>& work) noexcept {
+    std::size_t failed = SIZE_MAX;
+    for (const UnitSums& sums : work.sums) failed = std::min(failed, sums.failed);
+    return failed;
+  }
+
+  PatchExtent extent_of(std::size_t index) const noexcept {
+    return patches_.extent(index / patches_.grid_cols(), index % patches_.grid_cols());
+  }
+
+  template <class Source>
+  void refuse_non_finite(const Source& source, const EncodeWorkspace<T>& work) const {
+    const std::size_t failed = first_failure(work);
+    if (failed == SIZE_MAX) return;
+    const PatchExtent at = extent_of(failed);
+    for (std::size_t i = at.row; i < at.row + at.rows; ++i) {
+      for (std::size_t j = at.col; j < at.col + at.cols; ++j) {
+        T value;
+        source.read(i, j, std::size_t{1}, &value);
+        if (!all_finite(&value, 1)) throw Error(Errc::non_finite, element_text(i, j));
+      }
+    }
+  }
+
+  void refuse_overflow(const EncodeWorkspace<T>& work) const {
+    const std::size_t failed = first_failure(work);
+    if (failed == SIZE_MAX) return;
+    const PatchExtent at = extent_of(failed);
+    throw Error(Errc::non_finite, "patch at " + element_text(at.row, at.col),
+                "its coefficients exceed the range of the bounds");
+  }
+
+  static std::string element_text(std::size_t i, std::size_t j) {
+    return "element (" + std::to_string(i) + ", " + std::to_string(j) + ")";
+  }
+
+  /// The rescale factor; 1 where nothing was reconstructed to be scaled.
+  static double scale(const EncodeWorkspace<T>& work) noexcept {
+    double original = 0;
+    double reconstructed = 0;
+    for (const UnitSums& sums : work.sums) {
+      original += sums.original;
+      reconstructed += sums.reconstructed;
+    }
+    const double factor = original / reconstructed;
+    return Rescale::enabled && std::isfinite(factor) ? factor : 1;
+  }
+
+  typename Policy::Patches patches_;
+  std::size_t rows_;
+  std::size_t cols_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

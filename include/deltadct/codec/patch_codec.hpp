@@ -1,0 +1,124 @@
+// One patch through a policy's stages on a backend, and back.
+#pragma once
+
+#include <deltadct/backend/kernel.hpp>
+#include <deltadct/compressed_tensor.hpp>
+#include <deltadct/policy.hpp>
+
+#include <algorithm>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// Calls fn.operator()<Bits>() for a valid bit width.
+template <class Fn>
+DELTADCT_INLINE decltype(auto) with_bits(int bits, Fn&& fn) {
+  switch (bits) {
+    case 1:
+      return fn.template operator()<1>();
+    case 2:
+      return fn.template operator()<2>();
+    case 3:
+      return fn.template operator()<3>();
+    case 4:
+      return fn.template operator()<4>();
+    case 6:
+      return fn.template operator()<6>();
+    case 8:
+      return fn.template operator()<8>();
+    default:
+      return fn.template operator()<0>();
+  }
+}
+
+/// Dequantized coefficients, straight from the packed codes.
+template <class Kernel, int Bits, int N, class Decoder>
+struct CodeSource {
+  const std::byte* codes;
+  Decoder decoder;
+
+  template <class V>
+  DELTADCT_INLINE V load(int s) const noexcept {
+    return decoder(Kernel::template unpack<Bits, N, V>(codes, s));
+  }
+};
+
+/// The stages of a policy, wired for one patch. T is the compute type; a patch is P * P values,
+/// row-major, aligned to 64 bytes.
+template <class Policy, class Backend>
+struct PatchCodec {
+  using T = compute_t<typename Policy::Element>;
+  using Bound = typename Policy::Bound;
+  using Transform = typename Policy::Transform;
+  using Rescale = typename Policy::Rescale;
+  using Kernel = DctKernel<Backend>;
+  static constexpr int P = Policy::patch;
+  static constexpr int N = P * P;
+  using V = typename Kernel::template Vector<T, P>;
+  template <int Bits>
+  using Quantizer = typename Policy::template Quantizer<Bits>;
+
+  static constexpr T gain = static_cast<T>(Transform::template gain<P>);
+
+  /// Writes factor * (the patch that decodes from codes and bounds).
+  template <int Bits>
+  DELTADCT_INLINE static void decode(const std::byte* codes, const std::byte* bounds, DType bound,
+                                     T factor, T* patch) noexcept {
+    using Q = Quantizer<Bits>;
+    T side[Q::side_values];
+    for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
+    reconstruct<Bits>(codes, side, factor, patch);
+  }
+
+  /// Quantizes a patch into codes and bounds. Returns false where a stored value is not finite.
+  template <int Bits>
+  DELTADCT_INLINE static bool encode(const T* patch, std::byte* codes, std::byte* bounds) noexcept {
+    using Q = Quantizer<Bits>;
+    alignas(64) T coefficients[N];
+    Kernel::template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
+    T side[Q::side_values];
+    Q::template fit<V>(coefficients, N, side);
+    for (int k = 0; k < Q::side_values; ++k) {
+      side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
+    }
+    if (!all_finite(side, Q::side_values)) return false;
+    const typename Q::template Encoder<V> encoder(side, gain);
+    Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
+      return encoder(Lanes<V>::load(coefficients + s));
+    });
+    return true;
+  }
+
+  /// The sum over the patch's real elements of what Rescale compares with the original.
+  template <int Bits>
+  DELTADCT_INLINE static double compare(const T* patch, const PatchExtent& extent,
+                                        const std::byte* codes, const std::byte* bounds) noexcept {
+    alignas(64) T decoded[N];
+    decode<Bits>(codes, bounds, dtype_of<Bound>(), T(1), decoded);
+    for (int i = 0; i < P; ++i) {
+      const std::size_t real = static_cast<std::size_t>(i) < extent.rows ? extent.cols : 0;
+      for (std::size_t j = real; j < P; ++j) decoded[static_cast<std::size_t>(i * P) + j] = 0;
+    }
+    V sum(T(0));
+    for (int s = 0; s < N; s += Lanes<V>::count) {
+      sum = sum + Rescale::pair(Lanes<V>::load(patch + s), Lanes<V>::load(decoded + s));
+    }
+    return static_cast<double>(reduce_lanes(sum, [](T a, T b) { return a + b; }));
+  }
+
+ private:
+  template <int Bits>
+  DELTADCT_INLINE static void reconstruct(const std::byte* codes,
+                                          const T (&side)[Quantizer<Bits>::side_values], T factor,
+                                          T* patch) noexcept {
+    if constexpr (Bits == 0) {
+      std::fill_n(patch, N, factor * side[0]);
+    } else {
+      using Decoder = typename Quantizer<Bits>::template Decoder<V>;
+      Kernel::template inverse<Transform, P, T>(
+          CodeSource<Kernel, Bits, N, Decoder>{codes, Decoder(side, factor / gain)},
+          ArraySink<T>{patch});
+    }
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

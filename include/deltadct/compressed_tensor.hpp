@@ -1,0 +1,215 @@
+// The compressed form of one matrix in memory: plain arrays, owned or viewed.
+//
+//     classes   widths, descending; class k has `patches` patches of `bits` bits
+//     places    per patch, row-major over the grid: class (3 bits) and slot within the class (29
+//     bits) bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
+//     codes     class by class, slot by slot: P * P codes of `bits` bits (layout: core/bits.hpp)
+//
+// Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
+// the places can be rebuilt from the widths alone.
+#pragma once
+
+#include <deltadct/core/bits.hpp>
+#include <deltadct/core/dtype.hpp>
+#include <deltadct/core/error.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Where a patch's codes and bounds lie: the slot within a width class.
+struct PatchPlace {
+  static constexpr int kSlotBits = 29;
+  static constexpr std::uint32_t kMaxSlots = 1u << kSlotBits;
+
+  std::uint32_t packed;
+
+  static constexpr PatchPlace make(std::uint32_t width_class, std::uint32_t slot) noexcept {
+    return {(width_class << kSlotBits) | slot};
+  }
+  DELTADCT_HD constexpr std::uint32_t width_class() const noexcept { return packed >> kSlotBits; }
+  DELTADCT_HD constexpr std::uint32_t slot() const noexcept { return packed & (kMaxSlots - 1); }
+};
+static_assert(sizeof(PatchPlace) == 4);
+
+/// Patches that share a bit width.
+struct WidthClass {
+  int bits = 0;
+  int side_values = 1;  ///< stored values a patch
+  std::size_t patches = 0;
+  std::size_t bounds_at = 0;  ///< byte where the class begins in bounds
+  std::size_t codes_at = 0;   ///< byte where the class begins in codes
+};
+
+/// What a decoder must know about the encoder, and the shape.
+struct TensorHeader {
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+  int patch = 0;             ///< P
+  std::string transform;     ///< Transform::name of the policy
+  std::string quantizer;     ///< Quantizer::name of the policy
+  DType bound = DType::f32;  ///< dtype of the bounds
+  double scale = 1;          ///< the rescale factor
+  std::vector<WidthClass> classes;
+
+  std::size_t patches() const noexcept {
+    if (rows == 0 || cols == 0) return 0;
+    const auto p = static_cast<std::size_t>(patch);
+    return (rows / p + (rows % p != 0)) * (cols / p + (cols % p != 0));
+  }
+  std::size_t codes_stride(const WidthClass& k) const noexcept {
+    return code_bytes(k.bits, static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch));
+  }
+  std::size_t bounds_stride(const WidthClass& k) const noexcept {
+    return static_cast<std::size_t>(k.side_values) * dtype_bytes(bound);
+  }
+
+  /// Sets every class's offsets; returns the bytes of {bounds, codes}.
+  std::pair<std::size_t, std::size_t> lay_out() noexcept {
+    std::size_t bounds_end = 0;
+    std::size_t codes_end = 0;
+    for (WidthClass& k : classes) {
+      k.bounds_at = bounds_end;
+      k.codes_at = codes_end;
+      bounds_end += k.patches * bounds_stride(k);
+      codes_end += k.patches * codes_stride(k);
+    }
+    return {bounds_end, codes_end};
+  }
+};
+
+/// A compressed matrix whose arrays somebody else owns and keeps alive: a CompressedTensor, an
+/// archive's mapping. Copying it allocates nothing.
+struct CompressedView {
+  const TensorHeader* header = nullptr;
+  std::span<const PatchPlace> places;
+  std::span<const std::byte> bounds;
+  std::span<const std::byte> codes;
+
+  const WidthClass& width_class(PatchPlace place) const noexcept {
+    return header->classes[place.width_class()];
+  }
+  const std::byte* bounds_of(PatchPlace place) const noexcept {
+    const WidthClass& k = width_class(place);
+    return bounds.data() + k.bounds_at + place.slot() * header->bounds_stride(k);
+  }
+  const std::byte* codes_of(PatchPlace place) const noexcept {
+    const WidthClass& k = width_class(place);
+    return codes.data() + k.codes_at + place.slot() * header->codes_stride(k);
+  }
+};
+
+/// A compressed matrix that owns its arrays.
+struct CompressedTensor {
+  TensorHeader header;
+  std::vector<PatchPlace> places;
+  std::vector<std::byte> bounds;
+  std::vector<std::byte> codes;
+
+  operator CompressedView() const noexcept { return {&header, places, bounds, codes}; }
+
+  /// Bytes held in memory.
+  std::size_t bytes() const noexcept {
+    return places.size() * sizeof(PatchPlace) + bounds.size() + codes.size();
+  }
+};
+
+/// Gives every patch its slot, in the grid's order within its class, and counts the patches of
+/// every class into `classes`. places[i] holds just a class index on entry. Throws corrupt_data
+/// where that is not a class, too_large where a class has more patches than slots.
+inline void assign_slots(std::span<PatchPlace> places, std::vector<WidthClass>& classes) {
+  for (WidthClass& k : classes) k.patches = 0;
+  for (PatchPlace& place : places) {
+    if (place.packed >= classes.size()) throw Error(Errc::corrupt_data, "width class of a patch");
+    WidthClass& k = classes[place.packed];
+    if (k.patches == PatchPlace::kMaxSlots)
+      throw Error(Errc::too_large, "patches of a width class");
+    place = PatchPlace::make(place.packed, static_cast<std::uint32_t>(k.patches++));
+  }
+}
+
+namespace detail {
+
+// The k-th stored value of a patch, in the compute type.
+template <class T>
+DELTADCT_INLINE T load_bound(const std::byte* bounds, DType dtype, int k) noexcept {
+  const auto read = [&]<class B>() {
+    B value;
+    std::memcpy(&value, bounds + static_cast<std::size_t>(k) * sizeof(B), sizeof(B));
+    if constexpr (std::same_as<compute_t<B>, float>)
+      return static_cast<T>(static_cast<float>(value));
+    else
+      return static_cast<T>(value);
+  };
+  return with_element(dtype, read);
+}
+
+// Rounds a value to the bound's dtype, stores it and returns it as a decoder will see it.
+template <class B, class T>
+DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
+  const B stored = static_cast<B>(static_cast<compute_t<B>>(value));
+  std::memcpy(bounds + static_cast<std::size_t>(k) * sizeof(B), &stored, sizeof(B));
+  return static_cast<T>(static_cast<compute_t<B>>(stored));
+}
+
+}  // namespace detail
+
+/// Throws corrupt_data, naming what, unless the arrays are those of a tensor that encode could have
+/// made: then decode stays within them and yields finite values. Linear in the patches. A tensor
+/// from anywhere but encode() is validated once, before its first decode.
+inline void validate(const CompressedView& c) {
+  const auto fail = [](std::string_view what) -> void { throw Error(Errc::corrupt_data, what); };
+  const TensorHeader& h = *c.header;
+  if (h.patch < 1 || h.patch > 64) fail("patch size");
+  if (!std::isfinite(h.scale)) fail("scale");
+  if (!is_element(h.bound)) fail("dtype of the bounds");
+  if (h.classes.size() > std::size(kBitWidths)) fail("width classes");
+  // Shapes whose patches cannot be counted in a slot are refused before anything is multiplied.
+  const auto p = static_cast<std::size_t>(h.patch);
+  const std::size_t grid_rows = h.rows / p + (h.rows % p != 0);
+  const std::size_t grid_cols = h.cols / p + (h.cols % p != 0);
+  if (grid_cols != 0 && grid_rows > PatchPlace::kMaxSlots / grid_cols) fail("number of patches");
+  if (c.places.size() != h.patches()) fail("number of places");
+
+  std::size_t patches = 0;
+  std::size_t bounds_end = 0;
+  std::size_t codes_end = 0;
+  for (std::size_t k = 0; k < h.classes.size(); ++k) {
+    const WidthClass& width = h.classes[k];
+    if (!is_bit_width(width.bits)) fail("bit width");
+    if (k > 0 && width.bits >= h.classes[k - 1].bits) fail("order of the width classes");
+    if (width.side_values < 0 || width.side_values > 8) fail("bounds of a patch");
+    if (width.patches > h.patches() - patches) fail("patches of a width class");
+    if (width.bounds_at != bounds_end || width.codes_at != codes_end)
+      fail("offset of a width class");
+    patches += width.patches;
+    bounds_end += width.patches * h.bounds_stride(width);
+    codes_end += width.patches * h.codes_stride(width);
+  }
+  if (patches != h.patches()) fail("patches of the width classes");
+  if (c.bounds.size() != bounds_end) fail("size of the bounds");
+  if (c.codes.size() != codes_end) fail("size of the codes");
+
+  std::size_t next[std::size(kBitWidths)] = {};
+  for (const PatchPlace place : c.places) {
+    const std::uint32_t k = place.width_class();
+    if (k >= h.classes.size() || place.slot() != next[k]) fail("place of a patch");
+    ++next[k];
+  }
+  for (std::size_t k = 0; k < h.classes.size(); ++k) {
+    if (next[k] != h.classes[k].patches) fail("patches of a width class");
+  }
+  const std::size_t values = c.bounds.size() / dtype_bytes(h.bound);
+  for (std::size_t i = 0; i < values; ++i) {
+    const auto* at = c.bounds.data() + i * dtype_bytes(h.bound);
+    if (!std::isfinite(detail::load_bound<double>(at, h.bound, 0))) fail("bounds");
+  }
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI
