@@ -34,7 +34,7 @@ using DefaultBackend = Serial;
 /// may run on any number of threads at once. Results do not depend on the executor. Views may hold
 /// any element type whose compute type is the policy's: float, half and bfloat16, or double.
 ///
-/// Errors are thrown as deltadct::Error before anything is written to a destination.
+/// Errors are thrown as deltadct::Error, by decoding before anything is written to a destination.
 template <concepts::Policy Policy, class Backend = DefaultBackend>
 class DeltaCodec {
  public:
@@ -68,6 +68,7 @@ class DeltaCodec {
 
   /// As encode(), with the caller's scratch of encode_workspace_bytes() and an `out` whose arrays
   /// are reused: no allocation once they are large enough, but for the allocator's own.
+  /// What `out` holds after an error is unspecified.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
                    MatrixView<W> tuned, const Executor& executor = {}) const {
@@ -91,6 +92,8 @@ class DeltaCodec {
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
+    static_assert(std::same_as<compute_t<U>, Compute>,
+                  "the views' elements must have the compute type of the policy");
     check(compressed);
     check_destination(out, "out");
     check_shape(out, compressed.header->rows, compressed.header->cols, "out");
@@ -131,6 +134,24 @@ class DeltaCodec {
     add_region(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
   }
 
+  /// Throws codec_mismatch, naming what differs, unless this policy's stages made the tensor. Every
+  /// decode begins with it.
+  static void check(const CompressedView& compressed) {
+    const TensorHeader& header = *compressed.header;
+    const auto require = [](const auto& found, const auto& expected, const char* what) {
+      if (found == expected) return;
+      std::ostringstream text;
+      text << found << " where this codec has " << expected;
+      throw Error(Errc::codec_mismatch, what, text.str());
+    };
+    require(header.patch, patch, "patch size");
+    require(header.transform, Policy::Transform::name, "transform");
+    require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
+    for (const WidthClass& k : header.classes) {
+      require(k.side_values, side_values(k.bits), "bounds of a patch");
+    }
+  }
+
   /// Bytes of the scratch that encode_into() takes.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
     return detail::MatrixEncoder<Policy, Backend>(rows, cols).workspace_bytes();
@@ -142,10 +163,8 @@ class DeltaCodec {
     const std::size_t patches = typename Policy::Patches(rows, cols).count();
     std::size_t most = 0;
     for (const int bits : allocator_.widths()) {
-      const int values = detail::with_bits(
-          bits, []<int Bits>() -> int { return Policy::template Quantizer<Bits>::side_values; });
       most = std::max(most, code_bytes(bits, std::size_t{patch} * patch) +
-                                static_cast<std::size_t>(values) * sizeof(Bound));
+                                static_cast<std::size_t>(side_values(bits)) * sizeof(Bound));
     }
     return patches * (most + sizeof(PatchPlace));
   }
@@ -175,18 +194,8 @@ class DeltaCodec {
     Region(compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
   }
 
-  /// Throws codec_mismatch unless this policy's stages made the tensor.
-  static void check(const CompressedView& compressed) {
-    const TensorHeader& header = *compressed.header;
-    const auto require = [](const auto& found, const auto& expected, const char* what) {
-      if (found == expected) return;
-      std::ostringstream text;
-      text << found << " where this codec has " << expected;
-      throw Error(Errc::codec_mismatch, what, text.str());
-    };
-    require(header.patch, patch, "patch size");
-    require(header.transform, Policy::Transform::name, "transform");
-    require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
+  static int side_values(int bits) noexcept {
+    return detail::PatchCodec<Policy, Backend>::side_values(bits);
   }
 
   Allocator allocator_;

@@ -160,55 +160,69 @@ DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
 
 }  // namespace detail
 
-/// Throws corrupt_data, naming what, unless the arrays are those of a tensor that encode could have
-/// made: then decode stays within them and yields finite values. Linear in the patches. A tensor
-/// from anywhere but encode() is validated once, before its first decode.
-inline void validate(const CompressedView& c) {
-  const auto fail = [](std::string_view what) -> void { throw Error(Errc::corrupt_data, what); };
-  const TensorHeader& h = *c.header;
-  if (h.patch < 1 || h.patch > 64) fail("patch size");
-  if (!std::isfinite(h.scale)) fail("scale");
-  if (!is_element(h.bound)) fail("dtype of the bounds");
-  if (h.classes.size() > std::size(kBitWidths)) fail("width classes");
-  // Shapes whose patches cannot be counted in a slot are refused before anything is multiplied.
+namespace detail {
+[[noreturn]] inline void fail_validation(std::string_view what) {
+  throw Error(Errc::corrupt_data, what);
+}
+}  // namespace detail
+
+/// Throws corrupt_data, naming what, unless the header is one that encode could have made, offsets
+/// aside: lay_out() then cannot overflow, and the patches of the classes sum to those of the grid.
+inline void validate_header(const TensorHeader& h) {
+  using detail::fail_validation;
+  if (h.patch < 1 || h.patch > 64) fail_validation("patch size");
+  if (!std::isfinite(h.scale)) fail_validation("scale");
+  if (!is_element(h.bound)) fail_validation("dtype of the bounds");
+  if (h.classes.size() > std::size(kBitWidths)) fail_validation("width classes");
   const auto p = static_cast<std::size_t>(h.patch);
   const std::size_t grid_rows = h.rows / p + (h.rows % p != 0);
   const std::size_t grid_cols = h.cols / p + (h.cols % p != 0);
-  if (grid_cols != 0 && grid_rows > PatchPlace::kMaxSlots / grid_cols) fail("number of patches");
-  if (c.places.size() != h.patches()) fail("number of places");
-
+  if (grid_cols != 0 && grid_rows > PatchPlace::kMaxSlots / grid_cols) {
+    fail_validation("number of patches");
+  }
   std::size_t patches = 0;
-  std::size_t bounds_end = 0;
-  std::size_t codes_end = 0;
   for (std::size_t k = 0; k < h.classes.size(); ++k) {
     const WidthClass& width = h.classes[k];
-    if (!is_bit_width(width.bits)) fail("bit width");
-    if (k > 0 && width.bits >= h.classes[k - 1].bits) fail("order of the width classes");
-    if (width.side_values < 0 || width.side_values > 8) fail("bounds of a patch");
-    if (width.patches > h.patches() - patches) fail("patches of a width class");
-    if (width.bounds_at != bounds_end || width.codes_at != codes_end)
-      fail("offset of a width class");
+    if (!is_bit_width(width.bits)) fail_validation("bit width");
+    if (k > 0 && width.bits >= h.classes[k - 1].bits) fail_validation("order of the width classes");
+    if (width.side_values < 1 || width.side_values > 8) fail_validation("bounds of a patch");
+    if (width.patches > h.patches() - patches) fail_validation("patches of a width class");
     patches += width.patches;
-    bounds_end += width.patches * h.bounds_stride(width);
-    codes_end += width.patches * h.codes_stride(width);
   }
-  if (patches != h.patches()) fail("patches of the width classes");
-  if (c.bounds.size() != bounds_end) fail("size of the bounds");
-  if (c.codes.size() != codes_end) fail("size of the codes");
+  if (patches != h.patches()) fail_validation("patches of the width classes");
+}
+
+/// Throws corrupt_data, naming what, unless the tensor is one that encode could have made: decode
+/// then stays within its arrays, and its stored values are finite. Linear in the patches. A tensor
+/// from anywhere but encode() is validated once, before its first decode.
+inline void validate(const CompressedView& c) {
+  using detail::fail_validation;
+  const TensorHeader& h = *c.header;
+  validate_header(h);
+  TensorHeader expected = h;
+  const auto [bounds_bytes, codes_bytes] = expected.lay_out();
+  if (c.bounds.size() != bounds_bytes) fail_validation("size of the bounds");
+  if (c.codes.size() != codes_bytes) fail_validation("size of the codes");
+  if (c.places.size() != h.patches()) fail_validation("number of places");
 
   std::size_t next[std::size(kBitWidths)] = {};
   for (const PatchPlace place : c.places) {
     const std::uint32_t k = place.width_class();
-    if (k >= h.classes.size() || place.slot() != next[k]) fail("place of a patch");
+    if (k >= h.classes.size() || place.slot() != next[k]) fail_validation("place of a patch");
     ++next[k];
   }
   for (std::size_t k = 0; k < h.classes.size(); ++k) {
-    if (next[k] != h.classes[k].patches) fail("patches of a width class");
+    const WidthClass& width = h.classes[k];
+    if (next[k] != width.patches) fail_validation("patches of a width class");
+    if (width.bounds_at != expected.classes[k].bounds_at ||
+        width.codes_at != expected.classes[k].codes_at) {
+      fail_validation("offset of a width class");
+    }
   }
-  const std::size_t values = c.bounds.size() / dtype_bytes(h.bound);
-  for (std::size_t i = 0; i < values; ++i) {
-    const auto* at = c.bounds.data() + i * dtype_bytes(h.bound);
-    if (!std::isfinite(detail::load_bound<double>(at, h.bound, 0))) fail("bounds");
+  const std::size_t value_bytes = dtype_bytes(h.bound);
+  for (std::size_t at = 0; at < c.bounds.size(); at += value_bytes) {
+    const auto value = detail::load_bound<double>(c.bounds.data() + at, h.bound, 0);
+    if (!std::isfinite(value)) fail_validation("bounds");
   }
 }
 

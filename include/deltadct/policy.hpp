@@ -15,6 +15,8 @@ namespace deltadct::inline DELTADCT_ABI {
 /// Views may hold any element type with the compute type of T.
 template <concepts::Element T, int P>
 struct DefaultPolicy {
+  static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
+
   using Element = T;
   using Patches = Patchifier<T, P>;  ///< matrix -> patches
   using Scorer = L2Norm;             ///< patch -> score

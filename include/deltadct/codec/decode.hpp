@@ -29,8 +29,8 @@ struct AddRows {
   DELTADCT_INLINE void write(std::size_t i, std::size_t j, Count n,
                              const compute_t<U>* values) const noexcept {
     compute_t<U> run[64];  // no run is longer than the largest P
-    widen_run(&base(i, j), base.col_stride, n, run);
-    for (std::size_t k = 0; k < n; ++k) run[k] += values[k];
+    visit_run(&base(i, j), base.col_stride, n,
+              [&](std::size_t k, compute_t<U> x) { run[k] = x + values[k]; });
     narrow_run(run, n, &out(i, j), out.col_stride);
   }
 };

@@ -144,18 +144,21 @@ class MatrixEncoder {
     if constexpr (Rescale::enabled) {
       const T original = sum_patch<P, T>(patch, [](T x) { return Rescale::original(x); });
       sums.original += static_cast<double>(original);
-      T compared = 0;
-      if (extent.elements() == area) {
-        compared = sum_patch<P, T>(patch, [constant](T x) { return Rescale::pair(x, constant); });
-      } else {
-        for (std::size_t i = 0; i < extent.rows; ++i) {
-          for (std::size_t j = 0; j < extent.cols; ++j) {
-            compared += Rescale::pair(patch[i * P + j], constant);
-          }
-        }
-      }
-      work.compared[index] = compared;
+      work.compared[index] = compare_constant(patch, extent, constant);
     }
+  }
+
+  /// What Rescale sums over the patch's real elements if it decodes to a constant.
+  static T compare_constant(const T* patch, const PatchExtent& extent, T constant) noexcept {
+    const auto pair = [constant](T x) { return Rescale::pair(x, constant); };
+    if (extent.elements() == area) return sum_patch<P, T>(patch, pair);
+    double sum = 0;
+    for (std::size_t i = 0; i < extent.rows; ++i) {
+      for (std::size_t j = 0; j < extent.cols; ++j) {
+        sum += static_cast<double>(pair(patch[i * P + j]));
+      }
+    }
+    return static_cast<T>(sum);
   }
 
   void allocate(const typename Policy::Allocator& allocator, EncodeWorkspace<T>& work,
@@ -169,9 +172,7 @@ class MatrixEncoder {
     header.bound = dtype_of<typename Codec::Bound>();
     header.classes.clear();
     for (const int bits : allocator.widths()) {
-      const int values = with_bits(
-          bits, []<int Bits>() -> int { return Codec::template Quantizer<Bits>::side_values; });
-      header.classes.push_back({.bits = bits, .side_values = values});
+      header.classes.push_back({.bits = bits, .side_values = Codec::side_values(bits)});
     }
     allocator.allocate(std::span<const T>(work.scores), work.order, work.classes);
     out.places.resize(patches_.count());

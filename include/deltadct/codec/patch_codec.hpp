@@ -57,6 +57,11 @@ struct PatchCodec {
   template <int Bits>
   using Quantizer = typename Policy::template Quantizer<Bits>;
 
+  /// The values a patch of that many bits stores beside its codes.
+  static int side_values(int bits) noexcept {
+    return with_bits(bits, []<int Bits>() -> int { return Quantizer<Bits>::side_values; });
+  }
+
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
 
   /// Writes factor * (the patch that decodes from codes and bounds).
@@ -69,7 +74,8 @@ struct PatchCodec {
     reconstruct<Bits>(codes, side, factor, patch);
   }
 
-  /// Quantizes a patch into codes and bounds. Returns false where a stored value is not finite.
+  /// Quantizes a patch into codes and bounds. Returns false where the bounds cannot be
+  /// stored or computed with.
   template <int Bits>
   DELTADCT_INLINE static bool encode(const T* patch, std::byte* codes, std::byte* bounds) noexcept {
     using Q = Quantizer<Bits>;
@@ -80,7 +86,7 @@ struct PatchCodec {
     for (int k = 0; k < Q::side_values; ++k) {
       side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
     }
-    if (!all_finite(side, Q::side_values)) return false;
+    if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
     const typename Q::template Encoder<V> encoder(side, gain);
     Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
       return encoder(Lanes<V>::load(coefficients + s));
@@ -94,10 +100,7 @@ struct PatchCodec {
                                         const std::byte* codes, const std::byte* bounds) noexcept {
     alignas(64) T decoded[N];
     decode<Bits>(codes, bounds, dtype_of<Bound>(), T(1), decoded);
-    for (int i = 0; i < P; ++i) {
-      const std::size_t real = static_cast<std::size_t>(i) < extent.rows ? extent.cols : 0;
-      for (std::size_t j = real; j < P; ++j) decoded[static_cast<std::size_t>(i * P) + j] = 0;
-    }
+    if (extent.elements() != N) clear_padding(extent, decoded);
     V sum(T(0));
     for (int s = 0; s < N; s += Lanes<V>::count) {
       sum = sum + Rescale::pair(Lanes<V>::load(patch + s), Lanes<V>::load(decoded + s));
@@ -106,6 +109,12 @@ struct PatchCodec {
   }
 
  private:
+  static void clear_padding(const PatchExtent& extent, T* patch) noexcept {
+    for (std::size_t i = 0; i < P; ++i) {
+      for (std::size_t j = i < extent.rows ? extent.cols : 0; j < P; ++j) patch[i * P + j] = 0;
+    }
+  }
+
   template <int Bits>
   DELTADCT_INLINE static void reconstruct(const std::byte* codes,
                                           const T (&side)[Quantizer<Bits>::side_values], T factor,

@@ -7,13 +7,13 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// to[j] = from[j * stride], j = 0 ... n - 1. A plain function of the compile-time count where the
-/// caller has one: the loop then vectorises.
-template <concepts::Element U, class Count>
-DELTADCT_INLINE void widen_run(const U* from, std::ptrdiff_t stride, Count n, compute_t<U>* to) {
+/// Calls fn(j, from[j * stride]) for j = 0 ... n - 1, the elements in their compute type. A plain
+/// loop over a compile-time count where the caller has one: it then vectorises.
+template <concepts::Element U, class Count, class Fn>
+DELTADCT_INLINE void visit_run(const U* from, std::ptrdiff_t stride, Count n, Fn fn) {
   if (stride != 1) {
     for (std::size_t j = 0; j < n; ++j) {
-      to[j] = static_cast<compute_t<U>>(from[static_cast<std::ptrdiff_t>(j) * stride]);
+      fn(j, static_cast<compute_t<U>>(from[static_cast<std::ptrdiff_t>(j) * stride]));
     }
     return;
   }
@@ -22,17 +22,20 @@ DELTADCT_INLINE void widen_run(const U* from, std::ptrdiff_t stride, Count n, co
   // Compilers do not vectorise the conversion from half.
   if constexpr (std::same_as<U, half>) {
     for (; j + 8 <= n; j += 8) {
+      alignas(32) float wide[8];
       const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j));
-      _mm256_storeu_ps(to + j, _mm256_cvtph_ps(packed));
+      _mm256_store_ps(wide, _mm256_cvtph_ps(packed));
+      for (std::size_t k = 0; k < 8; ++k) fn(j + k, wide[k]);
     }
   }
 #endif
-  for (; j < n; ++j) to[j] = static_cast<compute_t<U>>(from[j]);
+  for (; j < n; ++j) fn(j, static_cast<compute_t<U>>(from[j]));
 }
 
 /// to[j * stride] = from[j], rounded to nearest, ties to even.
 template <concepts::Element U, class Count>
-DELTADCT_INLINE void narrow_run(const compute_t<U>* from, Count n, U* to, std::ptrdiff_t stride) {
+DELTADCT_INLINE void narrow_run(const compute_t<U>* __restrict from, Count n, U* to,
+                                std::ptrdiff_t stride) {
   if (stride != 1) {
     for (std::size_t j = 0; j < n; ++j) {
       to[static_cast<std::ptrdiff_t>(j) * stride] = static_cast<U>(from[j]);

@@ -63,7 +63,9 @@ struct half {
   DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
 #if defined(__F16C__) && !defined(__CUDA_ARCH__)
     if (!std::is_constant_evaluated()) {
-      return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+      // Not _cvtss_sh: clang's is a macro that -Wpedantic refuses.
+      const __m128i packed = _mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT);
+      return static_cast<std::uint16_t>(_mm_cvtsi128_si32(packed));
     }
 #endif
     const auto u = std::bit_cast<std::uint32_t>(value);

@@ -12,6 +12,7 @@ namespace deltadct::inline DELTADCT_ABI {
 /// What went wrong. Every value has a line of text in describe().
 enum class Errc {
   shape_mismatch,
+  dtype_mismatch,
   bad_view,
   bad_mix,
   bad_range,
@@ -35,6 +36,8 @@ constexpr std::string_view describe(Errc code) noexcept {
   switch (code) {
     case Errc::shape_mismatch:
       return "shapes differ";
+    case Errc::dtype_mismatch:
+      return "dtypes differ";
     case Errc::bad_view:
       return "not a valid matrix view";
     case Errc::bad_mix:

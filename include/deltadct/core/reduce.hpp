@@ -9,17 +9,20 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-// Sums fn over a row-major P x P patch by columns, then over the columns: independent chains, which
-// compilers vectorise.
+// Sums fn over a row-major P x P patch by columns, then the columns by halves: independent chains,
+// which compilers vectorise and processors overlap.
 template <int P, class Sum, class T, class Fn>
 DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
   Sum column[P] = {};
   for (int i = 0; i < P; ++i) {
     for (int j = 0; j < P; ++j) column[j] += fn(static_cast<Sum>(patch[i * P + j]));
   }
-  Sum total = 0;
-  for (int j = 0; j < P; ++j) total += column[j];
-  return total;
+  int width = P;
+  for (; width % 2 == 0; width /= 2) {
+    for (int j = 0; j < width / 2; ++j) column[j] += column[j + width / 2];
+  }
+  for (int j = 1; j < width; ++j) column[0] += column[j];
+  return column[0];
 }
 
 // Whether all n values are finite; by their exponents, so that -ffast-math cannot fold it away.

@@ -20,7 +20,7 @@ struct DeltaSource {
 
   template <class Count>
   DELTADCT_INLINE void read(std::size_t i, std::size_t j, Count n, compute* to) const {
-    widen_run(&delta(i, j), delta.col_stride, n, to);
+    visit_run(&delta(i, j), delta.col_stride, n, [to](std::size_t k, compute x) { to[k] = x; });
   }
   void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
     detail::prefetch_run(&delta(i, j), n);
@@ -37,18 +37,15 @@ struct DifferenceSource {
 
   template <class Count>
   DELTADCT_INLINE void read(std::size_t i, std::size_t j, Count n, compute* to) const {
-    compute minus[kRun];
-    widen_run(&tuned(i, j), tuned.col_stride, n, to);
-    widen_run(&base(i, j), base.col_stride, n, minus);
-    for (std::size_t k = 0; k < n; ++k) to[k] -= minus[k];
+    visit_run(&tuned(i, j), tuned.col_stride, n,
+              [to](std::size_t k, compute x) DELTADCT_INLINE_LAMBDA { to[k] = x; });
+    visit_run(&base(i, j), base.col_stride, n,
+              [to](std::size_t k, compute x) DELTADCT_INLINE_LAMBDA { to[k] -= x; });
   }
   void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
     detail::prefetch_run(&tuned(i, j), n);
     detail::prefetch_run(&base(i, j), n);
   }
-
- private:
-  static constexpr std::size_t kRun = 64;  // no run is longer than the largest P
 };
 
 /// Which elements of the matrix a patch covers; rows and cols are less than P at the edges.
@@ -101,18 +98,23 @@ class Patchifier {
   template <class Source, class Wanted>
   void load(const Source& source, std::size_t grid_row, std::size_t first, std::size_t n,
             Wanted wanted, compute* patches) const {
-    const std::size_t real_rows = extent(grid_row, first).rows;
+    const PatchExtent corner = extent(grid_row, first);
+    const std::size_t whole = std::min(n, (cols_ - corner.col) / side);
     for (std::size_t i = 0; i < side; ++i) {
-      for (std::size_t k = 0; k < n; ++k) {
+      compute* to = patches + i * side;
+      for (std::size_t k = 0; k < n; ++k, to += area) {
         if (!wanted(k)) continue;
-        const PatchExtent at = extent(grid_row, first + k);
-        compute* to = patches + k * area + i * side;
-        const std::size_t real = i < real_rows ? at.cols : 0;
-        if (real == side) {
-          source.read(at.row + i, at.col, std::integral_constant<std::size_t, side>{}, to);
+        const std::size_t col = corner.col + k * side;
+        if (i >= corner.rows) {
+          std::memset(to, 0, side * sizeof(compute));
+        } else if (k < whole) {
+          // By way of a local array: nothing the source reads can lie in it, so loops vectorise.
+          compute run[side];
+          source.read(corner.row + i, col, std::integral_constant<std::size_t, side>{}, run);
+          std::memcpy(to, run, sizeof run);
         } else {
-          if (real > 0) source.read(at.row + i, at.col, real, to);
-          std::memset(to + real, 0, (side - real) * sizeof(compute));
+          source.read(corner.row + i, col, cols_ - col, to);
+          std::memset(to + (cols_ - col), 0, (side - (cols_ - col)) * sizeof(compute));
         }
       }
     }

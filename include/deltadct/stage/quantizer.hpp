@@ -4,6 +4,7 @@
 // others give
 //   side_values                          how many values a patch stores (its "bounds")
 //   fit<V>(coefficients, n, side)        computes them
+//   representable(side, gain)            whether codes can be computed from them
 //   Encoder(side, gain)(v) -> codes      v is gain times the coefficients; rounded, still as V
 //   Decoder(side, factor)(codes) -> v    factor times the coefficients
 // side is always as stored, that is after rounding to the bound's dtype.
@@ -11,6 +12,7 @@
 
 #include <deltadct/core/lanes.hpp>
 
+#include <limits>
 #include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -38,6 +40,12 @@ struct MinMax {
     side[1] = reduce_lanes(hi, [](T a, T b) { return Lanes<T>::max(a, b); });
   }
 
+  /// Whether the levels between lo and hi can be computed: gain * (hi - lo) does not overflow.
+  template <class T>
+  DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
+    return gain * (side[1] - side[0]) <= std::numeric_limits<T>::max();
+  }
+
   template <class V>
   class Encoder {
     using T = typename Lanes<V>::scalar;
@@ -46,7 +54,9 @@ struct MinMax {
     DELTADCT_HD Encoder(const T (&side)[side_values], T gain) noexcept
         : lo_(gain * side[0]), steps_(T(0)) {
       const T range = gain * (side[1] - side[0]);
-      if (range > 0) steps_ = V(T(levels) / range);
+      // A range too small to have a reciprocal counts as none.
+      const T steps = T(levels) / range;
+      if (steps <= std::numeric_limits<T>::max()) steps_ = V(steps);
     }
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
