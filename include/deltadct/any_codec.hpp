@@ -1,0 +1,159 @@
+// AnyCodec: a codec whose patch size, transform and element type are chosen at run time, for
+// whoever reads archives that others wrote. Opt-in: make_codec() instantiates every combination.
+#pragma once
+
+#include <deltadct/codec.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <type_traits>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// A reference to any executor, for calls through a virtual function. Outlives no executor.
+class ExecutorRef {
+ public:
+  template <concepts::Executor E>
+  requires(!std::same_as<E, ExecutorRef>) ExecutorRef(const E& executor)
+  noexcept
+      : executor_(&executor), run_([](const void* e, std::size_t n, const void* fn, Call call) {
+          static_cast<const E*>(e)->parallel_for(n, [=](std::size_t i) { call(fn, i); });
+        }) {}
+
+  template <class Fn>
+  void parallel_for(std::size_t n, Fn&& fn) const {
+    run_(executor_, n, &fn, [](const void* f, std::size_t i) {
+      (*static_cast<const std::remove_cvref_t<Fn>*>(f))(i);
+    });
+  }
+
+ private:
+  using Call = void (*)(const void*, std::size_t);
+
+  const void* executor_;
+  void (*run_)(const void*, std::size_t, const void*, Call);
+};
+
+/// What distinguishes one codec from another at run time. The mix matters to encoders only.
+struct CodecSpec {
+  int patch = 16;
+  std::string transform{Dct::name};
+  bool double_precision = false;  ///< for matrices of double
+  RatioAllocator allocator{};
+};
+
+/// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype,
+/// whose compute type is the codec's.
+class AnyCodec {
+ public:
+  virtual ~AnyCodec() = default;
+
+  /// See DeltaCodec::encode_into(); the workspace grows as it must.
+  virtual void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
+                           const void* base, const void* tuned, std::size_t rows, std::size_t cols,
+                           const ExecutorRef& executor) const = 0;
+
+  /// Throws what decode_add() would, and does nothing else.
+  virtual void check(const CompressedView& compressed, DType dtype) const = 0;
+
+  /// See DeltaCodec::decode_add().
+  virtual void decode_add(const CompressedView& compressed, DType dtype, void* weights,
+                          double alpha, const ExecutorRef& executor) const = 0;
+};
+
+/// The AnyCodec of one policy and backend.
+template <concepts::Policy Policy, class Backend = DefaultBackend>
+class AnyCodecOf final : public AnyCodec {
+  using Compute = compute_t<typename Policy::Element>;
+
+ public:
+  explicit AnyCodecOf(typename Policy::Allocator allocator = {}) : codec_(std::move(allocator)) {}
+
+  void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
+                   const void* base, const void* tuned, std::size_t rows, std::size_t cols,
+                   const ExecutorRef& executor) const override {
+    workspace.resize(std::max(workspace.size(), codec_.encode_workspace_bytes(rows, cols)));
+    with_typed(dtype, [&]<class U>() {
+      codec_.encode_into(out, workspace,
+                         MatrixView<const U>(static_cast<const U*>(base), rows, cols),
+                         MatrixView<const U>(static_cast<const U*>(tuned), rows, cols), executor);
+    });
+  }
+
+  void check(const CompressedView& compressed, DType dtype) const override {
+    codec_.check(compressed);
+    with_typed(dtype, []<class U>() {});
+  }
+
+  void decode_add(const CompressedView& compressed, DType dtype, void* weights, double alpha,
+                  const ExecutorRef& executor) const override {
+    const TensorHeader& header = *compressed.header;
+    with_typed(dtype, [&]<class U>() {
+      codec_.decode_add(compressed,
+                        MatrixView<U>(static_cast<U*>(weights), header.rows, header.cols), alpha,
+                        executor);
+    });
+  }
+
+ private:
+  template <class Fn>
+  static void with_typed(DType dtype, Fn&& fn) {
+    if (!is_element(dtype)) throw Error(Errc::unsupported_dtype, dtype_name(dtype));
+    with_element(dtype, [&]<class U>() {
+      if constexpr (std::same_as<compute_t<U>, Compute>)
+        fn.template operator()<U>();
+      else
+        throw Error(Errc::codec_mismatch, dtype_name(dtype), "the compute type is another");
+    });
+  }
+
+  DeltaCodec<Policy, Backend> codec_;
+};
+
+/// The codec of a spec whose patch size is P; nullptr where there is no such transform.
+template <class Backend, int P>
+std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
+  const auto make = [&]<class T>() -> std::unique_ptr<AnyCodec> {
+    if (spec.transform == Dct::name) {
+      return std::make_unique<AnyCodecOf<DefaultPolicy<T, P>, Backend>>(spec.allocator);
+    }
+    if (spec.transform == Identity::name) {
+      return std::make_unique<AnyCodecOf<WithoutDct<T, P>, Backend>>(spec.allocator);
+    }
+    return nullptr;
+  };
+  return spec.double_precision ? make.template operator()<double>()
+                               : make.template operator()<float>();
+}
+
+/// The codec of a spec. Throws codec_mismatch where this version has none.
+template <class Backend = DefaultBackend>
+std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
+  const auto make = [&]() -> std::unique_ptr<AnyCodec> {
+    switch (spec.patch) {
+      case 4:
+        return make_codec_of_size<Backend, 4>(spec);
+      case 8:
+        return make_codec_of_size<Backend, 8>(spec);
+      case 12:
+        return make_codec_of_size<Backend, 12>(spec);
+      case 16:
+        return make_codec_of_size<Backend, 16>(spec);
+      case 32:
+        return make_codec_of_size<Backend, 32>(spec);
+      case 64:
+        return make_codec_of_size<Backend, 64>(spec);
+      default:
+        return nullptr;
+    }
+  };
+  if (auto codec = make()) return codec;
+  throw Error(Errc::codec_mismatch, "codec",
+              "patch size " + std::to_string(spec.patch) + ", transform '" + spec.transform + "'");
+}
+
+/// Makes codecs; what reads an archive asks it once for every codec the archive names.
+using CodecFactory = std::function<std::unique_ptr<AnyCodec>(const CodecSpec&)>;
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,270 @@
+// Strict JSON: what a lenient parser lets pass (repeated keys, a byte-order mark, a NUL) is an
+// error.
+//
+// The grammar is nlohmann/json's (MIT, 3.11 or later): header-only, fuzzed for years, and packaged
+// everywhere. Its SAX interface hands over one event at a time, so that too deep or too large a
+// text is refused where it becomes so, before anything is built from the rest.
+#pragma once
+
+#include <deltadct/config.hpp>
+#include <deltadct/core/error.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Values in one text before it is refused: memory stays within a small multiple of the text.
+inline constexpr std::size_t kMaxJsonValues = 10'000'000;
+
+/// Takes the members of an object one by one.
+using JsonMemberSink = std::function<void(const std::string& key, nlohmann::json&& value)>;
+
+namespace detail {
+
+/// Text from a file made fit for an error message: short, and without control characters.
+inline std::string printable(std::string_view text) {
+  constexpr std::size_t kMost = 200;
+  std::size_t length = std::min(text.size(), kMost);
+  const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
+  while (length < text.size() && length > 0 && continues(text[length])) --length;
+  std::string result(text.substr(0, length));
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7F; };
+  std::replace_if(result.begin(), result.end(), is_control, '?');
+  return length < text.size() ? result + "..." : result;
+}
+
+/// Walks through a text and counts: the parser does not tell its handler where it is.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, std::size_t* count) noexcept : at_(at), count_(count) {}
+
+  reference operator*() const noexcept { return *at_; }
+  CountingIterator& operator++() noexcept {
+    ++at_;
+    ++*count_;
+    return *this;
+  }
+  CountingIterator operator++(int) noexcept {
+    const CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const noexcept { return at_ == other.at_; }
+  bool operator!=(const CountingIterator& other) const noexcept { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  std::size_t* count_;
+};
+
+struct JsonBounds {
+  int depth;
+  std::size_t values;
+};
+
+/// Builds values from the parser's events and refuses by throwing. With a sink, the outermost value
+/// must be an object; its members go to the sink and are not kept.
+class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
+  using json = nlohmann::json;
+
+ public:
+  StrictJsonHandler(std::string_view where, JsonBounds bounds, const JsonMemberSink* sink)
+      : where_(where), bounds_(bounds), sink_(sink) {}
+
+  /// Bytes the parser has taken, for CountingIterator to advance.
+  std::size_t* bytes_read() noexcept { return &bytes_read_; }
+  json take_root() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value); }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { return refuse("binary value"); }  // never met in a text
+  bool start_object(std::size_t) override { return open(json::object()); }
+  bool start_array(std::size_t) override { return open(json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  // The key is decoded already, so that "a" and "\u0061" are the same one.
+  bool key(string_t& key) override {
+    if (key.find('\0') != string_t::npos) refuse("NUL in the key '" + printable(key) + "'");
+    if (!is_new(key)) refuse("repeated key '" + printable(key) + "'");
+    keys_.back() = std::move(key);
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    bytes_read_ = std::min(position, bytes_read_);
+    // The library quotes the last token, which may be huge and need not be UTF-8.
+    std::string_view text = error.what();
+    text = text.substr(0, text.find("; last read"));
+    const auto id_end = text.find("] ");
+    return refuse(id_end == text.npos ? text : text.substr(id_end + 2));
+  }
+
+ private:
+  [[noreturn]] bool refuse(std::string_view what, Errc code = Errc::bad_container) const {
+    throw Error(code, where_, printable(what) + " at byte " + std::to_string(bytes_read_));
+  }
+
+  bool streams_members() const noexcept { return sink_ != nullptr && open_.size() == 1; }
+
+  bool is_new(const std::string& key) {
+    return streams_members() ? seen_.insert(key).second : !open_.back().contains(key);
+  }
+
+  void count_value() {
+    if (++values_ > bounds_.values) refuse("too many values", Errc::limit_exceeded);
+  }
+
+  bool open(json&& empty) {
+    if (open_.size() >= static_cast<std::size_t>(std::max(bounds_.depth, 0))) {
+      refuse("nested more than " + std::to_string(bounds_.depth) + " deep");
+    }
+    if (sink_ != nullptr && open_.empty() && !empty.is_object()) refuse("not an object");
+    count_value();
+    open_.push_back(std::move(empty));
+    keys_.emplace_back();
+    return true;
+  }
+
+  bool close() {
+    json value = std::move(open_.back());
+    open_.pop_back();
+    keys_.pop_back();
+    return attach(std::move(value));
+  }
+
+  bool add(json&& value) {
+    if (sink_ != nullptr && open_.empty()) refuse("not an object");
+    count_value();
+    return attach(std::move(value));
+  }
+
+  bool attach(json&& value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+    } else if (streams_members()) {
+      values_ = 0;
+      (*sink_)(keys_.back(), std::move(value));
+    } else if (open_.back().is_array()) {
+      open_.back().push_back(std::move(value));
+    } else {
+      open_.back().emplace(std::move(keys_.back()), std::move(value));
+    }
+    return true;
+  }
+
+  std::string where_;
+  JsonBounds bounds_;
+  const JsonMemberSink* sink_;
+  std::size_t bytes_read_ = 0;
+  std::size_t values_ = 0;
+  json root_;
+  std::vector<json> open_;         // the values around the current one, outermost first
+  std::vector<std::string> keys_;  // for each of them, the key of the member being read
+  std::set<std::string> seen_;     // outermost keys; ordered, as hashes can be made to collide
+};
+
+inline nlohmann::json parse_strictly(std::string_view text, std::string_view where,
+                                     JsonBounds bounds, const JsonMemberSink* sink) {
+  const auto refuse = [&](std::string_view what, std::size_t offset) {
+    throw Error(Errc::bad_container, where,
+                std::string(what) + " at byte " + std::to_string(offset));
+  };
+  // The library skips a byte-order mark and takes a NUL for the end of the text.
+  if (text.substr(0, 3) == "\xEF\xBB\xBF") refuse("byte-order mark", 0);
+  if (const auto nul = text.find('\0'); nul != text.npos) refuse("NUL", nul);
+  StrictJsonHandler handler(where, bounds, sink);
+  const CountingIterator first(text.data(), handler.bytes_read());
+  const CountingIterator last(text.data() + text.size(), nullptr);
+  nlohmann::json::sax_parse(first, last, &handler);
+  return handler.take_root();
+}
+
+}  // namespace detail
+
+/// Parses a whole text. Refused, beside what is not JSON (bad UTF-8 included): repeated keys at any
+/// level however they are escaped, a NUL in a key, a byte-order mark, text after the value, nesting
+/// deeper than max_depth. Throws bad_container with `where` and the byte offset; limit_exceeded for
+/// more than max_values values. Takes time n log n in the text's length.
+inline nlohmann::json parse_json(std::string_view text, std::string_view where, int max_depth = 16,
+                                 std::size_t max_values = kMaxJsonValues) {
+  return detail::parse_strictly(text, where, {max_depth, max_values}, nullptr);
+}
+
+/// Parses a text that is an object and hands over its members in order of appearance, each once it
+/// is complete; memory is that of the largest member and of the keys. The rules are parse_json's,
+/// with max_values counted for each member. What the sink throws passes through.
+inline void parse_json_members(std::string_view text, std::string_view where,
+                               const JsonMemberSink& sink, int max_depth = 16,
+                               std::size_t max_values = kMaxJsonValues) {
+  detail::parse_strictly(text, where, {max_depth, max_values}, &sink);
+}
+
+/// A member of an object. Throws bad_container where the value is no object or has no such member.
+inline const nlohmann::json& json_member(const nlohmann::json& object, const std::string& key,
+                                         std::string_view where) {
+  if (!object.is_object()) throw Error(Errc::bad_container, where, "not an object");
+  const auto found = object.find(key);
+  if (found == object.end()) throw Error(Errc::bad_container, where, key + " is missing");
+  return *found;
+}
+
+/// A number written as plain digits, at most 2^63 - 1, so that it also fits the signed integers
+/// other readers use. Negative (even -0), fractional and exponent forms throw bad_container.
+inline std::uint64_t json_unsigned(const nlohmann::json& value, std::string_view where,
+                                   std::string_view what) {
+  constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() <= kMost) {
+    return value.get<std::uint64_t>();
+  }
+  throw Error(Errc::bad_container, where,
+              std::string(what) + " is not an integer from 0 to 2^63 - 1");
+}
+
+/// A string, or bad_container.
+inline const std::string& json_string(const nlohmann::json& value, std::string_view where,
+                                      std::string_view what) {
+  if (value.is_string()) return value.get_ref<const std::string&>();
+  throw Error(Errc::bad_container, where, std::string(what) + " is not a string");
+}
+
+/// The elements of an array, or bad_container.
+inline const nlohmann::json::array_t& json_array(const nlohmann::json& value,
+                                                 std::string_view where, std::string_view what) {
+  if (value.is_array()) return value.get_ref<const nlohmann::json::array_t&>();
+  throw Error(Errc::bad_container, where, std::string(what) + " is not an array");
+}
+
+/// A string as it stands in a text, quotes included. Throws bad_container for bad UTF-8.
+inline std::string json_quoted(const std::string& text, std::string_view where) {
+  try {
+    return nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(Errc::bad_container, where, "text is not valid UTF-8");
+  }
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

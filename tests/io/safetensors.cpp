@@ -1,0 +1,723 @@
+// The safetensors container: every rule of the format, from both sides.
+#include <deltadct/io/safetensors.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sys/resource.h>
+
+#include <doctest/doctest.h>
+
+using deltadct::DType;
+using deltadct::Errc;
+using deltadct::Error;
+using namespace deltadct::io;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder of its own for a test, removed with all it holds.
+struct Folder {
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "deltadct-safetensors-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  Folder(const Folder&) = delete;
+  ~Folder() { fs::remove_all(path); }
+
+  fs::path operator/(const std::string& name) const { return path / name; }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(path), fs::directory_iterator()));
+  }
+
+  fs::path path;
+};
+
+template <class Fn>
+Error caught(Fn fn) {
+  try {
+    fn();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  return {Errc::io_failure, ""};
+}
+
+std::string get(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void put(const fs::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+std::string little_endian(std::uint64_t value) {
+  std::string text;
+  for (int i = 0; i < 8; ++i) text += static_cast<char>(value >> (8 * i) & 0xFF);
+  return text;
+}
+
+std::string container(std::string_view header, std::string_view data = "") {
+  return little_endian(header.size()) + std::string(header) + std::string(data);
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string entry(std::string_view name, std::string_view dtype, std::string_view shape,
+                  std::string_view offsets) {
+  std::string text = "\"";
+  text.append(name).append(R"(":{"dtype":")").append(dtype).append(R"(","shape":[)");
+  text.append(shape).append("],\"data_offsets\":[").append(offsets).append("]}");
+  return text;
+}
+
+SafetensorsHeader parse(std::string_view header, std::uint64_t data_bytes,
+                        const Limits& limits = {}) {
+  return parse_safetensors_header(header, data_bytes, "m.safetensors", limits);
+}
+
+/// Expects a header to be refused with the file's name, and the tensor's where one is given.
+void check_refused(std::string_view header, std::uint64_t data_bytes, Errc code,
+                   const std::string& tensor, const Limits& limits = {}) {
+  CAPTURE(header);
+  const Error error = caught([&] { parse(header, data_bytes, limits); });
+  const std::string what = error.what();
+  CAPTURE(what);
+  CHECK(error.code() == code);
+  CHECK(error.where() == (tensor.empty() ? "m.safetensors" : "m.safetensors: " + tensor));
+}
+
+void check_bad(std::string_view header, std::uint64_t data_bytes, const std::string& tensor) {
+  check_refused(header, data_bytes, Errc::bad_container, tensor);
+}
+
+/// Expects a file to be refused in both modes, with its path in the message.
+void check_file_refused(std::string_view bytes, Errc code, const Limits& limits = {}) {
+  const Folder folder;
+  put(folder / "m", bytes);
+  for (const Access access : {Access::map, Access::read}) {
+    const Error error = caught([&] { SafetensorsFile::open(folder / "m", access, limits); });
+    const std::string what = error.what();
+    CAPTURE(what);
+    CHECK(error.code() == code);
+    CHECK(error.where().find((folder / "m").string()) == 0);
+  }
+}
+
+constexpr std::uint64_t kScalar[] = {1};
+
+}  // namespace
+
+TEST_CASE("io/safetensors: a file is read in both modes") {
+  const Folder folder;
+  put(folder / "m",
+      container(R"({"__metadata__":{"format":"pt"},)" + entry("w", "F32", "1,2", "0,8") + "," +
+                    entry("b", "BF16", "3", "8,14") + "}",
+                "01234567abcdef"));
+  for (const Access access : {Access::map, Access::read}) {
+    const auto file = SafetensorsFile::open(folder / "m", access);
+    CHECK(file.path() == folder / "m");
+    CHECK(file.file_bytes() == fs::file_size(folder / "m"));
+    CHECK(file.metadata() == Metadata{{"format", "pt"}});
+    REQUIRE(file.tensors().size() == 2);
+    const TensorInfo* const w = file.find("w");
+    REQUIRE(w == &file.tensors()[0]);
+    CHECK(w->dtype == DType::f32);
+    CHECK(w->shape == std::vector<std::uint64_t>{1, 2});
+    CHECK(w->elements() == 2);
+    CHECK(w->bytes() == 8);
+    std::vector<std::byte> storage;
+    CHECK(text_of(file.data(*w, storage)) == "01234567");
+    CHECK(text_of(file.data(*file.find("b"), storage)) == "abcdef");
+    CHECK(storage.empty() == (access == Access::map));
+    file.release(*w);
+    CHECK(text_of(file.data(*w, storage)) == "01234567");
+    CHECK(file.find("") == nullptr);
+    CHECK(file.find("a") == nullptr);
+    CHECK(file.find("ww") == nullptr);
+    CHECK(file.find("__metadata__") == nullptr);
+  }
+}
+
+TEST_CASE("io/safetensors: a file may be moved") {
+  static_assert(!std::is_copy_constructible_v<SafetensorsFile>);
+  const Folder folder;
+  put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
+  auto first = SafetensorsFile::open(folder / "m");
+  const SafetensorsFile second = std::move(first);
+  std::vector<std::byte> storage;
+  CHECK(text_of(second.data(*second.find("w"), storage)) == "ok");
+}
+
+TEST_CASE("io/safetensors: a tensor of another file leaves the bounds") {
+  const Folder folder;
+  put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
+  for (const Access access : {Access::map, Access::read}) {
+    const auto file = SafetensorsFile::open(folder / "m", access);
+    std::vector<std::byte> storage;
+    const TensorInfo other{"other", DType::u8, {9}, 0, 9};
+    const Error error = caught([&] { file.data(other, storage); });
+    CHECK(error.code() == Errc::io_failure);
+    CHECK(error.where() == (folder / "m").string() + ": other");
+    file.release(other);
+  }
+}
+
+TEST_CASE("io/safetensors: valid headers that are easily refused") {
+  SUBCASE("no tensors") {
+    CHECK(parse("{}", 0).tensors.empty());
+    CHECK(parse("{\"__metadata__\":{}}", 0).metadata.empty());
+  }
+  SUBCASE("rank 0") {
+    const auto header = parse("{" + entry("s", "F64", "", "0,8") + "}", 8);
+    CHECK(header.tensors[0].shape.empty());
+    CHECK(header.tensors[0].elements() == 1);
+  }
+  SUBCASE("empty tensors, alone and between others") {
+    CHECK(parse("{" + entry("e", "F32", "0", "0,0") + "}", 0).tensors[0].elements() == 0);
+    const auto header =
+        parse("{" + entry("a", "U8", "1", "0,1") + "," + entry("c", "U8", "1", "1,2") + "," +
+                  entry("b", "F32", "3,0,5", "1,1") + "," + entry("d", "F32", "0", "2,2") + "}",
+              2);
+    std::string order;
+    for (const auto& tensor : header.tensors) order += tensor.name;
+    CHECK(order == "abcd");
+  }
+  SUBCASE("header order unlike offset order") {
+    const auto header =
+        parse("{" + entry("b", "U8", "3", "2,5") + "," + entry("a", "U8", "2", "0,2") + "}", 5);
+    CHECK(header.tensors[0].name == "a");
+    CHECK(header.tensors[1].name == "b");
+  }
+  SUBCASE("padded with spaces") {
+    CHECK(parse("{" + entry("a", "U8", "2", "0,2") + "}      ", 2).tensors.size() == 1);
+  }
+  SUBCASE("spaces within") {
+    CHECK(parse("{ \"__metadata__\" : { } }", 0).tensors.empty());
+  }
+  SUBCASE("escaped and empty names") {
+    const auto header = parse(
+        "{" + entry(R"(\u0061\")", "U8", "1", "0,1") + "," + entry("", "U8", "1", "1,2") + "}", 2);
+    CHECK(header.tensors[0].name == "a\"");
+    CHECK(header.tensors[1].name.empty());
+  }
+  SUBCASE("members of an entry that nobody knows, in any order") {
+    const auto header =
+        parse(R"({"a":{"data_offsets":[0,1],"note":{"x":[1,{}]},"shape":[1],"dtype":"U8"}})", 1);
+    CHECK(header.tensors[0].end == 1);
+  }
+  SUBCASE("metadata last, with any text as value") {
+    const auto header = parse(
+        "{" + entry("a", "U8", "1", "0,1") + R"(,"__metadata__":{"":"","k\n":"a\u0000b"}})", 1);
+    CHECK(header.metadata.at("k\n").size() == 3);
+  }
+  SUBCASE("every dtype") {
+    for (const auto& row : deltadct::detail::kDTypes) {
+      const auto bytes = std::to_string(row.bytes);
+      const auto header = parse("{" + entry("a", row.name, "1", "0," + bytes) + "}", row.bytes);
+      CHECK(header.tensors[0].dtype == row.dtype);
+    }
+  }
+}
+
+TEST_CASE("io/safetensors: the header's length is checked") {
+  SUBCASE("no file of 8 bytes") {
+    check_file_refused("", Errc::bad_container);
+    check_file_refused(std::string(7, '\0'), Errc::bad_container);
+  }
+  SUBCASE("no header") {
+    check_file_refused(little_endian(0), Errc::bad_container);
+  }
+  SUBCASE("beyond the file") {
+    check_file_refused(little_endian(3) + "{}", Errc::bad_container);
+    check_file_refused(little_endian(100'000'000) + "{}", Errc::bad_container);
+  }
+  SUBCASE("above 100,000,000") {
+    check_file_refused(little_endian(100'000'001) + "{}", Errc::bad_container);
+    check_file_refused(little_endian(~std::uint64_t{0}) + "{}", Errc::bad_container);
+    check_file_refused(little_endian(std::uint64_t{1} << 63) + "{}", Errc::bad_container);
+  }
+  SUBCASE("above 100,000,000, in a file that long") {
+    const Folder folder;
+    put(folder / "m", little_endian(100'000'001) + "{}");
+    fs::resize_file(folder / "m", 100'000'100);  // sparse
+    CHECK(caught([&] { SafetensorsFile::open(folder / "m"); }).code() == Errc::bad_container);
+  }
+  SUBCASE("big-endian") {
+    check_file_refused(std::string("\0\0\0\0\0\0\0\2{}", 10), Errc::bad_container);
+  }
+  SUBCASE("above the caller's limit") {
+    Limits limits;
+    limits.header_bytes = 2;
+    check_file_refused(container("{} "), Errc::limit_exceeded, limits);
+    check_refused("{} ", 0, Errc::limit_exceeded, "", limits);
+    CHECK_NOTHROW(parse("{}", 0, limits));
+  }
+}
+
+TEST_CASE("io/safetensors: the header is an object from its first byte on") {
+  for (const char* header : {"", " {}", "\n{}", "[]", "1", "\"\"", "null", "\xEF\xBB\xBF{}"}) {
+    check_bad(header, 0, "");
+  }
+}
+
+TEST_CASE("io/safetensors: the header is JSON, all of it") {
+  for (const std::string& header :
+       {std::string("{"), std::string("{}}"), std::string("{} {}"), std::string("{}x"),
+        std::string("{}\0", 3), std::string("{\"\xFF\":{}}"), std::string("{,}"),
+        "{" + entry("a", "U8", "0", "0,0") + ",}", "{\"a\":" + std::string(200'000, '[')}) {
+    check_bad(header, 0, "");
+  }
+}
+
+TEST_CASE("io/safetensors: NUL in a name is refused") {
+  check_bad("{" + entry("a\\u0000", "U8", "0", "0,0") + "}", 0, "");
+}
+
+TEST_CASE("io/safetensors: repeated keys are refused") {
+  const std::string a = entry("a", "U8", "1", "0,1");
+  SUBCASE("names") {
+    check_bad("{" + a + "," + a + "}", 1, "");
+  }
+  SUBCASE("names, one escaped") {
+    check_bad("{" + a + "," + entry("\\u0061", "U8", "1", "1,2") + "}", 2, "");
+  }
+  SUBCASE("metadata") {
+    check_bad(R"({"__metadata__":{},"__metadata__":{}})", 0, "");
+  }
+  SUBCASE("in the metadata") {
+    check_bad(R"({"__metadata__":{"k":"1","k":"2"}})", 0, "");
+  }
+  SUBCASE("in an entry") {
+    check_bad(R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "");
+  }
+  SUBCASE("the message has name and place") {
+    const Error error = caught([&] { parse("{" + a + "," + a + "}", 1); });
+    CHECK(error.detail().find("repeated key 'a' at byte ") == 0);
+  }
+}
+
+TEST_CASE("io/safetensors: metadata maps strings to strings") {
+  for (const char* value : {"null", "1", "\"text\"", "[]", "{\"k\":1}", "{\"k\":null}",
+                            "{\"k\":{}}", R"({"k":["v"]})"}) {
+    check_bad("{\"__metadata__\":" + std::string(value) + "}", 0, "__metadata__");
+  }
+}
+
+TEST_CASE("io/safetensors: an entry is complete and of the right types") {
+  for (const char* value :
+       {"null", "1", "[]", "{}", R"({"shape":[1],"data_offsets":[0,1]})",
+        R"({"dtype":"U8","data_offsets":[0,1]})", R"({"dtype":"U8","shape":[1]})",
+        R"({"dtype":3,"shape":[1],"data_offsets":[0,1]})",
+        R"({"dtype":null,"shape":[1],"data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":1,"data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":"1","data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":{},"data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":["1"],"data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":[[1]],"data_offsets":[0,1]})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":[0]})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":[]})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":[0,1,1]})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":{"0":0,"1":1}})",
+        R"({"dtype":"U8","shape":[1],"data_offsets":1})"}) {
+    check_bad("{\"t\":" + std::string(value) + "}", 1, "t");
+  }
+}
+
+TEST_CASE("io/safetensors: extents and offsets are plain unsigned integers") {
+  for (const char* number : {"-1", "-0", "1.0", "1e0", "1.5", "true", "null", "\"1\"",
+                             "9223372036854775808", "18446744073709551616", "1e400"}) {
+    const std::string bad = number;
+    CAPTURE(bad);
+    // 1e400 is refused by the parser already, before the entry is complete.
+    const std::string tensor = bad == "1e400" ? "" : "t";
+    check_bad("{" + entry("t", "U8", bad, "0,1") + "}", 1, tensor);
+    check_bad("{" + entry("t", "U8", "1", bad + ",1") + "}", 1, tensor);
+    check_bad("{" + entry("t", "U8", "1", "0," + bad) + "}", 1, tensor);
+  }
+}
+
+TEST_CASE("io/safetensors: unknown dtypes are refused") {
+  for (const char* dtype : {"F8", "f32", "", "F32 ", "C64", "FLOAT"}) {
+    check_refused("{" + entry("t", dtype, "1", "0,4") + "}", 4, Errc::unsupported_dtype, "t");
+  }
+}
+
+TEST_CASE("io/safetensors: size is elements times dtype") {
+  check_bad("{" + entry("t", "F32", "2", "0,4") + "}", 4, "t");
+  check_bad("{" + entry("t", "F32", "2", "0,9") + "}", 9, "t");
+  check_bad("{" + entry("t", "F32", "", "0,0") + "}", 0, "t");
+  check_bad("{" + entry("t", "F32", "0", "0,4") + "}", 4, "t");
+}
+
+TEST_CASE("io/safetensors: sizes that overflow are refused") {
+  const auto bad = [](std::string_view dtype, std::string_view shape) {
+    check_bad("{" + entry("t", dtype, shape, "0,0") + "}", 0, "t");
+  };
+  SUBCASE("to 0") {
+    bad("U8", "4294967296,4294967296");
+  }
+  SUBCASE("in the last multiplication, by the dtype") {
+    bad("F64", "2305843009213693952");
+  }
+  SUBCASE("before a 0") {
+    bad("F32", "1099511627776,1099511627776,0");
+  }
+  SUBCASE("after a 0") {
+    bad("F32", "0,1099511627776,1099511627776");
+  }
+  SUBCASE("to a size that would fit") {
+    check_bad("{" + entry("t", "U8", "9223372036854775807,9223372036854775807", "0,1") + "}", 1,
+              "t");
+  }
+  SUBCASE("large extents beside a 0 that do fit are valid") {
+    CHECK(parse("{" + entry("t", "U8", "0,9223372036854775807", "0,0") + "}", 0).tensors.size() ==
+          1);
+  }
+}
+
+TEST_CASE("io/safetensors: data is contiguous") {
+  const auto two = [](std::string_view first, std::string_view second) {
+    return "{" + entry("a", "U8", "2", first) + "," + entry("b", "U8", "2", second) + "}";
+  };
+  CHECK_NOTHROW(parse(two("0,2", "2,4"), 4));
+  SUBCASE("a hole in front") {
+    check_bad(two("1,3", "3,5"), 5, "a");
+  }
+  SUBCASE("a hole between") {
+    check_bad(two("0,2", "3,5"), 5, "b");
+  }
+  SUBCASE("a hole at the end") {
+    check_bad(two("0,2", "2,4"), 5, "b");
+  }
+  SUBCASE("overlap") {
+    check_bad(two("0,2", "1,3"), 3, "b");
+  }
+  SUBCASE("the same bytes twice") {
+    check_bad(two("0,2", "0,2"), 2, "b");
+  }
+  SUBCASE("beyond the end") {
+    check_bad(two("0,2", "2,4"), 3, "b");
+  }
+  SUBCASE("backwards") {
+    check_bad(two("0,2", "4,2"), 4, "b");
+    const Error error = caught([&] { parse(two("0,2", "4,2"), 4); });
+    CHECK(error.detail() == "data_offsets run backwards");
+  }
+  SUBCASE("an empty tensor within another") {
+    check_bad("{" + entry("a", "U8", "2", "0,2") + "," + entry("e", "U8", "0", "1,1") + "}", 2,
+              "e");
+  }
+  SUBCASE("an empty tensor beyond the end") {
+    check_bad("{" + entry("e", "U8", "0", "1,1") + "}", 0, "e");
+  }
+  SUBCASE("data without tensors") {
+    check_bad("{}", 1, "");
+  }
+  SUBCASE("in files") {
+    check_file_refused(container(two("0,2", "2,4"), "abc"), Errc::bad_container);
+    check_file_refused(container(two("0,2", "2,4"), "abcde"), Errc::bad_container);
+  }
+}
+
+TEST_CASE("io/safetensors: the caller's limits hold") {
+  Limits limits;
+  const std::string a = entry("a", "U8", "1", "0,1");
+  const std::string b = entry("b", "U8", "1", "1,2");
+  SUBCASE("tensors") {
+    limits.tensors = 1;
+    CHECK_NOTHROW(parse("{" + a + "}", 1, limits));
+    check_refused("{" + a + "," + b + "}", 2, Errc::limit_exceeded, "b", limits);
+  }
+  SUBCASE("metadata entries") {
+    limits.tensors = 1;
+    CHECK_NOTHROW(parse(R"({"__metadata__":{"a":""}})", 0, limits));
+    check_refused(R"({"__metadata__":{"a":"","b":""}})", 0, Errc::limit_exceeded, "__metadata__",
+                  limits);
+  }
+  SUBCASE("rank") {
+    limits.rank = 2;
+    CHECK_NOTHROW(parse("{" + entry("t", "U8", "1,1", "0,1") + "}", 1, limits));
+    check_refused("{" + entry("t", "U8", "1,1,1", "0,1") + "}", 1, Errc::limit_exceeded, "t",
+                  limits);
+  }
+  SUBCASE("rank, by default") {
+    std::string shape = "1";
+    for (int i = 1; i < 16; ++i) shape += ",1";
+    CHECK_NOTHROW(parse("{" + entry("t", "U8", shape, "0,1") + "}", 1));
+    check_refused("{" + entry("t", "U8", shape + ",1", "0,1") + "}", 1, Errc::limit_exceeded, "t");
+  }
+  SUBCASE("depth") {
+    limits.depth = 3;
+    CHECK_NOTHROW(parse("{" + a + "}", 1, limits));
+    limits.depth = 2;
+    check_refused("{" + a + "}", 1, Errc::bad_container, "", limits);
+  }
+  SUBCASE("values in one entry") {
+    limits.tensors = 10;
+    std::string shape = "1";
+    for (int i = 0; i < 1000; ++i) shape += ",1";
+    check_refused("{" + entry("t", "U8", shape, "0,1") + "}", 1, Errc::limit_exceeded, "", limits);
+  }
+  SUBCASE("none") {
+    limits = {~std::uint64_t{0}, ~std::size_t{0}, ~std::size_t{0}, 1'000'000};
+    CHECK_NOTHROW(parse("{" + a + "," + b + "}", 2, limits));
+  }
+}
+
+TEST_CASE("io/safetensors: names in errors are short and printable") {
+  const Error error = caught([] {
+    parse("{" + entry(std::string(10'000, 'x') + "\\u001b[2J", "U8", "1", "0,2") + "}", 2);
+  });
+  CHECK(error.code() == Errc::bad_container);
+  CHECK(std::string(error.what()).size() < 500);
+  CHECK(caught([] { parse("{" + entry("\\u001b[2J", "U8", "1", "0,2") + "}", 2); }).where() ==
+        "m.safetensors: ?[2J");
+}
+
+TEST_CASE("io/safetensors: 100,000 tensors, in reversed order, in linear time") {
+  constexpr int kCount = 100'000;
+  std::string header = "{";
+  for (int i = kCount; i-- > 0;) {
+    if (header.size() > 1) header += ',';
+    header += entry("layer." + std::to_string(i), "U8", "1",
+                    std::to_string(i) + "," + std::to_string(i + 1));
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const auto tensors = parse(header + "}", kCount).tensors;
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+  CHECK(tensors.size() == kCount);
+  CHECK(tensors[777].name == "layer.777");
+}
+
+TEST_CASE("io/safetensors: every cut of a valid file is refused") {
+  const std::string whole = container(
+      "{" + entry("a", "F32", "2", "0,8") + "," + entry("s", "U8", "", "8,9") + "}", "123456789");
+  const Folder folder;
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    put(folder / "m", std::string_view(whole).substr(0, length));
+    CHECK(caught([&] { SafetensorsFile::open(folder / "m"); }).code() == Errc::bad_container);
+  }
+  put(folder / "m", whole);
+  CHECK_NOTHROW(SafetensorsFile::open(folder / "m"));
+}
+
+TEST_CASE("io/safetensors: any byte of a valid header may change without harm") {
+  const std::string whole = R"({"__metadata__":{"k":"v"},)" + entry("a", "F32", "2,1", "0,8") +
+                            "," + entry("s", "U8", "", "8,9") + "}  ";
+  int taken = 0;
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (int value = 0; value < 256; value += 3) {
+      std::string header = whole;
+      header[at] = static_cast<char>(value);
+      try {
+        const auto result = parse(header, 9);
+        ++taken;
+        std::uint64_t sum = 0;
+        for (const auto& tensor : result.tensors) sum += tensor.bytes();
+        REQUIRE(sum == 9);
+      } catch (const Error&) {
+      }
+    }
+  }
+  CHECK(taken > 0);
+}
+
+TEST_CASE("io/safetensors: what is written reads back") {
+  const Folder folder;
+  const Metadata metadata{{"format", "pt"}, {"quote\"", "\xC3\xA9\n"}};
+  const std::uint64_t matrix[] = {2, 3};
+  const std::uint64_t none[] = {4, 0};
+  SafetensorsWriter writer(folder / "m", Overwrite::no, 1001);
+  writer.begin("w", DType::f32, matrix);
+  writer.write(bytes_of("0123456789"));
+  writer.write(bytes_of(""));
+  writer.write(bytes_of("abcdefghijklmn"));
+  writer.begin("empty", DType::f16, none);
+  writer.begin("scalar \"\xE2\x82\xAC\"", DType::boolean, {});
+  writer.write(bytes_of("!"));
+  CHECK_FALSE(fs::exists(folder / "m"));
+  const std::uint64_t bytes = writer.finish(metadata);
+  CHECK(bytes == 8 + 1008 + 25);
+  CHECK(fs::file_size(folder / "m") == bytes);
+  CHECK(folder.entries() == 1);
+  for (const Access access : {Access::map, Access::read}) {
+    const auto file = SafetensorsFile::open(folder / "m", access);
+    CHECK(file.metadata() == metadata);
+    REQUIRE(file.tensors().size() == 3);
+    std::vector<std::byte> storage;
+    CHECK(file.find("w")->shape == std::vector<std::uint64_t>{2, 3});
+    CHECK(text_of(file.data(*file.find("w"), storage)) == "0123456789abcdefghijklmn");
+    CHECK(file.data(*file.find("empty"), storage).empty());
+    CHECK(text_of(file.data(*file.find("scalar \"\xE2\x82\xAC\""), storage)) == "!");
+  }
+}
+
+TEST_CASE("io/safetensors: the bytes are those of the format") {
+  const Folder folder;
+  SafetensorsWriter writer(folder / "m", Overwrite::no, 65);
+  const std::uint64_t shape[] = {2};
+  writer.begin("a", DType::u8, shape);
+  writer.write(bytes_of("xy"));
+  writer.finish();
+  std::string header = R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+  header.resize(72, ' ');
+  CHECK(get(folder / "m") == container(header, "xy"));
+}
+
+TEST_CASE("io/safetensors: header_bytes is exact") {
+  const Folder folder;
+  const Metadata metadata{{"a", "b"}, {"c\t", "d"}};
+  const TensorInfo tensors[] = {{"x", DType::bf16, {2, 1}, 0, 4}, {"\"", DType::i64, {}, 4, 12}};
+  const std::size_t length = header_bytes(tensors, metadata);
+  const auto write = [&](std::size_t capacity) {
+    SafetensorsWriter writer(folder / "m", Overwrite::yes, capacity);
+    for (const auto& tensor : tensors) {
+      writer.begin(tensor.name, tensor.dtype, tensor.shape);
+      writer.write(bytes_of(std::string(tensor.bytes(), 'x')));
+    }
+    return writer.finish(metadata);
+  };
+  CHECK(write(length) == 8 + (length + 7) / 8 * 8 + 12);
+  const std::string file = get(folder / "m");
+  CHECK(file[8 + length - 1] == '}');
+  CHECK(file.substr(8 + length, (8 - length % 8) % 8).find_first_not_of(' ') == std::string::npos);
+  CHECK(SafetensorsFile::open(folder / "m").tensors().size() == 2);
+  CHECK(caught([&] { write((length - 1) / 8 * 8); }).code() == Errc::too_large);
+  CHECK(get(folder / "m") == file);
+  CHECK(folder.entries() == 1);
+  CHECK(header_bytes({}, {}) == 2);
+}
+
+TEST_CASE("io/safetensors: a file of no tensors") {
+  const Folder folder;
+  CHECK(SafetensorsWriter(folder / "m", Overwrite::no, 2).finish() == 16);
+  CHECK(SafetensorsFile::open(folder / "m").tensors().empty());
+}
+
+TEST_CASE("io/safetensors: a tensor's data is neither more nor less than its shape") {
+  const Folder folder;
+  const std::string where = (folder / "m").string();
+  {
+    SafetensorsWriter writer(folder / "m", Overwrite::no, 200);
+    const std::uint64_t shape[] = {2, 2};
+    CHECK(caught([&] { writer.write(bytes_of("x")); }).code() == Errc::shape_mismatch);
+    writer.begin("t", DType::u8, shape);
+    writer.write(bytes_of("123"));
+    for (const Error& error :
+         {caught([&] { writer.write(bytes_of("45")); }),
+          caught([&] { writer.begin("u", DType::u8, shape); }), caught([&] { writer.finish(); })}) {
+      CHECK(error.code() == Errc::shape_mismatch);
+      CHECK(error.where() == where + ": t");
+    }
+    writer.write(bytes_of("4"));
+    CHECK(caught([&] { writer.write(bytes_of("5")); }).code() == Errc::shape_mismatch);
+    writer.finish();
+  }
+  const auto file = SafetensorsFile::open(folder / "m");
+  std::vector<std::byte> storage;
+  CHECK(text_of(file.data(*file.find("t"), storage)) == "1234");
+}
+
+TEST_CASE("io/safetensors: names that the reader would refuse are not written") {
+  const Folder folder;
+  SafetensorsWriter writer(folder / "m", Overwrite::no, 200);
+  writer.begin("a", DType::u8, kScalar);
+  writer.write(bytes_of("x"));
+  for (const std::string& name : {std::string("a"), std::string("__metadata__"),
+                                  std::string("x\0y", 3), std::string("\xFF")}) {
+    const Error error = caught([&] { writer.begin(name, DType::u8, kScalar); });
+    CHECK(error.code() == Errc::bad_container);
+    CHECK(error.where().find((folder / "m").string()) == 0);
+  }
+  CHECK(caught([&] { writer.finish({{"k", "\xFF"}}); }).code() == Errc::bad_container);
+  CHECK(caught([&] { writer.finish({{std::string("\0", 1), ""}}); }).code() == Errc::bad_container);
+  const Metadata unusual{{"__metadata__", std::string("a\0b", 3)}};
+  writer.finish(unusual);
+  CHECK(SafetensorsFile::open(folder / "m").metadata() == unusual);
+}
+
+TEST_CASE("io/safetensors: what is too large is refused") {
+  const Folder folder;
+  CHECK(caught([&] { SafetensorsWriter(folder / "m", Overwrite::no, 100'000'001); }).code() ==
+        Errc::too_large);
+  SafetensorsWriter writer(folder / "m", Overwrite::no, 100);
+  const std::uint64_t wraps[] = {std::uint64_t{1} << 32, std::uint64_t{1} << 32};
+  const std::uint64_t most[] = {std::uint64_t{1} << 63};
+  const std::uint64_t nearly[] = {(std::uint64_t{1} << 63) - 1};
+  for (const std::span<const std::uint64_t> shape :
+       {std::span<const std::uint64_t>(wraps), std::span<const std::uint64_t>(most),
+        std::span<const std::uint64_t>(nearly)}) {
+    const Error error = caught([&] { writer.begin("t", DType::u8, shape); });
+    CHECK(error.code() == Errc::too_large);
+    CHECK(error.where() == (folder / "m").string() + ": t");
+  }
+}
+
+TEST_CASE("io/safetensors: an output is replaced only when asked, and only by a complete one") {
+  const Folder folder;
+  put(folder / "m", "old");
+  CHECK(caught([&] { SafetensorsWriter(folder / "m", Overwrite::no, 100); }).code() ==
+        Errc::output_exists);
+  {
+    SafetensorsWriter writer(folder / "m", Overwrite::yes, 100);
+    writer.begin("a", DType::u8, kScalar);
+  }
+  CHECK(get(folder / "m") == "old");
+  {
+    SafetensorsWriter writer(folder / "m", Overwrite::yes, 0);
+    CHECK(caught([&] { writer.finish(); }).code() == Errc::too_large);
+  }
+  CHECK(get(folder / "m") == "old");
+  CHECK(folder.entries() == 1);
+  SafetensorsWriter(folder / "m", Overwrite::yes, 8).finish();
+  CHECK(SafetensorsFile::open(folder / "m").tensors().empty());
+  {
+    SafetensorsWriter writer(folder / "new", Overwrite::no, 8);
+    put(folder / "new", "theirs");
+    CHECK(caught([&] { writer.finish(); }).code() == Errc::output_exists);
+  }
+  CHECK(get(folder / "new") == "theirs");
+  CHECK(folder.entries() == 2);
+}
+
+TEST_CASE("io/safetensors: a disk that fills leaves the old file") {
+  const Folder folder;
+  put(folder / "m", "old");
+  const std::uint64_t shape[] = {100'000};
+  const std::string data(100'000, 'x');
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{65'536, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  const Error error = caught([&] {
+    SafetensorsWriter writer(folder / "m", Overwrite::yes, 100);
+    writer.begin("t", DType::u8, shape);
+    writer.write(bytes_of(data));
+  });
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(error.code() == Errc::io_failure);
+  CHECK(error.where() == (folder / "m").string() + ": t");
+  CHECK(get(folder / "m") == "old");
+  CHECK(folder.entries() == 1);
+}
