@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs what the project needs on Debian 12, then runs workflows of CMakePresets.json:
+#
+#   demo    the command line tool and the demonstration, which it then runs
+#   test    everything with g++, then everything with clang++
+#   clang   everything with clang++
+#   asan    tests under the address and undefined-behaviour sanitizers
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+  g++ clang libomp-dev cmake ninja-build ccache
+  libxsimd-dev libeigen3-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
+  doctest-dev libbenchmark-dev
+  python3 python3-numpy python3-scipy
+)
+
+is_installed() {
+  [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]
+}
+
+install_missing() {
+  local package missing=()
+  for package in "${packages[@]}"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  [[ ${#missing[@]} -eq 0 ]] && return
+
+  local as_root=()
+  [[ $EUID -eq 0 ]] || as_root=(sudo)
+  "${as_root[@]}" apt-get update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Runs every workflow named, whatever became of the one before, and ends with ctest's summaries.
+run_workflows() {
+  local preset failed=0
+  mkdir -p build
+  for preset in "$@"; do
+    cmake --workflow --preset "$preset" 2>&1 | tee "build/$preset.log" || failed=1
+  done
+  for preset in "$@"; do
+    echo
+    echo "$preset:"
+    grep -E '% tests passed|^Total Test time|^[[:space:]]+[0-9]+ - ' "build/$preset.log" ||
+      echo "no tests were run"
+  done
+  return $failed
+}
+
+usage() {
+  echo "usage: $0 demo|test|clang|asan" >&2
+  exit 2
+}
+
+[[ $# -eq 1 ]] || usage
+case "$1" in
+  demo)
+    install_missing
+    cmake --workflow --preset demo
+    exec ./build/release/examples/char_gpt
+    ;;
+  test)
+    install_missing
+    run_workflows dev clang
+    ;;
+  clang | asan)
+    install_missing
+    run_workflows "$1"
+    ;;
+  *) usage ;;
+esac

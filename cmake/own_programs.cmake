@@ -1,0 +1,37 @@
+# What tests, examples and benchmarks share and consumers never see:
+#   deltadct_dev     the library with all that is found beside it, OpenMP and the warnings
+#   deltadct_native  this machine's instruction set (DELTADCT_NATIVE)
+include(CheckCXXCompilerFlag)
+include(cmake/warnings.cmake)
+
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+if(NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(DELTADCT_CCACHE ccache)
+  mark_as_advanced(DELTADCT_CCACHE)
+  if(DELTADCT_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${DELTADCT_CCACHE})
+  endif()
+endif()
+
+add_library(deltadct_dev INTERFACE)
+target_link_libraries(deltadct_dev INTERFACE deltadct::deltadct deltadct_warnings)
+if(DELTADCT_HAS_IO)
+  target_link_libraries(deltadct_dev INTERFACE deltadct::io)
+endif()
+
+find_package(OpenMP QUIET COMPONENTS CXX)
+if(TARGET OpenMP::OpenMP_CXX)
+  target_link_libraries(deltadct_dev INTERFACE OpenMP::OpenMP_CXX)
+else()
+  message(STATUS "deltadct: OpenMP not found, OpenMpExecutor runs on one thread")
+  target_compile_options(deltadct_dev INTERFACE -Wno-unknown-pragmas)
+endif()
+
+add_library(deltadct_native INTERFACE)
+if(DELTADCT_NATIVE)
+  check_cxx_compiler_flag(-march=native DELTADCT_HAS_MARCH_NATIVE)
+  if(DELTADCT_HAS_MARCH_NATIVE)
+    target_compile_options(deltadct_native INTERFACE -march=native)
+  endif()
+endif()

@@ -1,0 +1,10 @@
+// What both downstream projects compile; EXPECTED_VERSION comes from the build that tests them.
+#include <deltadct/codec.hpp>
+
+#include <string_view>
+
+static_assert(std::string_view(DELTADCT_VERSION_STRING) == EXPECTED_VERSION);
+
+int main() {
+  [[maybe_unused]] const deltadct::DeltaCodec<deltadct::DefaultPolicy<float, 16>> codec{};
+}

@@ -1,0 +1,28 @@
+# Compiles SOURCE with COMPILER and the response file FLAGS. As it stands it must compile; with
+# DELTADCT_MUST_FAIL defined it must not, and the compiler must say what the file's line
+# "// expect: <regex>" asks for.
+cmake_minimum_required(VERSION 3.25)
+set(ENV{LC_ALL} C)
+
+file(STRINGS ${SOURCE} expect REGEX "^// expect: ")
+string(REGEX REPLACE "^// expect: " "" expect "${expect}")
+if(expect STREQUAL "")
+  message(FATAL_ERROR "${SOURCE} has no line \"// expect: <regex>\"")
+endif()
+
+set(compile ${COMPILER} @${FLAGS} -fsyntax-only ${SOURCE})
+
+execute_process(COMMAND ${compile} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                ERROR_VARIABLE output)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "The corrected twin does not compile:\n${output}")
+endif()
+
+execute_process(COMMAND ${compile} -DDELTADCT_MUST_FAIL RESULT_VARIABLE result
+                OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(result EQUAL 0)
+  message(FATAL_ERROR "Compiles, and must not")
+endif()
+if(NOT output MATCHES "${expect}")
+  message(FATAL_ERROR "Fails to compile without saying \"${expect}\":\n${output}")
+endif()

@@ -1,0 +1,11 @@
+// A patch size without a transform is refused by name.
+// expect: P must be 4, 8, 12, 16, 32 or 64
+#include <deltadct/codec.hpp>
+
+#if defined(DELTADCT_MUST_FAIL)
+using Policy = deltadct::DefaultPolicy<float, 7>;
+#else
+using Policy = deltadct::DefaultPolicy<float, 8>;
+#endif
+
+const deltadct::DeltaCodec<Policy> codec;
