@@ -1,0 +1,36 @@
+// What a person sees while a model is worked on: a bar on a terminal, plain lines elsewhere.
+#pragma once
+
+#include <deltadct/io/checkpoint.hpp>
+
+#include <chrono>
+#include <string>
+
+namespace cli {
+
+/// "12.3 MB" and the like, in powers of ten.
+std::string bytes_text(double bytes);
+
+/// Reports to stderr, which leaves stdout to results.
+class ProgressReport {
+ public:
+  explicit ProgressReport(std::string verb);
+  ~ProgressReport();
+  ProgressReport(const ProgressReport&) = delete;
+  ProgressReport& operator=(const ProgressReport&) = delete;
+
+  void operator()(const deltadct::io::Progress& progress);
+
+  double seconds() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::string verb_;
+  bool terminal_;
+  bool drawn_ = false;
+  Clock::time_point start_;
+  Clock::time_point last_;
+};
+
+}  // namespace cli
