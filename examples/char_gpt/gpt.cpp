@@ -1,11 +1,5 @@
 // The forward pass, its loss and its sampling; see gpt.hpp for the contract.
 
-// GCC 12 takes its own AVX-512 intrinsics' _mm512_undefined_ps() for a mistake (GCC PR 105593), and
-// a system header does not silence it once inlined into Eigen's kernels.
-#if defined(__GNUC__) && !defined(__clang__)
-  #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 #include "gpt.hpp"
 
 #include <algorithm>

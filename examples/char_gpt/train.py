@@ -121,9 +121,10 @@ def evaluate(model, tokens, windows=200):
     return total / x.numel()
 
 
-def train(model, sources, weights, steps, rate, minutes, report):
+def train(model, sources, weights, steps, rate, decay, minutes, report):
     """AdamW, linear warm-up and cosine decay; ends after `steps` or, if sooner, with the decay at `minutes`."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=decay)
     random = np.random.default_rng(2)
     start, progress, step, mean = time.time(), 0.0, 0, None
     while progress < 1:
@@ -167,13 +168,26 @@ def save(model, path, metadata):
     os.replace(temporary, path)
 
 
+def load(path):
+    data = path.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    tensors = {}
+    for name, entry in json.loads(data[8:begin]).items():
+        if name != "__metadata__":
+            first, last = (begin + offset for offset in entry["data_offsets"])
+            bits = torch.from_numpy(np.frombuffer(data[first:last], np.int16).copy())
+            tensors[name] = bits.view(torch.bfloat16).float().view(entry["shape"])
+    return tensors
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, nargs=2, default=(2600, 900), help="of the base and of the fine-tune")
-    parser.add_argument("--rates", type=float, nargs=2, default=(1.5e-3, 6e-4))
+    parser.add_argument("--steps", type=int, nargs=2, default=(2600, 500), help="of the base and of the fine-tune")
+    parser.add_argument("--rates", type=float, nargs=2, default=(1.5e-3, 8e-5))
     parser.add_argument("--minutes", type=float, nargs=2, default=(1e9, 1e9), help="upper bounds on the time")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--base", type=pathlib.Path, help="fine-tune this base instead of training one")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -193,14 +207,23 @@ def main():
 
     model, losses = Gpt(), {}
     print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
-    stages = (("base", sources, sizes / sizes.sum()), ("tuned", [code], [1.0]))
-    for (name, texts, weights), steps, rate, minutes in zip(stages, args.steps, args.rates, args.minutes):
-        taken = train(model, texts, weights, steps, rate, minutes, both)
+
+    def run(name, texts, weights, stage, decay):
+        taken = train(model, texts, weights, args.steps[stage], args.rates[stage], decay, args.minutes[stage], both)
         round_to_bfloat16(model)
-        losses[name] = {"steps": taken, "rate": rate, **both(model, 10**6)}
+        losses[name] = {"steps": taken, "rate": args.rates[stage], **both(model, 10**6)}
         save(model, args.out / f"{name}.safetensors", {"format": "pt"})
         (args.out / "losses.json").write_text(json.dumps(losses, indent=2) + "\n")
         print(name, losses[name], flush=True)
+
+    if args.base:
+        model.load_state_dict(load(args.base))
+    else:
+        run("base", sources, sizes / sizes.sum(), 0, 0.1)
+    # A gentle fine-tune: bytes and positions mean what they meant, and nothing decays to zero.
+    model.embed.weight.requires_grad_(False)
+    model.position.weight.requires_grad_(False)
+    run("tuned", [code], [1.0], 1, 0.0)
 
 
 if __name__ == "__main__":

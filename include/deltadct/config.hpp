@@ -10,9 +10,23 @@
   #define DELTADCT_HD
 #endif
 
+// Sanitizers instrument every access: kernels inlined whole would take minutes to compile.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  #define DELTADCT_SANITIZED 1
+#elif defined(__has_feature)
+  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+      __has_feature(memory_sanitizer)
+    #define DELTADCT_SANITIZED 1
+  #endif
+#endif
+
 /// Inlining is part of the kernels' design: registers hold a patch only across inlined calls, and
 /// the 16-point kernels of P = 32 and 64 must stay out of line to spare the instruction cache.
-#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(DELTADCT_SANITIZED)
+  #define DELTADCT_INLINE inline
+  #define DELTADCT_INLINE_LAMBDA
+  #define DELTADCT_NOINLINE
+#elif defined(_MSC_VER) && !defined(__clang__)
   #define DELTADCT_INLINE __forceinline
   #define DELTADCT_INLINE_LAMBDA
   #define DELTADCT_NOINLINE __declspec(noinline)

@@ -69,10 +69,12 @@ concept Transform = requires {
 };
 
 template <template <int> class Q>
-concept Quantizer = Q<0>::side_values >= 1 && Q<1>::side_values >= 1 && requires(double x) {
+concept Quantizer = requires(double x, const double (&side)[Q<1>::side_values]) {
   { Q<0>::name } -> std::convertible_to<std::string_view>;
   { Q<0>::constant(x) } -> std::convertible_to<double>;
-};
+  { Q<1>::representable(side, x) } -> std::same_as<bool>;
+}
+&&Q<0>::side_values == 1 && Q<1>::side_values >= 1;
 
 /// What DeltaCodec takes.
 template <class P>

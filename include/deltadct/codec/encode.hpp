@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -132,8 +133,9 @@ class MatrixEncoder {
   void measure_patch(const T* patch, const PatchExtent& extent, std::size_t index,
                      EncodeWorkspace<T>& work, UnitSums& sums) const {
     using Scorer = typename Policy::Scorer;
-    work.scores[index] =
+    const auto score =
         static_cast<T>(Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
+    work.scores[index] = std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
     // In shares, so that the sum of values near the type's limit does not leave it.
     const T share = T(1) / static_cast<T>(extent.elements());
     const T mean = sum_patch<P, T>(patch, [share](T x) { return x * share; });

@@ -43,7 +43,8 @@ struct CodeSource {
 };
 
 /// The stages of a policy, wired for one patch. T is the compute type; a patch is P * P values,
-/// row-major, aligned to 64 bytes.
+/// row-major, aligned to 64 bytes. The kernels stay out of line: a call a patch costs nothing, and
+/// whatever the matrices hold, one copy of each serves encoding and decoding.
 template <class Policy, class Backend>
 struct PatchCodec {
   using T = compute_t<typename Policy::Element>;
@@ -71,16 +72,20 @@ struct PatchCodec {
     using Q = Quantizer<Bits>;
     T side[Q::side_values];
     for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
-    reconstruct<Bits>(codes, side, factor, patch);
+    if constexpr (Bits == 0)
+      std::fill_n(patch, N, factor * side[0]);
+    else
+      reconstruct<Bits>(codes, side, factor / gain, patch);
   }
 
   /// Quantizes a patch into codes and bounds. Returns false where the bounds cannot be
   /// stored or computed with.
   template <int Bits>
-  DELTADCT_INLINE static bool encode(const T* patch, std::byte* codes, std::byte* bounds) noexcept {
+  DELTADCT_NOINLINE static bool encode(const T* patch, std::byte* codes,
+                                       std::byte* bounds) noexcept {
     using Q = Quantizer<Bits>;
     alignas(64) T coefficients[N];
-    Kernel::template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
+    transform(patch, coefficients);
     T side[Q::side_values];
     Q::template fit<V>(coefficients, N, side);
     for (int k = 0; k < Q::side_values; ++k) {
@@ -96,8 +101,8 @@ struct PatchCodec {
 
   /// The sum over the patch's real elements of what Rescale compares with the original.
   template <int Bits>
-  DELTADCT_INLINE static double compare(const T* patch, const PatchExtent& extent,
-                                        const std::byte* codes, const std::byte* bounds) noexcept {
+  static double compare(const T* patch, const PatchExtent& extent, const std::byte* codes,
+                        const std::byte* bounds) noexcept {
     alignas(64) T decoded[N];
     decode<Bits>(codes, bounds, dtype_of<Bound>(), T(1), decoded);
     if (extent.elements() != N) clear_padding(extent, decoded);
@@ -109,23 +114,23 @@ struct PatchCodec {
   }
 
  private:
-  static void clear_padding(const PatchExtent& extent, T* patch) noexcept {
-    for (std::size_t i = 0; i < P; ++i) {
-      for (std::size_t j = i < extent.rows ? extent.cols : 0; j < P; ++j) patch[i * P + j] = 0;
-    }
+  // gain times the coefficients.
+  DELTADCT_NOINLINE static void transform(const T* patch, T* coefficients) noexcept {
+    Kernel::template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
   }
 
   template <int Bits>
-  DELTADCT_INLINE static void reconstruct(const std::byte* codes,
-                                          const T (&side)[Quantizer<Bits>::side_values], T factor,
-                                          T* patch) noexcept {
-    if constexpr (Bits == 0) {
-      std::fill_n(patch, N, factor * side[0]);
-    } else {
-      using Decoder = typename Quantizer<Bits>::template Decoder<V>;
-      Kernel::template inverse<Transform, P, T>(
-          CodeSource<Kernel, Bits, N, Decoder>{codes, Decoder(side, factor / gain)},
-          ArraySink<T>{patch});
+  DELTADCT_NOINLINE static void reconstruct(const std::byte* codes,
+                                            const T (&side)[Quantizer<Bits>::side_values], T factor,
+                                            T* patch) noexcept {
+    using Decoder = typename Quantizer<Bits>::template Decoder<V>;
+    Kernel::template inverse<Transform, P, T>(
+        CodeSource<Kernel, Bits, N, Decoder>{codes, Decoder(side, factor)}, ArraySink<T>{patch});
+  }
+
+  static void clear_padding(const PatchExtent& extent, T* patch) noexcept {
+    for (std::size_t i = 0; i < P; ++i) {
+      for (std::size_t j = i < extent.rows ? extent.cols : 0; j < P; ++j) patch[i * P + j] = 0;
     }
   }
 };

@@ -24,20 +24,17 @@ DELTADCT_INLINE U lane_shifts() noexcept {
 // The words of a narrow plane, repeated to fill a register, each lane shifted to its first code.
 template <class U, int Plane, int Words, int Bytes>
 DELTADCT_INLINE U load_narrow(const std::byte* at) noexcept {
+#if XSIMD_WITH_AVX2
+  if constexpr (U::size == 8 && Words == 4) {
+    const __m128i quad = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    return U(_mm256_broadcastsi128_si256(quad)) >> lane_shifts<U, Plane, Words>();
+  }
+#endif
   alignas(64) std::uint32_t words[U::size] = {};
   std::memcpy(words, at, Bytes);
   for (std::size_t l = Words; l < U::size; ++l) words[l] = words[l % Words];
   return U::load_aligned(words) >> lane_shifts<U, Plane, Words>();
 }
-
-#if XSIMD_WITH_AVX2
-template <class U>
-requires(U::size == 8) DELTADCT_INLINE U repeat_quad(const std::byte* at)
-noexcept {
-  const __m128i quad = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-  return _mm256_broadcastsi128_si256(quad);
-}
-#endif
 
 /// The codes from s on in one plane, as unsigned lanes.
 template <int Bits, int Plane, int Skipped, int N, class U>
@@ -53,12 +50,6 @@ DELTADCT_INLINE U plane_codes(const std::byte* bytes, int s) noexcept {
       const auto* at = reinterpret_cast<const std::uint32_t*>(plane + 4 * (t % words));
       return (U::load_unaligned(at) >> shift) & U(mask);
     } else {
-#if XSIMD_WITH_AVX2
-      if constexpr (lanes == 8 && words == 4) {
-        const U quads = repeat_quad<U>(plane) >> lane_shifts<U, Plane, words>();
-        return (quads >> shift) & U(mask);
-      }
-#endif
       return (load_narrow<U, Plane, words, Codes * Plane / 8>(plane) >> shift) & U(mask);
     }
   };

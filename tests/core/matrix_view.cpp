@@ -1,0 +1,113 @@
+// Views of matrices: addressing, and the checks that refuse what cannot be read or written.
+#include <deltadct/core/matrix_view.hpp>
+
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace deltadct;
+
+namespace {
+
+template <class Fn>
+Error caught(Fn fn) {
+  try {
+    fn();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  return {Errc::io_failure, ""};
+}
+
+void refused(const MatrixView<float>& view, std::string_view detail) {
+  const Error error = caught([&] { check_view(view, "weights"); });
+  CHECK(error.code() == Errc::bad_view);
+  CHECK(error.where() == "weights");
+  CHECK(error.detail().find(detail) != std::string::npos);
+  CHECK(std::string_view(error.what()).starts_with("weights: not a valid matrix view"));
+}
+
+void overlaps(std::size_t rows, std::size_t cols, std::ptrdiff_t row, std::ptrdiff_t col) {
+  static float memory[64];
+  const Error error =
+      caught([&] { check_destination(MatrixView<float>(memory, rows, cols, row, col), "out"); });
+  CHECK(error.code() == Errc::bad_view);
+  CHECK(error.detail().find("overlap") != std::string::npos);
+}
+
+void accepted(std::size_t rows, std::size_t cols, std::ptrdiff_t row, std::ptrdiff_t col) {
+  static float memory[64];
+  CHECK_NOTHROW(check_destination(MatrixView<float>(memory, rows, cols, row, col), "out"));
+}
+
+}  // namespace
+
+TEST_CASE("matrix_view: element (i, j) lies at i row strides and j column strides") {
+  std::vector<int> memory(60);
+  for (int k = 0; k < 60; ++k) memory[static_cast<std::size_t>(k)] = k;
+  const MatrixView<int> dense(memory.data(), 6, 10);
+  CHECK(dense(2, 3) == 23);
+  const MatrixView<int> strided(memory.data(), 3, 4, 20, 2);
+  CHECK(strided(2, 3) == 46);
+  CHECK(dense.transposed()(3, 2) == 23);
+  CHECK(dense.transposed().rows == 10);
+  const MatrixView<int> block = dense.block(1, 2, 3, 4);
+  CHECK(block(0, 0) == 12);
+  CHECK(block(2, 3) == 35);
+  CHECK(block.transposed()(3, 2) == 35);
+  const MatrixView<const int> constant = dense;
+  CHECK(&constant(5, 9) == &dense(5, 9));
+}
+
+TEST_CASE("matrix_view: emptiness is a matter of the shape") {
+  CHECK(MatrixView<float>().empty());
+  CHECK(MatrixView<float>(nullptr, 0, 5).empty());
+  CHECK(MatrixView<float>(nullptr, 5, 0).empty());
+  float x = 0;
+  CHECK(!MatrixView<float>(&x, 1, 1).empty());
+}
+
+TEST_CASE("matrix_view: a view without memory or with strides that do not advance is refused") {
+  float x[4] = {};
+  refused({nullptr, 2, 2}, "null pointer");
+  refused({x, 2, 2, 0, 1}, "strides 0, 1 are not positive");
+  refused({x, 2, 2, 2, 0}, "strides 2, 0 are not positive");
+  refused({x, 2, 2, -2, 1}, "strides -2, 1");
+  refused({x, 2, 2, 2, -1}, "strides 2, -1");
+}
+
+TEST_CASE("matrix_view: strides of a dimension of one do not matter, nor those of none") {
+  float x[4] = {};
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, 1, 4, 0, 1), "x"));
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, 4, 1, 1, 0), "x"));
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, 1, 1, -7, -7), "x"));
+  CHECK_NOTHROW(check_view(MatrixView<float>(nullptr, 0, 5, 0, 0), "x"));
+}
+
+TEST_CASE("matrix_view: a destination whose elements share addresses is refused") {
+  overlaps(4, 5, 4, 1);
+  overlaps(4, 5, 1, 1);
+  overlaps(4, 5, 1, 3);
+  overlaps(2, 2, 1, 1);
+  overlaps(3, 5, 9, 2);
+}
+
+TEST_CASE("matrix_view: dense, padded, spread and transposed destinations are accepted") {
+  accepted(4, 5, 5, 1);
+  accepted(4, 5, 9, 1);
+  accepted(4, 5, 1, 4);
+  accepted(3, 5, 10, 2);
+  accepted(5, 3, 2, 10);
+  accepted(1, 5, 0, 1);
+  accepted(5, 1, 1, 0);
+}
+
+TEST_CASE("matrix_view: a wrong shape is named with the expected one") {
+  float x[6] = {};
+  const MatrixView<float> view(x, 2, 3);
+  CHECK_NOTHROW(check_shape(view, 2, 3, "out"));
+  const Error error = caught([&] { check_shape(view, 3, 2, "out"); });
+  CHECK(error.code() == Errc::shape_mismatch);
+  CHECK(std::string_view(error.what()) == "out: shapes differ (2 x 3 where 3 x 2 is expected)");
+}

@@ -1,0 +1,199 @@
+// What the tests of the archive and of whole models share: folders, small models, limits.
+#pragma once
+
+#include <deltadct/any_codec.hpp>
+#include <deltadct/io/safetensors.hpp>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/resource.h>
+
+#include <doctest/doctest.h>
+
+namespace io_test {
+
+namespace fs = std::filesystem;
+namespace io = deltadct::io;
+using deltadct::DType;
+using deltadct::Errc;
+using deltadct::Error;
+
+using Bytes = std::vector<std::byte>;
+using Shape = std::vector<std::uint64_t>;
+
+/// A folder of its own for a test, removed with all it holds.
+struct Folder {
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "deltadct-io-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  Folder(const Folder&) = delete;
+  ~Folder() { fs::remove_all(path); }
+
+  fs::path operator/(const std::string& name) const { return path / name; }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(path), fs::directory_iterator()));
+  }
+
+  fs::path path;
+};
+
+/// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
+struct FileSizeLimit {
+  explicit FileSizeLimit(rlim_t bytes) : handler(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit limit{bytes, before.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+  }
+
+  rlimit before{};
+  void (*handler)(int);
+};
+
+template <class Fn>
+Error caught(Fn fn) {
+  try {
+    fn();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  return {Errc::io_failure, ""};
+}
+
+inline bool names(const Error& error, std::string_view text) {
+  return std::string_view(error.what()).find(text) != std::string_view::npos;
+}
+
+inline Bytes get(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+inline void put(const fs::path& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+inline Bytes bytes_of(std::string_view text) {
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+/// A tensor of a model.
+struct Tensor {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  Bytes bytes;
+
+  io::TensorInfo info() const { return {name, dtype, shape, 0, bytes.size()}; }
+
+  /// Replaces one element of a floating tensor.
+  void set(std::size_t index, double value) {
+    deltadct::with_element(dtype, [&]<class T>() {
+      const T x(static_cast<deltadct::compute_t<T>>(value));
+      std::memcpy(bytes.data() + index * sizeof(T), &x, sizeof(T));
+    });
+  }
+};
+
+/// Elements of a floating tensor as doubles.
+inline std::vector<double> values(DType dtype, std::span<const std::byte> bytes) {
+  std::vector<double> result(bytes.size() / deltadct::dtype_bytes(dtype));
+  deltadct::with_element(dtype, [&]<class T>() {
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      T x;
+      std::memcpy(&x, bytes.data() + i * sizeof(T), sizeof(T));
+      result[i] = static_cast<double>(static_cast<deltadct::compute_t<T>>(x));
+    }
+  });
+  return result;
+}
+
+/// Uniform in -1 .. 1, the same on every machine.
+class Noise {
+ public:
+  explicit Noise(unsigned seed) : bits_(seed) {}
+  double operator()() { return static_cast<double>(bits_()) * 0x1p-31 - 1; }
+
+ private:
+  std::mt19937 bits_;
+};
+
+/// A tensor of noise: floats in -1 .. 1, other dtypes any bytes.
+inline Tensor noise(const std::string& name, DType dtype, Shape shape, unsigned seed) {
+  Tensor tensor{name, dtype, std::move(shape), {}};
+  tensor.bytes.resize(static_cast<std::size_t>(*io::tensor_bytes(dtype, tensor.shape)));
+  Noise random(seed);
+  if (deltadct::is_element(dtype)) {
+    const std::size_t count = tensor.bytes.size() / deltadct::dtype_bytes(dtype);
+    for (std::size_t i = 0; i < count; ++i) tensor.set(i, random());
+  } else {
+    for (std::byte& byte : tensor.bytes) byte = static_cast<std::byte>(100 * (random() + 1));
+  }
+  return tensor;
+}
+
+/// The tensor after a fine-tune: every element moved by up to `step`.
+inline Tensor moved(Tensor tensor, double step, unsigned seed) {
+  Noise random(seed);
+  const std::vector<double> from = values(tensor.dtype, tensor.bytes);
+  for (std::size_t i = 0; i < from.size(); ++i) tensor.set(i, from[i] + step * random());
+  return tensor;
+}
+
+/// Writes tensors in their order.
+inline void write_model(const fs::path& path, std::span<const Tensor> tensors,
+                        const io::Metadata& metadata = {}) {
+  std::vector<io::TensorInfo> infos;
+  std::uint64_t end = 0;
+  for (const Tensor& tensor : tensors) {
+    infos.push_back(tensor.info());
+    infos.back().begin = end;
+    infos.back().end = end += tensor.bytes.size();
+  }
+  io::SafetensorsWriter writer(path, io::Overwrite::yes, io::header_bytes(infos, metadata));
+  for (const Tensor& tensor : tensors) {
+    writer.begin(tensor.name, tensor.dtype, tensor.shape);
+    writer.write(tensor.bytes);
+  }
+  writer.finish(metadata);
+}
+
+/// The codecs of the tests: patch sizes 4 and 16 with the transform, on the serial backend.
+inline std::unique_ptr<deltadct::AnyCodec> few_codecs(const deltadct::CodecSpec& spec) {
+  using namespace deltadct;
+  if (spec.transform == Dct::name) {
+    if (spec.patch == 4 && !spec.double_precision)
+      return std::make_unique<AnyCodecOf<DefaultPolicy<float, 4>, Serial>>(spec.allocator);
+    if (spec.patch == 4)
+      return std::make_unique<AnyCodecOf<DefaultPolicy<double, 4>, Serial>>(spec.allocator);
+    if (spec.patch == 16 && !spec.double_precision)
+      return std::make_unique<AnyCodecOf<DefaultPolicy<float, 16>, Serial>>(spec.allocator);
+  }
+  throw Error(Errc::codec_mismatch, "codec", "not one of the tests'");
+}
+
+}  // namespace io_test
