@@ -88,7 +88,7 @@ class DeltaCodec {
                   DeltaSource<std::remove_const_t<U>>{delta}, executor);
   }
 
-  /// out = delta^. Decoding allocates nothing and needs no scratch but the stack (40 KiB at most).
+  /// out = delta^. Decoding allocates nothing and needs no scratch but the stack (80 KiB at most).
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {

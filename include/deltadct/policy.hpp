@@ -60,6 +60,7 @@ concept Rescale = requires(double x) {
   { R::enabled } -> std::convertible_to<bool>;
   { R::original(x) } -> std::convertible_to<double>;
   { R::pair(x, x) } -> std::convertible_to<double>;
+  { R::constant(x, x, x) } -> std::convertible_to<double>;
 };
 
 template <class T>

@@ -49,6 +49,7 @@ class RegionDecoder {
   using T = typename Codec::T;
   static constexpr int P = Codec::P;
   static constexpr auto side = static_cast<std::size_t>(P);
+  using Walk = TileWalk<T, P, kDecodeRowBytes>;
 
  public:
   RegionDecoder(const CompressedView& compressed, const Region& region, double alpha) noexcept
@@ -62,10 +63,10 @@ class RegionDecoder {
   template <class Rows, concepts::Executor Executor>
   void run(const Rows& rows, const Executor& executor) const {
     if (region_.rows == 0 || region_.cols == 0) return;
-    const TileWalk<T, P> walk{region_.row / side, (region_.row + region_.rows - 1) / side + 1,
-                              region_.col / side, (region_.col + region_.cols - 1) / side + 1};
+    const Walk walk{region_.row / side, (region_.row + region_.rows - 1) / side + 1,
+                    region_.col / side, (region_.col + region_.cols - 1) / side + 1};
     executor.parallel_for(walk.units(), [&](std::size_t unit) {
-      alignas(64) T tile[kTilePatches<T, P> * side * side];
+      alignas(64) T tile[Walk::tile_patches * side * side];
       walk.for_each_tile(unit, [&](const TileSpan& span) {
         decode_tile(span, tile);
         write_tile(span, tile, rows);

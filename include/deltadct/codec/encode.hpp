@@ -27,15 +27,14 @@ struct UnitSums {
 template <class T>
 struct EncodeWorkspace {
   std::span<T> scores;
-  std::span<T> constants;  // the mean of each patch, as Quantizer<0> would store it
-  std::span<T> compared;   // what Rescale sums over a patch that decodes to its constant
+  std::span<T> means;
   std::span<std::uint32_t> classes;
   std::span<std::uint32_t> order;  // the allocator's scratch
   std::span<UnitSums> sums;
 
   static std::size_t bytes(std::size_t patches, std::size_t units) noexcept {
     return alignof(UnitSums) + units * sizeof(UnitSums) +
-           patches * (3 * sizeof(T) + 2 * sizeof(std::uint32_t));
+           patches * (2 * sizeof(T) + 2 * sizeof(std::uint32_t));
   }
 
   /// Lays the arrays out in memory of at least bytes(patches, units).
@@ -51,8 +50,7 @@ struct EncodeWorkspace {
     auto* next = static_cast<std::byte*>(at);
     sums = take<UnitSums>(next, units);
     scores = take<T>(next, patches);
-    constants = take<T>(next, patches);
-    compared = take<T>(next, patches);
+    means = take<T>(next, patches);
     classes = take<std::uint32_t>(next, patches);
     order = take<std::uint32_t>(next, patches);
   }
@@ -74,6 +72,7 @@ class MatrixEncoder {
   using Rescale = typename Policy::Rescale;
   static constexpr int P = Codec::P;
   static constexpr auto area = static_cast<std::size_t>(P) * P;
+  using Walk = TileWalk<T, P, kEncodeRowBytes<P>>;
 
  public:
   MatrixEncoder(std::size_t rows, std::size_t cols)
@@ -104,14 +103,14 @@ class MatrixEncoder {
   }
 
  private:
-  TileWalk<T, P> walk() const noexcept {
+  Walk walk() const noexcept {
     const bool empty = rows_ == 0 || cols_ == 0;
     return {0, empty ? 0 : patches_.grid_rows(), 0, empty ? 0 : patches_.grid_cols()};
   }
 
   template <class Source>
   void measure_unit(const Source& source, EncodeWorkspace<T>& work, std::size_t unit) const {
-    alignas(64) T tile[kTilePatches<T, P> * area];
+    alignas(64) T tile[Walk::tile_patches * area];
     UnitSums sums;
     walk().for_each_tile(unit, [&](const TileSpan& span) {
       patches_.load(
@@ -138,29 +137,11 @@ class MatrixEncoder {
     work.scores[index] = std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
     // In shares, so that the sum of values near the type's limit does not leave it.
     const T share = T(1) / static_cast<T>(extent.elements());
-    const T mean = sum_patch<P, T>(patch, [share](T x) { return x * share; });
-    std::byte stored[sizeof(typename Codec::Bound)];
-    const T constant = store_bound<typename Codec::Bound>(
-        stored, 0, Codec::template Quantizer<0>::template constant<T>(mean));
-    work.constants[index] = constant;
+    work.means[index] = sum_patch<P, T>(patch, [share](T x) { return x * share; });
     if constexpr (Rescale::enabled) {
       const T original = sum_patch<P, T>(patch, [](T x) { return Rescale::original(x); });
       sums.original += static_cast<double>(original);
-      work.compared[index] = compare_constant(patch, extent, constant);
     }
-  }
-
-  /// What Rescale sums over the patch's real elements if it decodes to a constant.
-  static T compare_constant(const T* patch, const PatchExtent& extent, T constant) noexcept {
-    const auto pair = [constant](T x) { return Rescale::pair(x, constant); };
-    if (extent.elements() == area) return sum_patch<P, T>(patch, pair);
-    double sum = 0;
-    for (std::size_t i = 0; i < extent.rows; ++i) {
-      for (std::size_t j = 0; j < extent.cols; ++j) {
-        sum += static_cast<double>(pair(patch[i * P + j]));
-      }
-    }
-    return static_cast<T>(sum);
   }
 
   void allocate(const typename Policy::Allocator& allocator, EncodeWorkspace<T>& work,
@@ -189,21 +170,23 @@ class MatrixEncoder {
   template <class Source>
   void encode_unit(const Source& source, EncodeWorkspace<T>& work, CompressedTensor& out,
                    std::size_t unit) const {
-    alignas(64) T tile[kTilePatches<T, P> * area];
+    alignas(64) T tile[Walk::tile_patches * area];
     walk().for_each_tile(unit, [&](const TileSpan& span) {
       const std::size_t first = span.grid_row * patches_.grid_cols() + span.first;
-      const auto bits = [&](std::size_t k) {
-        return out.header.classes[out.places[first + k].width_class()].bits;
+      const auto bits_of = [&](std::size_t index) {
+        return out.header.classes[out.places[index].width_class()].bits;
       };
+      int bits[Walk::tile_patches];
+      for (std::size_t k = 0; k < span.count; ++k) bits[k] = bits_of(first + k);
       patches_.load(
           source, span.grid_row, span.first, span.count,
-          [&](std::size_t k) { return bits(k) != 0; }, tile);
+          [&](std::size_t k) { return bits[k] != 0; }, tile);
       for (std::size_t k = 0; k < span.count; ++k) {
-        const std::size_t ahead = span.count + k;
-        if (span.first + ahead < patches_.grid_cols() && bits(ahead) != 0) {
-          patches_.prefetch(source, span.grid_row, span.first + ahead);
+        const std::size_t ahead = span.first + span.count + k;
+        if (ahead < patches_.grid_cols() && bits_of(first + span.count + k) != 0) {
+          patches_.prefetch(source, span.grid_row, ahead);
         }
-        with_bits(bits(k), [&]<int Bits>() {
+        with_bits(bits[k], [&]<int Bits>() {
           encode_patch<Bits>(tile + k * area, patches_.extent(span.grid_row, span.first + k),
                              first + k, work, out, work.sums[unit]);
         });
@@ -218,9 +201,12 @@ class MatrixEncoder {
     const PatchPlace place = out.places[index];
     std::byte* bounds = out.bounds.data() + (view.bounds_of(place) - view.bounds.data());
     if constexpr (Bits == 0) {
-      store_bound<typename Codec::Bound>(bounds, 0, work.constants[index]);
-      sums.reconstructed += static_cast<double>(work.compared[index]);
-      if (!all_finite(&work.constants[index], 1)) sums.failed = std::min(sums.failed, index);
+      const T mean = work.means[index];
+      const T stored = Codec::encode_constant(mean, bounds);
+      if (!all_finite(&stored, 1)) sums.failed = std::min(sums.failed, index);
+      const auto n = static_cast<double>(extent.elements());
+      sums.reconstructed +=
+          Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
     } else {
       std::byte* codes = out.codes.data() + (view.codes_of(place) - view.codes.data());
       if (!Codec::template encode<Bits>(patch, codes, bounds)) {

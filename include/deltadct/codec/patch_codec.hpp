@@ -99,6 +99,11 @@ struct PatchCodec {
     return true;
   }
 
+  /// Writes what a patch without bits stores; returns it as a decoder will see it.
+  static T encode_constant(T mean, std::byte* bounds) noexcept {
+    return store_bound<Bound>(bounds, 0, Quantizer<0>::template constant<T>(mean));
+  }
+
   /// The sum over the patch's real elements of what Rescale compares with the original.
   template <int Bits>
   static double compare(const T* patch, const PatchExtent& extent, const std::byte* codes,

@@ -1,11 +1,13 @@
 // Rescaling: one factor per tensor makes a measure of the reconstruction D^ match the delta D's.
 //
 // Sums run over real elements only, padding excluded. original(d) is summed over D, pair(d, r) over
-// D and D^ together; the factor is their quotient.
+// D and D^ together; the factor is their quotient. constant(sum, n, c) is the sum of pair(d, c)
+// over n elements that sum to `sum`: what a patch without bits adds.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
 
+#include <cmath>
 #include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -23,6 +25,7 @@ struct MeanAbs {
   static V pair(V, V r) noexcept {
     return Lanes<V>::abs(r);
   }
+  static double constant(double, double n, double c) noexcept { return n * std::abs(c); }
 };
 
 /// <D, D> / <D, D^>: the reconstruction's projection on the delta has the delta's length.
@@ -38,6 +41,7 @@ struct UnitGain {
   static V pair(V d, V r) noexcept {
     return d * r;
   }
+  static double constant(double sum, double, double c) noexcept { return sum * c; }
 };
 
 /// The factor 1: the reconstruction is left as it is, and encode never makes it.
@@ -53,6 +57,7 @@ struct NoRescale {
   static V pair(V, V) noexcept {
     return V(0);
   }
+  static double constant(double, double, double) noexcept { return 0; }
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI
