@@ -2,6 +2,8 @@
 // definition in double, from the formulas alone.
 #pragma once
 
+#include "../support/caught.hpp"
+
 #include <deltadct/codec.hpp>
 
 #include <algorithm>
@@ -22,17 +24,6 @@ using namespace deltadct;
 using Mix = std::vector<BitShare>;
 
 inline const Mix kWideMix{{8, 0.05}, {3, 0.25}, {2, 0.2}, {0, 0.5}};
-
-template <class Fn>
-Error caught(Fn fn) {
-  try {
-    fn();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {Errc::io_failure, ""};
-}
 
 /// How a matrix lies in memory.
 enum class Layout { dense, padded, spread, transposed };

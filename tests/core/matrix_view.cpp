@@ -1,4 +1,6 @@
 // Views of matrices: addressing, and the checks that refuse what cannot be read or written.
+#include "../support/caught.hpp"
+
 #include <deltadct/core/matrix_view.hpp>
 
 #include <vector>
@@ -6,19 +8,9 @@
 #include <doctest/doctest.h>
 
 using namespace deltadct;
+using namespace test;
 
 namespace {
-
-template <class Fn>
-Error caught(Fn fn) {
-  try {
-    fn();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {Errc::io_failure, ""};
-}
 
 void refused(const MatrixView<float>& view, std::string_view detail) {
   const Error error = caught([&] { check_view(view, "weights"); });

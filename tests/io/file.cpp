@@ -1,4 +1,7 @@
 // Input files in both access modes, and outputs that appear complete or not at all.
+#include "../support/caught.hpp"
+#include "../support/files.hpp"
+
 #include <deltadct/io/file.hpp>
 
 #include <csignal>
@@ -19,56 +22,9 @@
 using deltadct::Errc;
 using deltadct::Error;
 using namespace deltadct::io;
-namespace fs = std::filesystem;
+using namespace test;
 
 namespace {
-
-/// A folder of its own for a test, removed with all it holds.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "deltadct-file-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  Folder(const Folder&) = delete;
-  ~Folder() { fs::remove_all(path); }
-
-  fs::path operator/(const std::string& name) const { return path / name; }
-  std::size_t entries() const {
-    return static_cast<std::size_t>(
-        std::distance(fs::directory_iterator(path), fs::directory_iterator()));
-  }
-
-  fs::path path;
-};
-
-/// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
-struct FileSizeLimit {
-  explicit FileSizeLimit(rlim_t bytes) : handler(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before);
-    const rlimit limit{bytes, before.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before);
-    std::signal(SIGXFSZ, handler);
-  }
-
-  rlimit before{};
-  void (*handler)(int);
-};
-
-template <class Fn>
-Error caught(Fn fn) {
-  try {
-    fn();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {Errc::io_failure, ""};
-}
 
 void put(const fs::path& path, std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;

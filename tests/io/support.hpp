@@ -1,11 +1,13 @@
 // What the tests of the archive and of whole models share: folders, small models, limits.
 #pragma once
 
+#include "../support/caught.hpp"
+#include "../support/files.hpp"
+
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/safetensors.hpp>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -17,11 +19,11 @@
 #include <string_view>
 #include <vector>
 
-#include <sys/resource.h>
-
 #include <doctest/doctest.h>
 
 namespace io_test {
+
+using namespace test;
 
 namespace fs = std::filesystem;
 namespace io = deltadct::io;
@@ -31,57 +33,6 @@ using deltadct::Error;
 
 using Bytes = std::vector<std::byte>;
 using Shape = std::vector<std::uint64_t>;
-
-/// A folder of its own for a test, removed with all it holds.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "deltadct-io-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  Folder(const Folder&) = delete;
-  ~Folder() { fs::remove_all(path); }
-
-  fs::path operator/(const std::string& name) const { return path / name; }
-  std::size_t entries() const {
-    return static_cast<std::size_t>(
-        std::distance(fs::directory_iterator(path), fs::directory_iterator()));
-  }
-
-  fs::path path;
-};
-
-/// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
-struct FileSizeLimit {
-  explicit FileSizeLimit(rlim_t bytes) : handler(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before);
-    const rlimit limit{bytes, before.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before);
-    std::signal(SIGXFSZ, handler);
-  }
-
-  rlimit before{};
-  void (*handler)(int);
-};
-
-template <class Fn>
-Error caught(Fn fn) {
-  try {
-    fn();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {Errc::io_failure, ""};
-}
-
-inline bool names(const Error& error, std::string_view text) {
-  return std::string_view(error.what()).find(text) != std::string_view::npos;
-}
 
 inline Bytes get(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);

@@ -1,0 +1,29 @@
+// The error a call throws.
+#pragma once
+
+#include <deltadct/core/error.hpp>
+
+#include <string_view>
+
+#include <doctest/doctest.h>
+
+namespace test {
+
+/// Runs fn, which must throw a deltadct::Error, and returns that.
+template <class Fn>
+deltadct::Error caught(Fn fn) {
+  try {
+    fn();
+  } catch (const deltadct::Error& error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  return {deltadct::Errc::io_failure, ""};
+}
+
+/// Whether an error's text has this in it.
+inline bool names(const deltadct::Error& error, std::string_view text) {
+  return std::string_view(error.what()).find(text) != std::string_view::npos;
+}
+
+}  // namespace test

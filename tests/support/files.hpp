@@ -1,0 +1,54 @@
+// Folders and disks for tests that write files.
+#pragma once
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
+#include <string>
+
+#include <sys/resource.h>
+
+#include <doctest/doctest.h>
+
+namespace test {
+
+namespace fs = std::filesystem;
+
+/// A folder of its own for a test, removed with all it holds.
+struct Folder {
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "deltadct-io-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  Folder(const Folder&) = delete;
+  ~Folder() { fs::remove_all(path); }
+
+  fs::path operator/(const std::string& name) const { return path / name; }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(path), fs::directory_iterator()));
+  }
+
+  fs::path path;
+};
+
+/// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
+struct FileSizeLimit {
+  explicit FileSizeLimit(rlim_t bytes) : handler(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit limit{bytes, before.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+  }
+
+  rlimit before{};
+  void (*handler)(int);
+};
+
+}  // namespace test
