@@ -9,8 +9,13 @@ namespace char_gpt {
 
 void assign(Matrix& matrix, deltadct::DType dtype, std::span<const std::byte> bytes) {
   const auto n = static_cast<std::size_t>(matrix.size());
-  if (!deltadct::is_element(dtype) || bytes.size() != n * deltadct::dtype_bytes(dtype)) {
+  if (!deltadct::is_element(dtype)) {
     throw deltadct::Error(deltadct::Errc::unsupported_dtype, deltadct::dtype_name(dtype));
+  }
+  if (bytes.size() != n * deltadct::dtype_bytes(dtype)) {
+    throw deltadct::Error(
+        deltadct::Errc::shape_mismatch, "tensor",
+        std::to_string(bytes.size()) + " bytes for " + std::to_string(n) + " elements");
   }
   deltadct::with_element(dtype, [&]<class T>() {
     std::vector<T> values(n);
@@ -19,6 +24,17 @@ void assign(Matrix& matrix, deltadct::DType dtype, std::span<const std::byte> by
       matrix.data()[i] = static_cast<float>(static_cast<deltadct::compute_t<T>>(values[i]));
     }
   });
+}
+
+void require_base(const deltadct::io::SafetensorsFile& base, const std::string& archive_path) {
+  const auto archive = deltadct::io::DeltaArchive::open(archive_path);
+  std::vector<std::byte> storage;
+  for (const auto& entry : archive.entries()) {
+    const auto* tensor = base.find(entry.name);
+    if (tensor == nullptr || deltadct::io::fingerprint(base.data(*tensor, storage)) != entry.base) {
+      throw deltadct::Error(deltadct::Errc::wrong_base, entry.name);
+    }
+  }
 }
 
 Weights load_weights(const std::string& path) {

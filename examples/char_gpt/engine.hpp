@@ -18,6 +18,9 @@ Weights load_weights(const std::string& path);
 /// Puts the bytes of a vector that an archive kept without loss into a matrix of floats.
 void assign(Matrix& matrix, deltadct::DType dtype, std::span<const std::byte> bytes);
 
+/// Throws wrong_base, naming the tensor, unless the archive was made from this base.
+void require_base(const deltadct::io::SafetensorsFile& base, const std::string& archive_path);
+
 inline deltadct::MatrixView<float> view(Matrix& m) {
   return {m.data(), static_cast<std::size_t>(m.rows()), static_cast<std::size_t>(m.cols())};
 }
@@ -25,9 +28,12 @@ inline deltadct::MatrixView<const float> view(const Matrix& m) {
   return {m.data(), static_cast<std::size_t>(m.rows()), static_cast<std::size_t>(m.cols())};
 }
 
-/// live = base + the archive's deltas, in float. Policy is the one the archive was made with.
+/// live = base + the archive's deltas, in float. Policy is the one the archive was made with;
+/// base_path is the file that `base` was loaded from.
 template <class Policy>
-void apply_archive(const std::string& path, const Weights& base, Weights& live) {
+void apply_archive(const std::string& path, const std::string& base_path, const Weights& base,
+                   Weights& live) {
+  require_base(deltadct::io::SafetensorsFile::open(base_path), path);
   const auto archive = deltadct::io::DeltaArchive::open(path);
   const deltadct::DeltaCodec<Policy> codec;
   for (const auto& entry : archive.entries()) {

@@ -67,7 +67,7 @@ class Demo {
     const auto tuned = io::SafetensorsFile::open(path("tuned"));
     const auto report =
         io::compress_model(base, tuned, path(file), options, factory, deltadct::OpenMpExecutor{});
-    char_gpt::apply_archive<Policy>(path(file), base_, live_);
+    char_gpt::apply_archive<Policy>(path(file), path("base"), base_, live_);
     add({.name = name,
          .bytes = report.file_bytes,
          .bits_per_weight = report.bits_per_weight(),

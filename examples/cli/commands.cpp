@@ -97,17 +97,18 @@ void inspect_text(const io::DeltaArchive& archive, double bits_per_weight) {
   for (const io::ManifestEntry& entry : archive.entries()) {
     std::string codec;
     if (entry.mode == io::Mode::delta) {
-      codec = "P=" + std::to_string(entry.header.patch) + " " + entry.header.transform;
+      codec = "P=" + std::to_string(entry.header.patch) + " " +
+              io::detail::printable(entry.header.transform);
       for (const auto& k : entry.header.classes) {
         codec += " " + std::to_string(k.bits) + "b:" + std::to_string(k.patches);
       }
     }
     const std::uint64_t bytes = archive.stored_bytes(entry);
-    std::printf("%-44s %-6s %-6s %-16s %12llu %8.3f  %s\n", entry.name.c_str(),
-                std::string(io::mode_name(entry.mode)).c_str(),
-                std::string(deltadct::dtype_name(entry.dtype)).c_str(),
-                shape_text(entry.shape).c_str(), static_cast<unsigned long long>(bytes),
-                per_weight(bytes, elements(entry)), codec.c_str());
+    std::printf(
+        "%-44s %-6s %-6s %-16s %12llu %8.3f  %s\n", io::detail::printable(entry.name).c_str(),
+        std::string(io::mode_name(entry.mode)).c_str(),
+        std::string(deltadct::dtype_name(entry.dtype)).c_str(), shape_text(entry.shape).c_str(),
+        static_cast<unsigned long long>(bytes), per_weight(bytes, elements(entry)), codec.c_str());
   }
   std::printf("total: %s, %.3f bits per weight\n",
               bytes_text(static_cast<double>(archive.file_bytes())).c_str(), bits_per_weight);
@@ -150,8 +151,8 @@ nlohmann::json measures_json(const Measures& m) {
 }
 
 void print_measures(const std::string& name, const Measures& m) {
-  std::printf("%-44s %9.3f %8.4f %8.4f %8.4f\n", name.c_str(), m.snr(), m.gain(), m.cosine(),
-              m.mean_abs_ratio());
+  std::printf("%-44s %9.3f %8.4f %8.4f %8.4f\n", io::detail::printable(name).c_str(), m.snr(),
+              m.gain(), m.cosine(), m.mean_abs_ratio());
 }
 
 }  // namespace

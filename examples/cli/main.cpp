@@ -97,7 +97,7 @@ void add_inspect(CLI::App& app, Files& files) {
 }
 
 void add_verify(CLI::App& app, Files& files) {
-  CLI::App& command = *app.add_subcommand("verify", "check every byte of DELTA");
+  CLI::App& command = *app.add_subcommand("verify", "check every tensor of DELTA");
   command.add_option("DELTA", files.delta, "delta archive")->required();
   command.add_option("--base", files.base, "check too that it was made from this base");
   command.callback([&] { cli::verify(files.delta, files.base); });

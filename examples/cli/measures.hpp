@@ -31,7 +31,7 @@ struct Measures {
     abs_r += other.abs_r;
   }
 
-  /// Signal to noise, in decibels; infinite where they are equal.
+  /// Signal to noise, in decibels; infinite where they are equal, not a number where d is zero.
   double snr() const { return 10 * std::log10(dd / error); }
   /// The share of the delta that is recovered: <D, D^> / <D, D>.
   double gain() const { return dr / dd; }

@@ -67,11 +67,13 @@ void ProgressReport::operator()(const deltadct::io::Progress& progress) {
                              std::to_string(std::lround(100 * share)) + "% " + bytes_text(rate) +
                              "/s, " + time_text(left) + " left";
   if (terminal_) {
-    std::fprintf(stderr, "\r\x1b[K%s  %.40s", status.c_str(), std::string(progress.tensor).c_str());
+    std::fprintf(stderr, "\r\x1b[K%s  %.40s", status.c_str(),
+                 deltadct::io::detail::printable(progress.tensor).c_str());
     std::fflush(stderr);
     drawn_ = true;
   } else {
-    std::fprintf(stderr, "%s  %s\n", status.c_str(), std::string(progress.tensor).c_str());
+    std::fprintf(stderr, "%s  %s\n", status.c_str(),
+                 deltadct::io::detail::printable(progress.tensor).c_str());
   }
 }
 

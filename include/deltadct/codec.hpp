@@ -17,6 +17,8 @@
 #include <deltadct/core/executor.hpp>
 #include <deltadct/policy.hpp>
 
+#include <cmath>
+#include <limits>
 #include <sstream>
 #include <utility>
 
@@ -147,6 +149,12 @@ class DeltaCodec {
     require(header.patch, patch, "patch size");
     require(header.transform, Policy::Transform::name, "transform");
     require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
+    if (!(std::abs(header.scale) <= std::numeric_limits<Compute>::max())) {
+      throw Error(Errc::corrupt_data, "scale", "not finite in the compute type");
+    }
+    if (dtype_bytes(header.bound) > sizeof(Compute)) {
+      throw Error(Errc::codec_mismatch, "dtype of the bounds", "wider than the compute type");
+    }
     for (const WidthClass& k : header.classes) {
       require(k.side_values, side_values(k.bits), "bounds of a patch");
     }

@@ -55,8 +55,16 @@
   #define DELTADCT_ARCH avx2_fma
 #elif defined(__AVX2__)
   #define DELTADCT_ARCH avx2
+#elif defined(__AVX__) && defined(__F16C__)
+  #define DELTADCT_ARCH avx_f16c
 #elif defined(__AVX__)
   #define DELTADCT_ARCH avx
+#elif defined(__SSE4_2__)
+  #define DELTADCT_ARCH sse4_2
+#elif defined(__SSE4_1__)
+  #define DELTADCT_ARCH sse4_1
+#elif defined(__SSSE3__)
+  #define DELTADCT_ARCH ssse3
 #elif defined(__SSE2__) || defined(_M_X64)
   #define DELTADCT_ARCH sse2
 #elif defined(__ARM_NEON)

@@ -155,6 +155,9 @@ class MatrixEncoder {
     header.bound = dtype_of<typename Codec::Bound>();
     header.classes.clear();
     for (const int bits : allocator.widths()) {
+      if (!is_bit_width(bits) || (!header.classes.empty() && bits >= header.classes.back().bits)) {
+        throw Error(Errc::bad_mix, "allocator", "widths must be valid and descending");
+      }
       header.classes.push_back({.bits = bits, .side_values = Codec::side_values(bits)});
     }
     allocator.allocate(std::span<const T>(work.scores), work.order, work.classes);
@@ -262,7 +265,8 @@ class MatrixEncoder {
       reconstructed += sums.reconstructed;
     }
     const double factor = original / reconstructed;
-    return Rescale::enabled && std::isfinite(factor) ? factor : 1;
+    // Not every double that is finite is so in the type that decoders multiply by it.
+    return Rescale::enabled && factor <= std::numeric_limits<T>::max() ? factor : 1;
   }
 
   typename Policy::Patches patches_;

@@ -86,6 +86,8 @@ struct PatchCodec {
     using Q = Quantizer<Bits>;
     alignas(64) T coefficients[N];
     transform(patch, coefficients);
+    // Weights near the type's limit can overflow into NaN, which a minimum would not show.
+    if (!all_finite(coefficients, N)) return false;
     T side[Q::side_values];
     Q::template fit<V>(coefficients, N, side);
     for (int k = 0; k < Q::side_values; ++k) {

@@ -25,11 +25,16 @@ inline std::size_t padded(std::size_t bytes) noexcept {
   return (bytes + 7) / 8 * 8;
 }
 
+/// Bytes of the packed width map.
+inline std::size_t width_map_bytes(std::size_t patches, std::size_t classes) noexcept {
+  return padded((patches * static_cast<std::size_t>(width_map_bits(classes)) + 7) / 8);
+}
+
 /// Class indices of the patches, packed lowest bits first.
 inline std::vector<std::byte> pack_widths(std::span<const PatchPlace> places, std::size_t classes) {
   const auto bits = static_cast<std::size_t>(width_map_bits(classes));
-  std::vector<std::byte> map(padded((places.size() * bits + 7) / 8));
-  if (bits == 0) return {};
+  std::vector<std::byte> map(width_map_bytes(places.size(), classes));
+  if (bits == 0) return map;
   for (std::size_t i = 0; i < places.size(); ++i) {
     map[i * bits / 8] |= static_cast<std::byte>(places[i].width_class() << (i * bits % 8));
   }
@@ -125,13 +130,20 @@ class ArchiveWriter {
 };
 
 /// A delta read from an archive. Its arrays lie in the archive's mapping or in its own storage; it
-/// must not outlive a mapped archive. Movable: its arrays stay where they are.
+/// must not outlive a mapped archive.
 class StoredDelta {
  public:
-  CompressedView view() const noexcept { return {&header_, places_, bounds_, codes_}; }
+  StoredDelta(StoredDelta&&) = default;
+  StoredDelta& operator=(StoredDelta&&) = default;
+
+  /// Valid until this object is moved or ends.
+  CompressedView view() const& noexcept { return {&header_, places_, bounds_, codes_}; }
+  CompressedView view() const&& = delete;
 
  private:
   friend class DeltaArchive;
+
+  StoredDelta() = default;
 
   TensorHeader header_;
   std::vector<PatchPlace> places_;
@@ -187,8 +199,7 @@ class DeltaArchive {
     require_checksum(Fingerprint().add(bounds).add(widths).add(codes).hex(), entry);
 
     const std::size_t patches = delta.header_.patches();
-    const auto map_bits = static_cast<std::size_t>(width_map_bits(delta.header_.classes.size()));
-    if (widths.size() != detail::padded((patches * map_bits + 7) / 8) ||
+    if (widths.size() != detail::width_map_bytes(patches, delta.header_.classes.size()) ||
         codes.size() != detail::padded(codes_bytes) || bounds.size() != bounds_bytes) {
       throw Error(Errc::corrupt_data, where, "size of a section");
     }
@@ -240,7 +251,8 @@ class DeltaArchive {
     const auto version = metadata.find("version");
     if (version == metadata.end() || version->second != std::to_string(kFormatVersion)) {
       throw Error(Errc::unsupported_version, where,
-                  version == metadata.end() ? "none is given" : "version " + version->second);
+                  version == metadata.end() ? "none is given"
+                                            : "version " + detail::printable(version->second));
     }
     std::vector<std::byte> storage;
     const auto bytes = file_.data(*manifest, storage);

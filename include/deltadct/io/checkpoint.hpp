@@ -5,7 +5,6 @@
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/archive.hpp>
 
-#include <cstring>
 #include <functional>
 #include <map>
 #include <tuple>
@@ -74,6 +73,10 @@ class CodecCache {
   const AnyCodec& get(int patch, const std::string& transform, bool double_precision) {
     auto& codec = codecs_[{patch, transform, double_precision}];
     if (!codec) codec = factory_({patch, transform, double_precision, allocator_});
+    if (!codec) {
+      throw Error(Errc::codec_mismatch, "codec",
+                  "none for transform '" + printable(transform) + "'");
+    }
     return *codec;
   }
 
@@ -181,12 +184,15 @@ class Compressor {
       if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) return false;
       throw error.within(tensor.name);
     }
+    const std::size_t bytes = delta_.codes.size() + delta_.bounds.size() +
+                              width_map_bytes(delta_.places.size(), delta_.header.classes.size());
+    // Patches that are mostly padding can cost more than the weights they hold.
+    if (bytes >= tensor.bytes()) return false;
     writer_.add_delta(tensor, fingerprint(base), delta_);
     ++report_.delta_tensors;
     report_.delta_elements += tensor.elements();
     report_.code_bytes += delta_.codes.size();
-    report_.delta_bytes += delta_.codes.size() + delta_.bounds.size() +
-                           pack_widths(delta_.places, delta_.header.classes.size()).size();
+    report_.delta_bytes += bytes;
     return true;
   }
 
@@ -234,6 +240,15 @@ inline void require_base(const SafetensorsFile& base, const ManifestEntry& entry
   throw Error(Errc::wrong_base, tensor_place(base.path().string(), entry.name));
 }
 
+/// Throws missing_tensor where the archive says nothing of a tensor of the base.
+inline void require_covered(const SafetensorsFile& base, const DeltaArchive& archive) {
+  for (const TensorInfo& tensor : base.tensors()) {
+    if (archive.find(tensor.name) == nullptr) {
+      throw Error(Errc::missing_tensor, tensor_place(archive.path().string(), tensor.name));
+    }
+  }
+}
+
 }  // namespace detail
 
 /// Compresses tuned - base into an archive at `output`. The two models have the same tensors, of
@@ -262,11 +277,7 @@ inline CheckpointReport apply_archive(const SafetensorsFile& base, const DeltaAr
     report.elements += tensor.elements();
     report.model_bytes += tensor.bytes();
   }
-  for (const TensorInfo& tensor : base.tensors()) {
-    if (archive.find(tensor.name) == nullptr) {
-      throw Error(Errc::missing_tensor, tensor.name, "the archive does not hold it");
-    }
-  }
+  detail::require_covered(base, archive);
   detail::CodecCache codecs(factory);
   SafetensorsWriter writer(output, overwrite, header_bytes(base.tensors(), base.metadata()));
   std::vector<std::byte> weights;
@@ -307,6 +318,7 @@ inline CheckpointReport apply_archive(const SafetensorsFile& base, const DeltaAr
 /// this version. With a base, also that it is the right one. Throws at the first bad tensor.
 inline void verify_archive(const DeltaArchive& archive, const SafetensorsFile* base,
                            const CodecFactory& factory, const ProgressFn& progress = {}) {
+  if (base != nullptr) detail::require_covered(*base, archive);
   detail::CodecCache codecs(factory);
   std::vector<std::byte> storage;
   std::uint64_t done = 0;

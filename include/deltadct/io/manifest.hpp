@@ -87,14 +87,14 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
   return json;
 }
 
-inline double finite_number(const nlohmann::json& value, std::string_view where,
-                            std::string_view what) {
+inline double number_in(const nlohmann::json& value, std::string_view where,
+                        std::string_view what) {
   if (!value.is_number())
     throw Error(Errc::corrupt_data, where, std::string(what) + " is no number");
   return value.get<double>();
 }
 
-inline DType element_dtype(const std::string& name, std::string_view where) {
+inline DType dtype_named(const std::string& name, std::string_view where) {
   const auto dtype = parse_dtype(name);
   if (!dtype) throw Error(Errc::unsupported_dtype, where, printable(name));
   return *dtype;
@@ -115,8 +115,12 @@ inline TensorHeader read_header(const nlohmann::json& json, const nlohmann::json
   header.patch = static_cast<int>(patch);
   header.transform = text("transform");
   header.quantizer = text("quantizer");
-  header.bound = element_dtype(text("bound"), where);
-  header.scale = finite_number(json_member(json, "scale", where), where, "scale");
+  // Copied into every tensor's header: a long name would multiply.
+  if (header.transform.size() > 64 || header.quantizer.size() > 64) {
+    throw Error(Errc::corrupt_data, where, "name of a stage");
+  }
+  header.bound = dtype_named(text("bound"), where);
+  header.scale = number_in(json_member(json, "scale", where), where, "scale");
   for (const auto& item : json_array(json_member(json, "classes", where), where, "classes")) {
     const auto& triple = json_array(item, where, "a width class");
     if (triple.size() != 3 || header.classes.size() == std::size(kBitWidths)) {
@@ -148,7 +152,7 @@ inline ManifestEntry read_entry(const nlohmann::json& json, const nlohmann::json
     return json_string(json_member(json, key, where), where, key);
   };
   entry.mode = read_mode(text("mode"), where);
-  entry.dtype = element_dtype(text("dtype"), where);
+  entry.dtype = dtype_named(text("dtype"), where);
   entry.shape = read_shape(json, where, limits);
   if (!tensor_bytes(entry.dtype, entry.shape)) {
     throw Error(Errc::corrupt_data, where, "the shape's size overflows");
