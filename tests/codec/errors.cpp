@@ -81,6 +81,20 @@ TEST_CASE("errors: coefficients beyond the bounds' range are refused, with the p
   check_error(Errc::non_finite, "patch at element (8, 16)", [&] { codec.encode(delta.view()); });
 }
 
+TEST_CASE("errors: coefficients that overflow into NaN are refused, not lost") {
+  const Codec codec{RatioAllocator{{4, 1.0}}};
+  auto delta = random_matrix<float>(16, 16, 1);
+  for (std::size_t s = 0; s < 64; ++s) spoil(delta, s / 8, s % 8, s < 32 ? 3e38F : -3e38F);
+  check_error(Errc::non_finite, "patch at element (0, 0)", [&] { codec.encode(delta.view()); });
+}
+
+TEST_CASE("errors: a scale that decoders cannot multiply by is refused") {
+  CompressedTensor tensor = compressed();
+  tensor.header.scale = 1e300;
+  auto out = random_matrix<float>(tensor.header.rows, tensor.header.cols, 2);
+  check_error(Errc::corrupt_data, "scale", [&] { Codec{}.decode(tensor, out.view()); });
+}
+
 TEST_CASE("errors: encode leaves its output untouched on a value that is not finite") {
   const Codec codec;
   CompressedTensor out = compressed();

@@ -34,6 +34,16 @@ struct Alternate {
   }
 };
 
+// Five bits, which no format has.
+struct Unheard {
+  static constexpr int kWidths[] = {5};
+
+  std::span<const int> widths() const { return kWidths; }
+
+  template <class Score>
+  void allocate(std::span<const Score>, std::span<std::uint32_t>, std::span<std::uint32_t>) const {}
+};
+
 // Levels from -peak to peak; one stored value a patch.
 template <int Bits>
 struct Symmetric {
@@ -230,4 +240,12 @@ TEST_CASE("policies: a quantizer of the user's own") {
   const Error error = caught([&] { decoded(Codec<Paper>(), c); });
   CHECK(error.code() == Errc::codec_mismatch);
   CHECK(error.where() == "quantizer");
+}
+
+TEST_CASE("policies: an allocator of widths that no format has is refused") {
+  struct Policy : Paper {
+    using Allocator = Unheard;
+  };
+  const auto delta = random_matrix<float>(16, 16, 1);
+  CHECK(caught([&] { Codec<Policy>().encode(delta.view()); }).code() == Errc::bad_mix);
 }

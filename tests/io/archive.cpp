@@ -4,6 +4,7 @@
 #include "support.hpp"
 
 #include <new>
+#include <type_traits>
 
 using namespace io_test;
 using deltadct::CodecSpec;
@@ -280,6 +281,9 @@ constexpr DType kEveryDType[] = {DType::f64,     DType::f32,     DType::f16,    
 }  // namespace
 
 TEST_SUITE("round trip") {
+  static_assert(!std::is_copy_constructible_v<io::StoredDelta>);
+  static_assert(std::is_nothrow_move_constructible_v<io::StoredDelta>);
+
   TEST_CASE("deltas of every element dtype, patch size and mix decode to the same values") {
     const Folder folder;
     for (const RatioAllocator& mix : {kPaper, kOne, kZero, kThree, kFour, kFive, kSeven}) {
