@@ -21,13 +21,20 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
-// Arrays and the nothrow forms call these by default. Out of line, for inlined halves look
-// mismatched to the compiler.
+// Arrays call these by default; so do the nothrow forms, but not under the address sanitizer. Out
+// of line, for inlined halves look mismatched to the compiler.
 DELTADCT_NOINLINE void* operator new(std::size_t bytes) {
   return counted(bytes, alignof(std::max_align_t));
 }
 DELTADCT_NOINLINE void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return counted(bytes, static_cast<std::size_t>(alignment));
+}
+DELTADCT_NOINLINE void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  try {
+    return counted(bytes, alignof(std::max_align_t));
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 DELTADCT_NOINLINE void operator delete(void* memory) noexcept {
   std::free(memory);
