@@ -54,12 +54,18 @@ class AnyCodec {
                            const void* base, const void* tuned, std::size_t rows, std::size_t cols,
                            const ExecutorRef& executor) const = 0;
 
-  /// Throws what decode_add() would, and does nothing else.
-  virtual void check(const CompressedView& compressed, DType dtype) const = 0;
+  /// See DeltaCodec::validate(). Throws, too, where the codec does not compute in the dtype.
+  virtual void validate(const CompressedView& compressed, DType dtype) const = 0;
 
+  /// out = base + alpha * delta^; base and out are the same or do not overlap.
   /// See DeltaCodec::decode_add().
-  virtual void decode_add(const CompressedView& compressed, DType dtype, void* weights,
-                          double alpha, const ExecutorRef& executor) const = 0;
+  virtual void decode_add(const CompressedView& compressed, DType dtype, const void* base,
+                          void* out, double alpha, const ExecutorRef& executor) const = 0;
+
+  /// See DeltaCodec::decode_add_block(); the block is dense, rows x cols.
+  virtual void decode_add_block(const CompressedView& compressed, DType dtype, std::size_t row,
+                                std::size_t col, void* block, std::size_t rows, std::size_t cols,
+                                double alpha, const ExecutorRef& executor) const = 0;
 };
 
 /// The AnyCodec of one policy and backend.
@@ -81,18 +87,27 @@ class AnyCodecOf final : public AnyCodec {
     });
   }
 
-  void check(const CompressedView& compressed, DType dtype) const override {
-    codec_.check(compressed);
+  void validate(const CompressedView& compressed, DType dtype) const override {
+    codec_.validate(compressed);
     with_typed(dtype, []<class U>() {});
   }
 
-  void decode_add(const CompressedView& compressed, DType dtype, void* weights, double alpha,
-                  const ExecutorRef& executor) const override {
+  void decode_add(const CompressedView& compressed, DType dtype, const void* base, void* out,
+                  double alpha, const ExecutorRef& executor) const override {
     const TensorHeader& header = *compressed.header;
     with_typed(dtype, [&]<class U>() {
-      codec_.decode_add(compressed,
-                        MatrixView<U>(static_cast<U*>(weights), header.rows, header.cols), alpha,
-                        executor);
+      codec_.decode_add(
+          compressed, MatrixView<const U>(static_cast<const U*>(base), header.rows, header.cols),
+          MatrixView<U>(static_cast<U*>(out), header.rows, header.cols), alpha, executor);
+    });
+  }
+
+  void decode_add_block(const CompressedView& compressed, DType dtype, std::size_t row,
+                        std::size_t col, void* block, std::size_t rows, std::size_t cols,
+                        double alpha, const ExecutorRef& executor) const override {
+    with_typed(dtype, [&]<class U>() {
+      codec_.decode_add_block(compressed, row, col,
+                              MatrixView<U>(static_cast<U*>(block), rows, cols), alpha, executor);
     });
   }
 

@@ -160,6 +160,26 @@ class DeltaCodec {
     }
   }
 
+  /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
+  /// tensor; it is then within its arrays, and decodes to finite values. Linear in the patches. For
+  /// tensors that somebody else made, once, before they are decoded.
+  static void validate(const CompressedView& compressed) {
+    using Codec = detail::PatchCodec<Policy, Backend>;
+    check(compressed);
+    deltadct::validate(compressed);
+    const DType bound = compressed.header->bound;
+    double largest = 0;
+    for (const PatchPlace place : compressed.places) {
+      const int bits = compressed.width_class(place).bits;
+      const std::byte* bounds = compressed.bounds_of(place);
+      Codec::validate(bits, compressed.codes_of(place), bounds, bound);
+      largest = std::max(largest, Codec::largest_value(bits, bounds, bound));
+    }
+    if (!Codec::is_finite(compressed.header->scale * largest)) {
+      detail::fail_validation("scale and bounds, which decode to values that are not finite");
+    }
+  }
+
   /// Bytes of the scratch that encode_into() takes.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
     return detail::MatrixEncoder<Policy, Backend>(rows, cols).workspace_bytes();

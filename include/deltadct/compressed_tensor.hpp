@@ -9,6 +9,7 @@
 // the places can be rebuilt from the widths alone.
 #pragma once
 
+#include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/dtype.hpp>
 #include <deltadct/core/error.hpp>
@@ -61,7 +62,7 @@ struct TensorHeader {
   std::size_t patches() const noexcept {
     if (rows == 0 || cols == 0) return 0;
     const auto p = static_cast<std::size_t>(patch);
-    return (rows / p + (rows % p != 0)) * (cols / p + (cols % p != 0));
+    return ceil_div(rows, p) * ceil_div(cols, p);
   }
   std::size_t codes_stride(const WidthClass& k) const noexcept {
     return code_bytes(k.bits, static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch));
@@ -175,8 +176,8 @@ inline void validate_header(const TensorHeader& h) {
   if (!is_element(h.bound)) fail_validation("dtype of the bounds");
   if (h.classes.size() > std::size(kBitWidths)) fail_validation("width classes");
   const auto p = static_cast<std::size_t>(h.patch);
-  const std::size_t grid_rows = h.rows / p + (h.rows % p != 0);
-  const std::size_t grid_cols = h.cols / p + (h.cols % p != 0);
+  const std::size_t grid_rows = ceil_div(h.rows, p);
+  const std::size_t grid_cols = ceil_div(h.cols, p);
   if (grid_cols != 0 && grid_rows > PatchPlace::kMaxSlots / grid_cols) {
     fail_validation("number of patches");
   }

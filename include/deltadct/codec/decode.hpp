@@ -63,8 +63,8 @@ class RegionDecoder {
   template <class Rows, concepts::Executor Executor>
   void run(const Rows& rows, const Executor& executor) const {
     if (region_.rows == 0 || region_.cols == 0) return;
-    const Walk walk{region_.row / side, (region_.row + region_.rows - 1) / side + 1,
-                    region_.col / side, (region_.col + region_.cols - 1) / side + 1};
+    const Walk walk{region_.row / side, ceil_div(region_.row + region_.rows, side),
+                    region_.col / side, ceil_div(region_.col + region_.cols, side)};
     executor.parallel_for(walk.units(), [&](std::size_t unit) {
       alignas(64) T tile[Walk::tile_patches * side * side];
       walk.for_each_tile(unit, [&](const TileSpan& span) {

@@ -20,6 +20,7 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 struct UnitSums {
   double original = 0;
   double reconstructed = 0;
+  double largest = 0;             // no value that decodes exceeds it
   std::size_t failed = SIZE_MAX;  // the first patch with a value that cannot be stored
 };
 
@@ -100,6 +101,7 @@ class MatrixEncoder {
                           [&](std::size_t unit) { encode_unit(source, work, out, unit); });
     refuse_overflow(work);
     out.header.scale = scale(work);
+    refuse_infinite(work, out.header.scale);
   }
 
  private:
@@ -218,6 +220,7 @@ class MatrixEncoder {
         sums.reconstructed += Codec::template compare<Bits>(patch, extent, codes, bounds);
       }
     }
+    sums.largest = std::max(sums.largest, Codec::largest_value(Bits, bounds, out.header.bound));
   }
 
   static std::size_t first_failure(const EncodeWorkspace<T>& work) noexcept {
@@ -250,6 +253,13 @@ class MatrixEncoder {
     const PatchExtent at = extent_of(failed);
     throw Error(Errc::non_finite, "patch at " + element_text(at.row, at.col),
                 "its coefficients exceed the range of the bounds");
+  }
+
+  static void refuse_infinite(const EncodeWorkspace<T>& work, double scale) {
+    double largest = 0;
+    for (const UnitSums& sums : work.sums) largest = std::max(largest, sums.largest);
+    if (Codec::is_finite(scale * largest)) return;
+    throw Error(Errc::non_finite, "delta", "it exceeds the range of the compute type");
   }
 
   static std::string element_text(std::size_t i, std::size_t j) {

@@ -6,6 +6,8 @@
 #include <deltadct/policy.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
@@ -99,6 +101,39 @@ struct PatchCodec {
       return encoder(Lanes<V>::load(coefficients + s));
     });
     return true;
+  }
+
+  /// What no element that decodes from such bounds exceeds: it is at most the norm of its patch,
+  /// and that P times the largest coefficient.
+  static double largest_value(int bits, const std::byte* bounds, DType bound) noexcept {
+    double largest = 0;
+    for (int k = 0; k < side_values(bits); ++k) {
+      largest = std::max(largest, static_cast<double>(std::abs(load_bound<T>(bounds, bound, k))));
+    }
+    return bits == 0 ? largest : P * largest;
+  }
+
+  static bool is_finite(double value) noexcept {
+    return std::abs(value) <= std::numeric_limits<T>::max();
+  }
+
+  /// Throws corrupt_data unless encode() could have written codes and bounds.
+  static void validate(int bits, const std::byte* codes, const std::byte* bounds, DType bound) {
+    with_bits(bits, [&]<int Bits>() {
+      if constexpr (Bits != 0) {
+        using Q = Quantizer<Bits>;
+        T side[Q::side_values];
+        for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
+        if (!Q::representable(side, T(1))) fail_validation("bounds of a patch");
+        // Where every code means the same, there is one way to write them.
+        const typename Q::template Decoder<T> decoder(side, T(1));
+        if (decoder(T(0)) != decoder(T((1 << Bits) - 1))) return;
+        const auto zero = [](std::byte byte) { return byte == std::byte{0}; };
+        if (!std::all_of(codes, codes + code_bytes(Bits, std::size_t{N}), zero)) {
+          fail_validation("codes of a patch whose bounds are equal");
+        }
+      }
+    });
   }
 
   /// Writes what a patch without bits stores; returns it as a decoder will see it.

@@ -48,9 +48,7 @@ struct TileWalk {
   static constexpr std::size_t unit_patches =
       tile_patches * std::max<std::size_t>(1, kUnitRowBytes / RowBytes);
 
-  std::size_t units_across() const noexcept {
-    return (col_end - col_begin + unit_patches - 1) / unit_patches;
-  }
+  std::size_t units_across() const noexcept { return ceil_div(col_end - col_begin, unit_patches); }
   std::size_t units() const noexcept { return (row_end - row_begin) * units_across(); }
 
   template <class Fn>

@@ -23,12 +23,14 @@ enum class Errc {
   unsupported_dtype,
   unsupported_version,
   bad_container,
+  bad_index,
   wrong_base,
   missing_tensor,
   checksum_mismatch,
   limit_exceeded,
   io_failure,
   output_exists,
+  cannot_resume,
 };
 
 /// The text of a code, without the place.
@@ -58,6 +60,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "format version is not supported";
     case Errc::bad_container:
       return "not a valid safetensors file";
+    case Errc::bad_index:
+      return "not a valid index of shards";
     case Errc::wrong_base:
       return "base is not the one the delta was made from";
     case Errc::missing_tensor:
@@ -70,6 +74,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "input or output failed";
     case Errc::output_exists:
       return "output exists";
+    case Errc::cannot_resume:
+      return "what was interrupted was another operation";
   }
   return "unknown error";
 }

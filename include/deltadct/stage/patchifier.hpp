@@ -1,6 +1,7 @@
 // A matrix seen as a grid of P x P patches, row-major, padded with zeros on the right and bottom.
 #pragma once
 
+#include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/convert.hpp>
 #include <deltadct/core/matrix_view.hpp>
 #include <deltadct/core/prefetch.hpp>
@@ -71,8 +72,8 @@ class Patchifier {
 
   Patchifier(std::size_t rows, std::size_t cols) noexcept : rows_(rows), cols_(cols) {}
 
-  std::size_t grid_rows() const noexcept { return rows_ / side + (rows_ % side != 0); }
-  std::size_t grid_cols() const noexcept { return cols_ / side + (cols_ % side != 0); }
+  std::size_t grid_rows() const noexcept { return ceil_div(rows_, side); }
+  std::size_t grid_cols() const noexcept { return ceil_div(cols_, side); }
   std::size_t count() const noexcept {
     return rows_ == 0 || cols_ == 0 ? 0 : grid_rows() * grid_cols();
   }

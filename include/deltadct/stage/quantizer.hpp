@@ -40,10 +40,11 @@ struct MinMax {
     side[1] = reduce_lanes(hi, [](T a, T b) { return Lanes<T>::max(a, b); });
   }
 
-  /// Whether the levels between lo and hi can be computed: gain * (hi - lo) does not overflow.
+  /// Whether there are levels between lo and hi that can be computed: lo <= hi, and gain * (hi -
+  /// lo) does not overflow.
   template <class T>
   DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
-    return gain * (side[1] - side[0]) <= std::numeric_limits<T>::max();
+    return side[0] <= side[1] && gain * (side[1] - side[0]) <= std::numeric_limits<T>::max();
   }
 
   template <class V>
