@@ -5,12 +5,13 @@
 #   test    everything with g++, then everything with clang++
 #   clang   everything with clang++
 #   asan    tests under the address and undefined-behaviour sanitizers
+#   fuzz [SECONDS]   every fuzz target, side by side, for that long (1200)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
   g++ clang libomp-dev cmake ninja-build ccache
-  libxsimd-dev libeigen3-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
+  libxsimd-dev libeigen3-dev nlohmann-json3-dev libxxhash-dev libzstd-dev libcli11-dev
   doctest-dev libbenchmark-dev
   python3 python3-numpy python3-scipy
 )
@@ -49,12 +50,32 @@ run_workflows() {
   return $failed
 }
 
+# Runs every fuzz target over a corpus of its own, which starts from the seeds; what they find is left
+# in build/fuzz.
+run_fuzzers() {
+  local target pids=() failed=0
+  for target in header index archive backends; do
+    mkdir -p "build/fuzz/corpus/$target"
+    ./build/fuzz/tests/fuzz/fuzz_$target -max_total_time="$1" -print_final_stats=1 -timeout=60 \
+      -dict=tests/fuzz/json.dict -artifact_prefix="build/fuzz/$target-" \
+      "build/fuzz/corpus/$target" "tests/fuzz/corpus/$target" >"build/fuzz/$target.log" 2>&1 &
+    pids+=($!)
+  done
+  for target in header index archive backends; do
+    wait "${pids[0]}" || failed=1
+    pids=("${pids[@]:1}")
+    echo "$target: $(grep -E ' cov: ' "build/fuzz/$target.log" | tail -1)"
+    grep -E 'number_of_executed_units|SUMMARY' "build/fuzz/$target.log" || true
+  done
+  return $failed
+}
+
 usage() {
-  echo "usage: $0 demo|test|clang|asan" >&2
+  echo "usage: $0 demo|test|clang|asan|fuzz" >&2
   exit 2
 }
 
-[[ $# -eq 1 ]] || usage
+[[ $# -eq 1 || ($# -eq 2 && $1 == fuzz) ]] || usage
 case "$1" in
   demo)
     install_missing
@@ -68,6 +89,11 @@ case "$1" in
   clang | asan)
     install_missing
     run_workflows "$1"
+    ;;
+  fuzz)
+    install_missing
+    cmake --workflow --preset fuzz
+    run_fuzzers "${2:-1200}"
     ;;
   *) usage ;;
 esac

@@ -26,26 +26,40 @@ void assign(Matrix& matrix, deltadct::DType dtype, std::span<const std::byte> by
   });
 }
 
-void require_base(const deltadct::io::SafetensorsFile& base, const std::string& archive_path) {
-  const auto archive = deltadct::io::DeltaArchive::open(archive_path);
-  std::vector<std::byte> storage;
+void require_base(const deltadct::io::Model& base, const deltadct::io::DeltaArchive& archive) {
+  deltadct::io::TensorBytes bytes;
   for (const auto& entry : archive.entries()) {
     const auto* tensor = base.find(entry.name);
-    if (tensor == nullptr || deltadct::io::fingerprint(base.data(*tensor, storage)) != entry.base) {
+    if (tensor != nullptr) base.read(*tensor, bytes);
+    if (tensor == nullptr || !entry.base ||
+        deltadct::io::fingerprint(bytes.bytes()) != entry.base->fingerprint) {
       throw deltadct::Error(deltadct::Errc::wrong_base, entry.name);
     }
   }
 }
 
+std::vector<std::byte> lossless_bytes(const deltadct::io::Model& base,
+                                      const deltadct::io::DeltaArchive& archive,
+                                      const deltadct::io::ManifestEntry& entry) {
+  deltadct::io::TensorBytes relative_to;
+  base.read(*base.find(entry.name), relative_to);
+  std::vector<std::byte> bytes(entry.bytes());
+  archive.lossless(entry, relative_to.bytes(), bytes, deltadct::SerialExecutor{});
+  return bytes;
+}
+
 Weights load_weights(const std::string& path) {
-  const auto file = deltadct::io::SafetensorsFile::open(path);
+  const auto model = deltadct::io::Model::open(path);
   Weights weights;
-  std::vector<std::byte> storage;
-  for (const auto& tensor : file.tensors()) {
-    const auto [rows, cols] = deltadct::io::matrix_shape(tensor.shape);
+  deltadct::io::TensorBytes bytes;
+  for (const auto& tensor : model.tensors()) {
+    // The demonstration's tensors are matrices, and vectors, which are one row.
+    const auto cols = static_cast<Eigen::Index>(tensor.shape.at(tensor.shape.size() - 1));
+    const auto rows = tensor.shape.size() == 1 ? 1 : static_cast<Eigen::Index>(tensor.shape[0]);
     Matrix& matrix = weights[tensor.name];
-    matrix.resize(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(cols));
-    assign(matrix, tensor.dtype, file.data(tensor, storage));
+    matrix.resize(rows, cols);
+    model.read(tensor, bytes);
+    assign(matrix, tensor.dtype, bytes.bytes());
   }
   return weights;
 }

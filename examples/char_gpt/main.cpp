@@ -62,9 +62,9 @@ class Demo {
     io::CompressOptions options;
     options.codec.patch = Policy::patch;
     options.codec.transform = Policy::Transform::name;
-    options.overwrite = io::Overwrite::yes;
-    const auto base = io::SafetensorsFile::open(path("base"));
-    const auto tuned = io::SafetensorsFile::open(path("tuned"));
+    options.output.overwrite = io::Overwrite::yes;
+    const auto base = io::Model::open(path("base"));
+    const auto tuned = io::Model::open(path("tuned"));
     const auto report =
         io::compress_model(base, tuned, path(file), options, factory, deltadct::OpenMpExecutor{});
     char_gpt::apply_archive<Policy>(path(file), path("base"), base_, live_);

@@ -9,14 +9,30 @@
 
 namespace cli {
 
-struct Common {
-  std::string backend = "simd";
-  int threads = 0;  ///< 0: as many as OpenMP likes
+/// How inputs are read.
+struct Reading {
+  std::string access = "map";
+  bool follow_links = false;
+  std::vector<std::string> limits;  ///< NAME=VALUE
+};
+
+/// How outputs are written.
+struct Writing {
+  std::string output;
+  std::uint64_t max_shard_bytes = 0;
+  bool resume = false;
   bool force = false;
 };
 
+struct Common {
+  std::string backend = "simd";
+  int threads = 0;  ///< 0: as many as OpenMP likes
+  Reading reading;
+  Writing writing;
+};
+
 struct CompressArguments {
-  std::string base, tuned, output;
+  std::string base, tuned;
   std::string preset = "paper";
   int patch = 16;
   std::string mix = "2:0.5,0:0.5";
@@ -25,14 +41,19 @@ struct CompressArguments {
   bool no_dct = false;
 };
 
+/// A limit such as "tensors=1000" put into limits. Throws deltadct::Error (bad_range) for another
+/// name or no number.
+void set_limit(deltadct::io::Limits& limits, const std::string& text);
+
 /// A mix such as "2:0.5,0:0.5". Throws deltadct::Error (bad_mix).
 deltadct::RatioAllocator parse_mix(const std::string& text);
 
 void compress(const CompressArguments& arguments, const Common& common);
-void apply(const std::string& base, const std::string& delta, const std::string& output,
+void apply(const std::string& base, const std::string& delta, bool force_base,
            const Common& common);
-void inspect(const std::string& delta, bool json);
-void verify(const std::string& delta, const std::string& base);
-void diff(const std::string& base, const std::string& tuned, const std::string& other, bool json);
+void inspect(const std::string& delta, bool json, const Common& common);
+void verify(const std::string& delta, const std::string& base, const Common& common);
+void diff(const std::string& base, const std::string& tuned, const std::string& other, bool json,
+          const Common& common);
 
 }  // namespace cli

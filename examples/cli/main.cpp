@@ -7,23 +7,43 @@
 
 #include <deltadct/version.hpp>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <regex>
+
+#include <unistd.h>
 
 namespace {
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
-void add_common(CLI::App& command, cli::Common& common) {
+void add_running(CLI::App& command, cli::Common& common) {
   command.add_option("--backend", common.backend, "what the kernels run on")
       ->check(CLI::IsMember({"simd", "serial"}))
       ->capture_default_str();
   command.add_option("--threads", common.threads, "threads; 0 for one a core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  command.add_flag("--force", common.force, "replace an existing output");
+}
+
+void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
+  command.add_option("-o,--output", writing.output, what)->required();
+  // The last transformation is the first to be done: AsSizeValue takes -1 for a huge number.
+  CLI::Option* size =
+      command
+          .add_option("--max-shard-size", writing.max_shard_bytes,
+                      "write a folder of files of at most this size, as in 5GB, and an index")
+          ->transform(CLI::AsSizeValue(true))
+          ->transform(CLI::Validator(
+              [](std::string& text) -> std::string {
+                return text.starts_with('-') ? "a size is not negative" : "";
+              },
+              ""));
+  command.add_flag("--resume", writing.resume, "go on where an interrupted run of this stopped")
+      ->needs(size);
+  command.add_flag("--force", writing.force, "replace an existing output");
 }
 
 // A pattern that does not compile, or a mix that is none, is a wrong command line.
@@ -45,13 +65,39 @@ std::string check_mix(const std::string& text) {
   }
 }
 
+std::string check_limit(const std::string& text) {
+  try {
+    deltadct::io::Limits limits;
+    cli::set_limit(limits, text);
+    return {};
+  } catch (const deltadct::Error& error) {
+    return error.what();
+  }
+}
+
+void add_reading(CLI::App& command, cli::Reading& reading) {
+  command.add_option("--io", reading.access, "map files into memory, or read them")
+      ->check(CLI::IsMember({"map", "read"}))
+      ->capture_default_str();
+  command.add_flag("--follow-links", reading.follow_links,
+                   "accept shards that are symbolic links, as in a download cache");
+  command
+      .add_option("--limit", reading.limits,
+                  "NAME=NUMBER: refuse inputs beyond bytes, tensors, header, rank, depth, shards "
+                  "or expansion")
+      ->allow_extra_args(false)
+      ->check(check_limit);
+}
+
 void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("compress", "make a delta archive from BASE and TUNED");
-  command.add_option("BASE", arguments.base, "safetensors file of the base")->required();
-  command.add_option("TUNED", arguments.tuned, "safetensors file of the fine-tune")->required();
-  command.add_option("-o,--output", arguments.output, "the archive to write")->required();
-  command.add_option("--preset", arguments.preset, "paper: Delta-DCT as published")
-      ->check(CLI::IsMember({"paper"}))
+  command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
+      ->required();
+  command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
+  command
+      .add_option("--preset", arguments.preset,
+                  "paper: Delta-DCT as published; lossless: every tensor bit for bit")
+      ->check(CLI::IsMember({"paper", "lossless"}))
       ->capture_default_str();
   command.add_option("--patch", arguments.patch, "patch size P")
       ->check(CLI::IsMember({4, 8, 12, 16, 32, 64}))
@@ -71,51 +117,75 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->check(CLI::IsMember({"refuse", "keep"}))
       ->capture_default_str();
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
-  add_common(command, common);
+  add_writing(command, common.writing, "the archive to write");
+  add_reading(command, common.reading);
+  add_running(command, common);
   command.callback([&] { cli::compress(arguments, common); });
 }
 
 struct Files {
-  std::string base, tuned, delta, other, output;
+  std::string base, tuned, delta, other;
   bool json = false;
+  bool force_base = false;
 };
 
 void add_apply(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("apply", "write BASE + DELTA");
-  command.add_option("BASE", files.base, "safetensors file of the base")->required();
-  command.add_option("DELTA", files.delta, "delta archive")->required();
-  command.add_option("-o,--output", files.output, "the model to write")->required();
-  add_common(command, common);
-  command.callback([&] { cli::apply(files.base, files.delta, files.output, common); });
+  command.add_option("BASE", files.base, "the base: a safetensors file, or a folder of shards")
+      ->required();
+  command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
+      ->required();
+  command.add_flag("--force-base", files.force_base,
+                   "go on with a warning where BASE is not the one DELTA was made from");
+  add_writing(command, common.writing, "the model to write");
+  add_reading(command, common.reading);
+  add_running(command, common);
+  command.callback([&] { cli::apply(files.base, files.delta, files.force_base, common); });
 }
 
-void add_inspect(CLI::App& app, Files& files) {
+void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("inspect", "list what DELTA holds, decoding nothing");
-  command.add_option("DELTA", files.delta, "delta archive")->required();
+  command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
+      ->required();
   command.add_flag("--json", files.json, "as JSON");
-  command.callback([&] { cli::inspect(files.delta, files.json); });
+  add_reading(command, common.reading);
+  command.callback([&] { cli::inspect(files.delta, files.json, common); });
 }
 
-void add_verify(CLI::App& app, Files& files) {
+void add_verify(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("verify", "check every tensor of DELTA");
-  command.add_option("DELTA", files.delta, "delta archive")->required();
+  command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
+      ->required();
   command.add_option("--base", files.base, "check too that it was made from this base");
-  command.callback([&] { cli::verify(files.delta, files.base); });
+  add_reading(command, common.reading);
+  add_running(command, common);
+  command.callback([&] { cli::verify(files.delta, files.base, common); });
 }
 
-void add_diff(CLI::App& app, Files& files) {
+void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command =
       *app.add_subcommand("diff", "compare OTHER - BASE with TUNED - BASE, tensor by tensor");
-  command.add_option("BASE", files.base, "safetensors file of the base")->required();
-  command.add_option("TUNED", files.tuned, "safetensors file of the fine-tune")->required();
-  command.add_option("OTHER", files.other, "safetensors file to judge")->required();
+  command.add_option("BASE", files.base, "the base: a safetensors file, or a folder of shards")
+      ->required();
+  command.add_option("TUNED", files.tuned, "the fine-tune, likewise")->required();
+  command.add_option("OTHER", files.other, "the model to judge, likewise")->required();
   command.add_flag("--json", files.json, "as JSON");
-  command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json); });
+  add_reading(command, common.reading);
+  command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json, common); });
+}
+
+// A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
+// complete are not in place, so there is nothing to clean up but the text of the error.
+extern "C" void report_lost_input(int) {
+  constexpr char kText[] = "deltadct: an input was cut off while being read (--io read names it)\n";
+  static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
+  ::_exit(kFailed);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGBUS, report_lost_input);
   CLI::App app("Data-free compression of the difference between a fine-tune and its base");
   app.set_version_flag("--version", "deltadct " DELTADCT_VERSION_STRING);
   app.require_subcommand(1);
@@ -124,11 +194,14 @@ int main(int argc, char** argv) {
   Files files;
   add_compress(app, arguments, common);
   add_apply(app, files, common);
-  add_inspect(app, files);
-  add_verify(app, files);
-  add_diff(app, files);
+  add_inspect(app, files, common);
+  add_verify(app, files, common);
+  add_diff(app, files, common);
   try {
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
+    }
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;

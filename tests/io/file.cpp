@@ -207,7 +207,7 @@ TEST_CASE("io/file: an output appears with commit and not before") {
   file.write_at(0, bytes_of("J"));
   CHECK(file.position() == 11);
   CHECK_FALSE(fs::exists(folder / "out"));
-  CHECK(folder.entries() == 1);
+  CHECK(folder.entries() <= 1);  // none where a file may have no name
   file.commit();
   CHECK(get(folder / "out") == "Jello world");
   CHECK(folder.entries() == 1);
@@ -318,7 +318,7 @@ TEST_CASE("io/file: a symbolic link is replaced, not followed") {
 TEST_CASE("io/file: a write that fails leaves the old output and nothing else") {
   const Folder folder;
   put(folder / "out", "old");
-  const std::string big(100'000, 'x');
+  const std::string big(5'000'000, 'x');  // more than is gathered before it is written
   {
     AtomicFile file(folder / "out", Overwrite::yes);
     {

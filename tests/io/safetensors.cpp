@@ -260,8 +260,9 @@ TEST_CASE("io/safetensors: the header is JSON, all of it") {
   }
 }
 
-TEST_CASE("io/safetensors: NUL in a name is refused") {
+TEST_CASE("io/safetensors: NUL or a lone surrogate in a name is refused") {
   check_bad("{" + entry("a\\u0000", "U8", "0", "0,0") + "}", 0, "");
+  check_bad("{" + entry("a\\ud800", "U8", "0", "0,0") + "}", 0, "");
 }
 
 TEST_CASE("io/safetensors: repeated keys are refused") {
@@ -672,8 +673,8 @@ TEST_CASE("io/safetensors: an output is replaced only when asked, and only by a 
 TEST_CASE("io/safetensors: a disk that fills leaves the old file") {
   const Folder folder;
   put(folder / "m", "old");
-  const std::uint64_t shape[] = {100'000};
-  const std::string data(100'000, 'x');
+  const std::uint64_t shape[] = {5'000'000};
+  const std::string data(5'000'000, 'x');  // more than is gathered before it is written
   rlimit before{};
   ::getrlimit(RLIMIT_FSIZE, &before);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);

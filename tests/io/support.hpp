@@ -143,6 +143,8 @@ inline std::unique_ptr<deltadct::AnyCodec> few_codecs(const deltadct::CodecSpec&
       return std::make_unique<AnyCodecOf<DefaultPolicy<double, 4>, Serial>>(spec.allocator);
     if (spec.patch == 16 && !spec.double_precision)
       return std::make_unique<AnyCodecOf<DefaultPolicy<float, 16>, Serial>>(spec.allocator);
+    if (spec.patch == 16)
+      return std::make_unique<AnyCodecOf<DefaultPolicy<double, 16>, Serial>>(spec.allocator);
   }
   throw Error(Errc::codec_mismatch, "codec", "not one of the tests'");
 }

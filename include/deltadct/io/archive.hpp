@@ -1,29 +1,37 @@
-// The delta archive: a safetensors file that holds compressed deltas (every byte: docs/format.md).
+// Reads a delta archive: a model (model.hpp) whose tensors are compressed deltas (every byte:
+// docs/format.md).
 //
-//   bounds:NAME   per width class, per patch: the stored values     dtype of the bounds  [values]
-//   widths:NAME   the class of every patch, packed                  U8  [bytes, padded to 8]
-//   codes:NAME    per width class, per patch: the codes             U8  [bytes, padded to 8]
-//   raw:NAME      a tensor kept without loss                        its own dtype and shape
-//   manifest      what each tensor is, as JSON                      U8  [bytes]
+//   delta:NAME      per matrix: bounds, width map, codes, each padded to 8     U8  [bytes]
+//   lossless:NAME   chunks (lossless.hpp)                                      U8  [bytes]
+//   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
 
 #include <deltadct/io/fingerprint.hpp>
+#include <deltadct/io/lossless.hpp>
 #include <deltadct/io/manifest.hpp>
+#include <deltadct/io/model.hpp>
 
 #include <algorithm>
 #include <array>
-#include <map>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
+/// Rows and columns of one matrix of a tensor.
+struct Block {
+  std::size_t matrix = 0;
+  std::size_t row = 0;
+  std::size_t col = 0;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+};
+
 namespace detail {
 
-inline constexpr const char* kManifestName = "manifest";
-inline constexpr std::array<std::byte, 8> kPadding{};
+using deltadct::detail::fail_validation;
 
-inline std::size_t padded(std::size_t bytes) noexcept {
-  return (bytes + 7) / 8 * 8;
-}
+inline constexpr const char* kDeltaPrefix = "delta:";
+inline constexpr const char* kLosslessPrefix = "lossless:";
+inline constexpr const char* kManifestPrefix = "manifest:";
 
 /// Bytes of the packed width map.
 inline std::size_t width_map_bytes(std::size_t patches, std::size_t classes) noexcept {
@@ -41,264 +49,521 @@ inline std::vector<std::byte> pack_widths(std::span<const PatchPlace> places, st
   return map;
 }
 
+/// Throws corrupt_data where bits are set that are no patch's.
 inline std::vector<PatchPlace> unpack_widths(std::span<const std::byte> map, std::size_t patches,
                                              std::size_t classes) {
   const auto bits = static_cast<std::size_t>(width_map_bits(classes));
   std::vector<PatchPlace> places(patches, PatchPlace{0});
-  if (bits == 0) return places;
-  for (std::size_t i = 0; i < patches; ++i) {
-    const auto byte = static_cast<std::uint32_t>(map[i * bits / 8]);
-    places[i] = {(byte >> (i * bits % 8)) & ((1u << bits) - 1u)};
+  if (bits != 0) {
+    for (std::size_t i = 0; i < patches; ++i) {
+      const auto byte = static_cast<std::uint32_t>(map[i * bits / 8]);
+      places[i] = {(byte >> (i * bits % 8)) & ((1u << bits) - 1u)};
+    }
   }
+  const std::size_t used = patches * bits;
+  const bool partial = used % 8 != 0 && (map[used / 8] >> (used % 8)) != std::byte{0};
+  if (partial || !is_zero(map.subspan((used + 7) / 8))) fail_validation("padding is not zero");
   return places;
+}
+
+/// Bytes of the parts of a matrix in its section, padded.
+struct MatrixLayout {
+  std::size_t bounds = 0;
+  std::size_t widths = 0;
+  std::size_t codes = 0;
+
+  std::size_t bytes() const noexcept { return bounds + widths + codes; }
+};
+
+/// Sets the header's layout. The header has been validated, so that nothing overflows but the sum
+/// of the parts of implausible ones, which is then larger than any section.
+inline MatrixLayout lay_out(TensorHeader& header) noexcept {
+  const auto [bounds, codes] = header.lay_out();
+  return {padded(bounds), width_map_bytes(header.patches(), header.classes.size()), padded(codes)};
+}
+
+/// Fixes the places of patches whose classes are known, and compares the classes' counts with the
+/// header's.
+inline void place_patches(std::vector<PatchPlace>& places, const TensorHeader& header) {
+  std::vector<WidthClass> counted = header.classes;
+  assign_slots(places, counted);
+  for (std::size_t k = 0; k < counted.size(); ++k) {
+    if (counted[k].patches != header.classes[k].patches)
+      fail_validation("patches of a width class");
+  }
 }
 
 }  // namespace detail
 
-/// Writes a delta archive, tensor by tensor; the file appears complete with finish(), or never.
-class ArchiveWriter {
- public:
-  /// `tensors` are all that may be added: the header's room is reserved for them.
-  ArchiveWriter(const std::filesystem::path& path, Overwrite overwrite,
-                std::span<const TensorInfo> tensors)
-      : writer_(path, overwrite, header_room(tensors)) {}
-
-  /// Adds a compressed delta. `tensor` and `base` describe the base's tensor.
-  void add_delta(const TensorInfo& tensor, const std::string& base, const CompressedTensor& delta) {
-    const std::vector<std::byte> widths =
-        detail::pack_widths(delta.places, delta.header.classes.size());
-    Fingerprint payload;
-    const std::uint64_t values = delta.bounds.size() / dtype_bytes(delta.header.bound);
-    add_section("bounds:" + tensor.name, delta.header.bound, values, delta.bounds, payload);
-    add_section("widths:" + tensor.name, DType::u8, widths.size(), widths, payload);
-    add_section("codes:" + tensor.name, DType::u8, detail::padded(delta.codes.size()), delta.codes,
-                payload);
-    entries_.push_back(
-        {tensor.name, Mode::delta, tensor.dtype, tensor.shape, base, payload.hex(), delta.header});
-  }
-
-  /// Adds a tensor as it is.
-  void add_raw(const TensorInfo& tensor, const std::string& base,
-               std::span<const std::byte> bytes) {
-    writer_.begin("raw:" + tensor.name, tensor.dtype, tensor.shape);
-    writer_.write(bytes);
-    entries_.push_back(
-        {tensor.name, Mode::raw, tensor.dtype, tensor.shape, base, fingerprint(bytes), {}});
-  }
-
-  /// Adds a tensor that equals the base's.
-  void add_same(const TensorInfo& tensor, const std::string& base) {
-    entries_.push_back({tensor.name, Mode::same, tensor.dtype, tensor.shape, base, {}, {}});
-  }
-
-  /// Writes the manifest and puts the file in place. Returns the file's bytes.
-  std::uint64_t finish() {
-    const std::string text = manifest_text(entries_);
-    const auto bytes = std::as_bytes(std::span<const char>(text));
-    writer_.begin(detail::kManifestName, DType::u8, std::array{std::uint64_t{bytes.size()}});
-    writer_.write(bytes);
-    return writer_.finish({{"format", "deltadct"},
-                           {"version", std::to_string(kFormatVersion)},
-                           {"manifest", fingerprint(bytes)}});
-  }
-
- private:
-  // A header entry is its name, possibly escaped to six characters a byte, and at most 200 bytes of
-  // punctuation, dtype, shape and offsets, with 20 digits an extent. A tensor has at most three.
-  static std::size_t header_room(std::span<const TensorInfo> tensors) {
-    std::size_t room = 512;
-    for (const TensorInfo& tensor : tensors) {
-      const std::size_t name = json_quoted(tensor.name, "tensor").size();
-      room += std::max(3 * (name + 100), name + 120 + 21 * tensor.shape.size());
-    }
-    return room;
-  }
-
-  void add_section(const std::string& name, DType dtype, std::uint64_t values,
-                   std::span<const std::byte> bytes, Fingerprint& payload) {
-    const auto padding =
-        std::span(detail::kPadding)
-            .first(static_cast<std::size_t>(values) * dtype_bytes(dtype) - bytes.size());
-    writer_.begin(name, dtype, std::array{values});
-    writer_.write(bytes);
-    writer_.write(padding);
-    payload.add(bytes).add(padding);
-  }
-
-  SafetensorsWriter writer_;
-  std::vector<ManifestEntry> entries_;
-};
-
-/// A delta read from an archive. Its arrays lie in the archive's mapping or in its own storage; it
-/// must not outlive a mapped archive.
+/// Compressed matrices read from an archive. Their arrays lie in the archive's mapping or in
+/// storage of their own; mapped, the archive's file stays open as long as they live.
 class StoredDelta {
  public:
   StoredDelta(StoredDelta&&) = default;
   StoredDelta& operator=(StoredDelta&&) = default;
 
-  /// Valid until this object is moved or ends.
-  CompressedView view() const& noexcept { return {&header_, places_, bounds_, codes_}; }
-  CompressedView view() const&& = delete;
+  std::size_t size() const noexcept { return matrices_.size(); }
+
+  /// The k-th matrix; valid until this object is assigned to or ends.
+  CompressedView view(std::size_t k = 0) const& noexcept {
+    const Matrix& matrix = matrices_[k];
+    return {&matrix.header, matrix.places, matrix.bounds, matrix.codes};
+  }
+  CompressedView view(std::size_t k = 0) const&& = delete;
+
+  /// Tells that a forward pass is done with it.
+  void release() const noexcept { bytes_.release(); }
 
  private:
   friend class DeltaArchive;
 
+  struct Matrix {
+    TensorHeader header;
+    std::vector<PatchPlace> places;
+    std::span<const std::byte> bounds;
+    std::span<const std::byte> codes;
+  };
+
   StoredDelta() = default;
 
-  TensorHeader header_;
-  std::vector<PatchPlace> places_;
-  std::span<const std::byte> bounds_;
-  std::span<const std::byte> codes_;
-  std::array<std::vector<std::byte>, 3> storage_;
+  std::vector<Matrix> matrices_;
+  TensorBytes bytes_;
+  std::vector<std::byte> bounds_;  // gathered ones
+  std::vector<std::byte> codes_;
 };
 
-/// A delta archive, its manifest checked and its tensors within reach.
+/// A delta archive, its manifests checked and its tensors within reach.
 ///
-/// Const members may be called by several threads at once.
+/// What a file says is not trusted: whatever its bytes, members throw or stay within it. Const
+/// members may be called by several threads at once.
 class DeltaArchive {
  public:
-  /// Throws io_failure, bad_container, corrupt_data, checksum_mismatch, unsupported_version,
+  /// `path` is an archive, or the folder or the index of a sharded one. Throws io_failure,
+  /// bad_container, bad_index, corrupt_data, checksum_mismatch, unsupported_version,
   /// unsupported_dtype or limit_exceeded, naming the file and, where there is one, the tensor.
-  static DeltaArchive open(const std::filesystem::path& path, Access access = Access::map,
-                           const Limits& limits = {}) {
-    return DeltaArchive(SafetensorsFile::open(path, access, limits), limits);
+  static DeltaArchive open(const std::filesystem::path& path, const ReadOptions& options = {}) {
+    return DeltaArchive(Model::open(path, options), options);
   }
 
-  /// In the order they were written.
+  /// In the order they were written: the fine-tune's, then what it removed.
   const std::vector<ManifestEntry>& entries() const noexcept { return entries_; }
 
   /// The tensor of that name, or nullptr.
   const ManifestEntry* find(std::string_view name) const noexcept {
-    const auto found = by_name_.find(name);
-    return found == by_name_.end() ? nullptr : &entries_[found->second];
+    return detail::find_by_name(entries_, by_name_, name);
   }
 
-  const std::filesystem::path& path() const noexcept { return file_.path(); }
-  std::uint64_t file_bytes() const noexcept { return file_.file_bytes(); }
+  /// The tensor a tied one equals; any other is its own.
+  const ManifestEntry& target(const ManifestEntry& entry) const noexcept {
+    return entry.mode == Mode::tied ? *find(entry.target) : entry;
+  }
+
+  const std::filesystem::path& path() const noexcept { return model_.path(); }
+  std::uint64_t file_bytes() const noexcept { return model_.file_bytes(); }
+
+  /// A fingerprint of its manifests, and by the checksums in them of all it holds.
+  const std::string& identity() const noexcept { return identity_; }
+
+  /// The __metadata__ of the fine-tune.
+  const Metadata& metadata() const noexcept { return metadata_; }
+
+  /// Where an error about an entry is.
+  std::string place(const ManifestEntry& entry) const {
+    return detail::tensor_place(path().string(), entry.name);
+  }
 
   /// Bytes of the archive's data that belong to a tensor.
-  std::uint64_t stored_bytes(const ManifestEntry& entry) const {
+  std::uint64_t stored_bytes(const ManifestEntry& entry) const noexcept {
     std::uint64_t bytes = 0;
-    for (const char* prefix : kSections) {
-      if (const TensorInfo* section = file_.find(prefix + entry.name)) bytes += section->bytes();
+    for (const char* prefix : {detail::kDeltaPrefix, detail::kLosslessPrefix}) {
+      if (const ModelTensor* section = model_.find(prefix + entry.name)) bytes += section->bytes();
     }
     return bytes;
   }
 
-  /// The delta of an entry of mode delta: read, its checksum compared, validated. Throws
-  /// corrupt_data, checksum_mismatch or io_failure, naming the file and the tensor.
+  /// The delta of an entry that has one: read, its checksum compared, validated. Throws
+  /// checksum_mismatch, corrupt_data or io_failure, naming the file and the tensor.
   StoredDelta delta(const ManifestEntry& entry) const {
-    const std::string where = place(entry);
-    within(where, [&] { validate_header(entry.header); });
     StoredDelta delta;
-    delta.header_ = entry.header;
-    const auto [bounds_bytes, codes_bytes] = delta.header_.lay_out();
-    const auto bounds = section("bounds:", entry, delta.header_.bound, delta.storage_[0]);
-    const auto widths = section("widths:", entry, DType::u8, delta.storage_[1]);
-    const auto codes = section("codes:", entry, DType::u8, delta.storage_[2]);
-    require_checksum(Fingerprint().add(bounds).add(widths).add(codes).hex(), entry);
-
-    const std::size_t patches = delta.header_.patches();
-    if (widths.size() != detail::width_map_bytes(patches, delta.header_.classes.size()) ||
-        codes.size() != detail::padded(codes_bytes) || bounds.size() != bounds_bytes) {
-      throw Error(Errc::corrupt_data, where, "size of a section");
-    }
-    delta.bounds_ = bounds;
-    delta.codes_ = codes.first(codes_bytes);
-    within(where, [&] {
-      const std::vector<WidthClass> declared = delta.header_.classes;
-      delta.places_ = detail::unpack_widths(widths, patches, declared.size());
-      assign_slots(delta.places_, delta.header_.classes);
-      for (std::size_t k = 0; k < declared.size(); ++k) {
-        if (declared[k].patches != delta.header_.classes[k].patches) {
-          throw Error(Errc::corrupt_data, "patches of a width class");
-        }
+    model_.read(section(detail::kDeltaPrefix, entry), delta.bytes_);
+    check_sum(delta.bytes_, entry, entry.delta_sum);
+    within(entry, [&] {
+      std::span<const std::byte> rest = delta.bytes_.bytes();
+      for (const TensorHeader& header : entry.matrices) {
+        delta.matrices_.push_back({header, {}, {}, {}});
+        read_matrix(delta.matrices_.back(), rest);
       }
-      validate(delta.view());
+      if (!rest.empty()) detail::fail_validation("size of the section");
     });
     return delta;
   }
 
-  /// The bytes of an entry of mode raw, its checksum compared.
-  std::span<const std::byte> raw(const ManifestEntry& entry,
-                                 std::vector<std::byte>& storage) const {
-    const auto bytes = section("raw:", entry, entry.dtype, storage);
-    if (bytes.size() != *tensor_bytes(entry.dtype, entry.shape)) {
-      throw Error(Errc::corrupt_data, place(entry), "size of the raw tensor");
-    }
-    require_checksum(fingerprint(bytes), entry);
-    return bytes;
+  /// The patches of one matrix that a block needs; rows and columns of the result count from the
+  /// block's first patch, whose corner is (row - row % P, col - col % P). Reads the width map
+  /// whole, and of bounds and codes nothing but those patches'. No checksum covers a part. Throws
+  /// bad_range, corrupt_data or io_failure.
+  StoredDelta delta_block(const ManifestEntry& entry, const Block& block) const {
+    if (block.matrix >= entry.matrices.size()) throw Error(Errc::bad_range, place(entry), "matrix");
+    const ModelTensor& from = section(detail::kDeltaPrefix, entry);
+    StoredDelta delta;
+    within(entry, [&] {
+      std::size_t at = 0;
+      for (std::size_t k = 0; k < block.matrix; ++k) at += skip_matrix(entry.matrices[k]);
+      delta.matrices_.push_back({entry.matrices[block.matrix], {}, {}, {}});
+      gather(delta, from, at, block);
+    });
+    return delta;
   }
 
-  /// Tells that a forward pass is done with a tensor.
-  void release(const ManifestEntry& entry) const {
-    for (const char* prefix : kSections) {
-      if (const TensorInfo* section = file_.find(prefix + entry.name)) file_.release(*section);
+  /// Restores the bytes an entry keeps without loss: all of them, or those of the rows the base
+  /// lacks. `base` is the base's tensor, or empty where that does not matter (added, grown).
+  /// Throws corrupt_data or io_failure; checksum_mismatch where the result is not the fine-tune's.
+  template <concepts::Executor Executor>
+  void lossless(const ManifestEntry& entry, std::span<const std::byte> base,
+                std::span<std::byte> out, const Executor& executor) const {
+    TensorBytes stored;
+    model_.read(section(detail::kLosslessPrefix, entry), stored);
+    check_sum(stored, entry, entry.lossless_sum);
+    within(entry, [&] {
+      if (out.size() != lossless_bytes(entry)) throw Error(Errc::bad_range, "out");
+      decode_lossless(stored.bytes(), base, dtype_bytes(entry.dtype), out, executor);
+    });
+    stored.release();
+    const bool whole = entry.mode != Mode::grown;
+    if (whole && checksums_ == Checksums::compare && fingerprint(out) != entry.tuned) {
+      throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
     }
+  }
+
+  /// Restores the bytes [offset, offset + out.size()) of those, reading only the chunks they lie
+  /// in. `base(from, bytes)` returns such a range of the base's tensor.
+  template <class BaseRange>
+  void lossless_range(const ManifestEntry& entry, std::uint64_t offset, std::span<std::byte> out,
+                      BaseRange&& base) const {
+    const std::uint64_t whole = lossless_bytes(entry);
+    if (offset > whole || out.size() > whole - offset) {
+      throw Error(Errc::bad_range, place(entry), "range");
+    }
+    const ModelTensor& from = section(detail::kLosslessPrefix, entry);
+    TensorBytes stored;
+    std::vector<std::byte> chunk;
+    within(entry, [&] {
+      const std::size_t table = detail::chunk_table_bytes(whole);
+      if (table > from.bytes()) detail::fail_lossless("size of the section");
+      model_.read(from, 0, table, stored);
+      const auto places = detail::read_chunk_table(stored.bytes(), whole, from.bytes());
+      detail::ChunkDecoder decoder(dtype_bytes(entry.dtype));
+      while (!out.empty()) {
+        const auto k = static_cast<std::size_t>(offset / kChunkBytes);
+        const std::uint64_t first = std::uint64_t{k} * kChunkBytes;
+        chunk.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, whole - first)));
+        model_.read(from, places[k].offset, places[k].stored, stored);
+        decoder.decode(places[k].coding, stored.bytes(), base(first, chunk.size()), chunk);
+        const auto skip = static_cast<std::size_t>(offset - first);
+        const std::size_t taken = std::min(out.size(), chunk.size() - skip);
+        std::ranges::copy(std::span(chunk).subspan(skip, taken), out.begin());
+        out = out.subspan(taken);
+        offset += taken;
+      }
+    });
+  }
+
+  /// Bytes an entry keeps without loss.
+  static std::uint64_t lossless_bytes(const ManifestEntry& entry) noexcept {
+    if (!has_lossless(entry.mode)) return 0;
+    return entry.bytes() -
+           (entry.mode == Mode::grown ? *tensor_bytes(entry.base->dtype, entry.base->shape) : 0);
+  }
+
+  /// Compares the checksums of all an entry stores. Throws checksum_mismatch or io_failure.
+  void verify(const ManifestEntry& entry) const {
+    TensorBytes bytes;
+    const auto check = [&](const char* prefix, const std::string& sum) {
+      model_.read(section(prefix, entry), bytes);
+      check_sum(bytes, entry, sum);
+      bytes.release();
+    };
+    if (has_delta(entry.mode)) check(detail::kDeltaPrefix, entry.delta_sum);
+    if (has_lossless(entry.mode)) check(detail::kLosslessPrefix, entry.lossless_sum);
   }
 
  private:
-  static constexpr const char* kSections[] = {"bounds:", "widths:", "codes:", "raw:"};
+  DeltaArchive(Model&& model, const ReadOptions& options)
+      : model_(std::move(model)), checksums_(options.checksums) {
+    check_format();
+    Fingerprint all;
+    std::size_t sections = 0;
+    for (std::size_t part = 1; part <= std::max<std::size_t>(model_.shards(), 1); ++part) {
+      read_part(part, options.limits, all);
+      ++sections;
+    }
+    identity_ = all.hex();
+    check_parts();
+    by_name_ = detail::sorted_by_name(entries_);
+    check_entries(sections);
+    check_size(options.limits);
+  }
 
-  DeltaArchive(SafetensorsFile&& file, const Limits& limits) : file_(std::move(file)) {
-    const std::string where = file_.path().string();
-    const auto& metadata = file_.metadata();
-    const auto format = metadata.find("format");
-    const TensorInfo* manifest = file_.find(detail::kManifestName);
-    if (format == metadata.end() || format->second != "deltadct" || manifest == nullptr) {
+  template <class Fn>
+  void within(const ManifestEntry& entry, Fn&& fn) const {
+    try {
+      fn();
+    } catch (const Error& error) {
+      if (error.code() == Errc::io_failure) throw;  // it says where already
+      throw error.within(place(entry));
+    }
+  }
+
+  [[noreturn]] void fail(const ManifestEntry& entry, std::string_view what) const {
+    throw Error(Errc::corrupt_data, place(entry), what);
+  }
+
+  void check_sum(const TensorBytes& bytes, const ManifestEntry& entry,
+                 const std::string& expected) const {
+    if (checksums_ == Checksums::ignore || fingerprint(bytes.bytes()) == expected) return;
+    throw Error(Errc::checksum_mismatch, place(entry), "what is stored");
+  }
+
+  static const std::string* value(const Metadata& metadata, const char* key) noexcept {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? nullptr : &found->second;
+  }
+
+  void check_format() const {
+    const std::string where = path().string();
+    const std::string* format = value(model_.metadata(), "format");
+    if (format == nullptr || *format != "deltadct") {
       throw Error(Errc::corrupt_data, where, "a safetensors file, but no delta archive");
     }
-    const auto version = metadata.find("version");
-    if (version == metadata.end() || version->second != std::to_string(kFormatVersion)) {
+    for (std::size_t shard = 0; shard < model_.shards(); ++shard) {
+      const std::string* version = value(model_.metadata(shard), "version");
+      if (version != nullptr && *version == std::to_string(kFormatVersion)) continue;
       throw Error(Errc::unsupported_version, where,
-                  version == metadata.end() ? "none is given"
-                                            : "version " + detail::printable(version->second));
+                  version == nullptr ? "none is given" : "version " + detail::printable(*version));
     }
-    std::vector<std::byte> storage;
-    const auto bytes = file_.data(*manifest, storage);
-    const auto checksum = metadata.find("manifest");
-    if (checksum == metadata.end() || checksum->second != fingerprint(bytes)) {
-      throw Error(Errc::checksum_mismatch, where, "manifest");
+  }
+
+  void read_part(std::size_t part, const Limits& limits, Fingerprint& all) {
+    const std::string name = detail::kManifestPrefix + std::to_string(part);
+    const ModelTensor* section = model_.find(name);
+    if (section == nullptr || !is_bytes(*section)) {
+      throw Error(Errc::corrupt_data, path().string(), name + " is missing or not U8 [bytes]");
     }
-    entries_ =
-        parse_manifest({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where, limits);
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
-      if (!by_name_.emplace(entries_[i].name, i).second) {
-        throw Error(Errc::corrupt_data, place(entries_[i]), "named twice");
+    const std::string where = model_.shard_path(*section).string();
+    if (section->bytes() > limits.header_bytes) {
+      throw Error(Errc::limit_exceeded, where, name);
+    }
+    TensorBytes bytes;
+    model_.read(*section, bytes);
+    const std::string* checksum = value(model_.metadata(section->shard), "manifest");
+    if (checksums_ == Checksums::compare &&
+        (checksum == nullptr || *checksum != fingerprint(bytes.bytes()))) {
+      throw Error(Errc::checksum_mismatch, where, name);
+    }
+    const std::string* number = value(model_.metadata(section->shard), "part");
+    if (number != nullptr && *number != std::to_string(part)) {
+      throw Error(Errc::corrupt_data, where, "part " + detail::printable(*number) + " has " + name);
+    }
+    all.add(bytes.bytes());
+    Manifest manifest = parse_manifest(
+        {reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where, limits);
+    if (part == 1) metadata_ = std::move(manifest.metadata);
+    if (manifest.entries.size() > limits.tensors - entries_.size()) {
+      throw Error(Errc::limit_exceeded, where, "too many tensors");
+    }
+    std::ranges::move(manifest.entries, std::back_inserter(entries_));
+  }
+
+  /// A sharded archive is opened by its index, which tells its parts from those of another.
+  void check_parts() const {
+    const std::string* manifests = value(model_.index_metadata(), "manifests");
+    const bool sharded = value(model_.metadata(), "part") != nullptr;
+    if (!sharded && manifests == nullptr) return;
+    if (manifests == nullptr) {
+      throw Error(Errc::corrupt_data, path().string(),
+                  "a part of a sharded archive, without index");
+    }
+    if (checksums_ == Checksums::compare && *manifests != identity_) {
+      throw Error(Errc::checksum_mismatch, path().string(), "manifests of the parts");
+    }
+  }
+
+  /// Every entry has the sections its mode needs, and no section is left over.
+  void check_entries(std::size_t sections) const {
+    for (std::size_t i = 1; i < by_name_.size(); ++i) {
+      if (entries_[by_name_[i]].name == entries_[by_name_[i - 1]].name) {
+        fail(entries_[by_name_[i]], "named twice");
+      }
+    }
+    for (const ManifestEntry& entry : entries_) {
+      if (has_delta(entry.mode)) {
+        static_cast<void>(section(detail::kDeltaPrefix, entry));
+        ++sections;
+      }
+      if (has_lossless(entry.mode)) {
+        static_cast<void>(section(detail::kLosslessPrefix, entry));
+        ++sections;
+      }
+      if (entry.mode == Mode::tied) check_tie(entry);
+    }
+    if (sections != model_.tensors().size()) {
+      throw Error(Errc::corrupt_data, path().string(), "it has sections that no tensor owns");
+    }
+  }
+
+  void check_tie(const ManifestEntry& entry) const {
+    const ManifestEntry* to = find(entry.target);
+    if (to == nullptr) fail(entry, "tied to a tensor that is not there");
+    if (to->mode == Mode::tied || to->mode == Mode::removed) {
+      fail(entry, "tied to a tensor that is " + std::string(mode_name(to->mode)));
+    }
+    if (to->dtype != entry.dtype || to->shape != entry.shape) {
+      fail(entry, "tied to a tensor of another dtype or shape");
+    }
+  }
+
+  /// What is to be restored is within bounds, and out of proportion to the archive only where the
+  /// base has as much.
+  void check_size(const Limits& limits) const {
+    constexpr double kFree = 64.0 * (1 << 20);
+    std::uint64_t total = 0;
+    double own = 0;
+    for (const ManifestEntry& entry : entries_) {
+      if (entry.mode == Mode::removed) continue;
+      const std::uint64_t bytes = entry.bytes();
+      if (bytes > limits.bytes - total) {
+        throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
+      }
+      total += bytes;
+      const std::uint64_t base =
+          entry.base ? *tensor_bytes(entry.base->dtype, entry.base->shape) : 0;
+      if (bytes > base) own += static_cast<double>(bytes - base);
+      if (own > kFree + limits.expansion * static_cast<double>(file_bytes())) {
+        throw Error(Errc::limit_exceeded, place(entry), "it expands too much");
       }
     }
   }
 
-  template <class Fn>
-  static void within(const std::string& where, Fn&& fn) {
-    try {
-      fn();
-    } catch (const Error& error) {
-      throw error.within(where);
+  static bool is_bytes(const ModelTensor& section) noexcept {
+    return section.dtype == DType::u8 && section.shape.size() == 1;
+  }
+
+  const ModelTensor& section(const char* prefix, const ManifestEntry& entry) const {
+    const ModelTensor* found = model_.find(prefix + entry.name);
+    if (found == nullptr || !is_bytes(*found)) {
+      fail(entry, "section " + std::string(prefix) + " is missing or not U8 [bytes]");
+    }
+    return *found;
+  }
+
+  static std::size_t skip_matrix(TensorHeader header) noexcept {
+    return detail::lay_out(header).bytes();
+  }
+
+  /// Takes a matrix from the front of its section.
+  static void read_matrix(StoredDelta::Matrix& matrix, std::span<const std::byte>& rest) {
+    TensorHeader& header = matrix.header;
+    const detail::MatrixLayout layout = detail::lay_out(header);
+    if (layout.bytes() > rest.size()) detail::fail_validation("size of the section");
+    const auto [bounds, codes] = header.lay_out();
+    const auto take = [&](std::size_t bytes) {
+      const auto front = rest.first(bytes);
+      rest = rest.subspan(bytes);
+      return front;
+    };
+    const auto padded_bounds = take(layout.bounds);
+    const auto widths = take(layout.widths);
+    const auto padded_codes = take(layout.codes);
+    if (!detail::is_zero(padded_bounds.subspan(bounds)) ||
+        !detail::is_zero(padded_codes.subspan(codes))) {
+      detail::fail_validation("padding is not zero");
+    }
+    matrix.bounds = padded_bounds.first(bounds);
+    matrix.codes = padded_codes.first(codes);
+    matrix.places = detail::unpack_widths(widths, header.patches(), header.classes.size());
+    detail::place_patches(matrix.places, header);
+    validate({&header, matrix.places, matrix.bounds, matrix.codes});
+  }
+
+  /// Replaces a whole matrix's header by that of the patches around a block, and gathers their
+  /// bounds and codes from the section, in which the matrix begins at byte `at`.
+  void gather(StoredDelta& delta, const ModelTensor& from, std::size_t at,
+              const Block& block) const {
+    StoredDelta::Matrix& matrix = delta.matrices_.back();
+    TensorHeader whole = matrix.header;
+    const detail::MatrixLayout layout = detail::lay_out(whole);
+    if (at > from.bytes() || layout.bytes() > from.bytes() - at) {
+      detail::fail_validation("size of the section");
+    }
+    if (block.row > whole.rows || block.rows > whole.rows - block.row || block.col > whole.cols ||
+        block.cols > whole.cols - block.col) {
+      throw Error(Errc::bad_range, "block");
+    }
+    const auto side = static_cast<std::size_t>(whole.patch);
+    const std::size_t first_row = block.row / side;
+    const std::size_t first_col = block.col / side;
+    const std::size_t end_row = ceil_div(block.row + block.rows, side);
+    const std::size_t end_col = ceil_div(block.col + block.cols, side);
+    const std::size_t grid_cols = ceil_div(whole.cols, side);
+
+    model_.read(from, at + layout.bounds, layout.widths, delta.bytes_);
+    auto places =
+        detail::unpack_widths(delta.bytes_.bytes(), whole.patches(), whole.classes.size());
+    detail::place_patches(places, whole);
+
+    matrix.header.rows =
+        std::min(end_row * side, whole.rows) - std::min(first_row * side, whole.rows);
+    matrix.header.cols =
+        std::min(end_col * side, whole.cols) - std::min(first_col * side, whole.cols);
+    std::vector<PatchPlace> wanted;
+    for (std::size_t i = first_row; i < end_row; ++i) {
+      for (std::size_t j = first_col; j < end_col; ++j) wanted.push_back(places[i * grid_cols + j]);
+    }
+    for (const PatchPlace place : wanted) matrix.places.push_back({place.width_class()});
+    assign_slots(matrix.places, matrix.header.classes);
+    const auto [bounds, codes] = matrix.header.lay_out();
+    delta.bounds_.resize(bounds);
+    delta.codes_.resize(codes);
+    TensorBytes part;
+    for (std::size_t k = 0; k < whole.classes.size(); ++k) {
+      const WidthClass& width = whole.classes[k];
+      const WidthClass& kept = matrix.header.classes[k];
+      std::vector<std::uint32_t> slots;
+      for (const PatchPlace place : wanted) {
+        if (place.width_class() == k) slots.push_back(place.slot());
+      }
+      gather_slots(from, at + width.bounds_at, whole.bounds_stride(width), slots,
+                   std::span(delta.bounds_).subspan(kept.bounds_at), part);
+      gather_slots(from, at + layout.bounds + layout.widths + width.codes_at,
+                   whole.codes_stride(width), slots, std::span(delta.codes_).subspan(kept.codes_at),
+                   part);
+    }
+    matrix.bounds = delta.bounds_;
+    matrix.codes = delta.codes_;
+    validate({&matrix.header, matrix.places, matrix.bounds, matrix.codes});
+  }
+
+  /// Copies the items of ascending slots, neighbours in one read.
+  void gather_slots(const ModelTensor& from, std::uint64_t begin, std::size_t stride,
+                    std::span<const std::uint32_t> slots, std::span<std::byte> out,
+                    TensorBytes& part) const {
+    if (stride == 0) return;
+    for (std::size_t i = 0; i < slots.size();) {
+      std::size_t end = i + 1;
+      while (end < slots.size() && slots[end] == slots[end - 1] + 1) ++end;
+      model_.read(from, begin + std::uint64_t{slots[i]} * stride, (end - i) * stride, part);
+      std::ranges::copy(part.bytes(), out.begin());
+      out = out.subspan(part.size());
+      i = end;
     }
   }
 
-  std::string place(const ManifestEntry& entry) const {
-    return detail::tensor_place(file_.path().string(), entry.name);
-  }
-
-  std::span<const std::byte> section(const char* prefix, const ManifestEntry& entry, DType dtype,
-                                     std::vector<std::byte>& storage) const {
-    const TensorInfo* info = file_.find(prefix + entry.name);
-    if (info == nullptr || info->dtype != dtype) {
-      throw Error(Errc::corrupt_data, place(entry),
-                  std::string("section ") + prefix + " is missing or of another dtype");
-    }
-    return file_.data(*info, storage);
-  }
-
-  void require_checksum(const std::string& found, const ManifestEntry& entry) const {
-    if (found != entry.payload) throw Error(Errc::checksum_mismatch, place(entry), "payload");
-  }
-
-  SafetensorsFile file_;
+  Model model_;
+  Checksums checksums_;
+  std::string identity_;
+  Metadata metadata_;
   std::vector<ManifestEntry> entries_;
-  std::map<std::string, std::size_t, std::less<>> by_name_;
+  std::vector<std::size_t> by_name_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

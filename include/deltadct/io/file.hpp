@@ -4,6 +4,7 @@
 #pragma once
 
 #include <deltadct/config.hpp>
+#include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/error.hpp>
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +32,19 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 /// How an InputFile reaches its bytes: through a memory map, or with a read for every request.
 enum class Access { map, read };
+
+/// Whether a name that is a symbolic link is followed.
+enum class Links { refuse, follow };
+
+/// What tells a file from another one, or from itself before a change.
+struct FileIdentity {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t bytes = 0;
+  std::int64_t modified_ns = 0;  ///< since 1970
+
+  bool operator==(const FileIdentity&) const = default;
+};
 
 /// Whether an output may replace a file of the same name.
 enum class Overwrite : bool { no, yes };
@@ -181,15 +197,21 @@ inline bool rename_new(int folder, const std::string& from, const std::string& t
 class InputFile {
  public:
   /// Throws io_failure naming the path.
-  static InputFile open(const std::filesystem::path& path, Access access) {
+  static InputFile open(const std::filesystem::path& path, Access access,
+                        Links links = Links::follow) {
     // Without O_NONBLOCK, opening a pipe would wait for its writer before it could be refused.
-    detail::Descriptor descriptor(
-        detail::retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
-    if (descriptor.get() == -1) detail::throw_errno(path, "open");
-    const std::uint64_t size = regular_size(descriptor.get(), path);
-    InputFile file(path, access, size);
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
+    detail::Descriptor descriptor(detail::retry([&] { return ::open(path.c_str(), flags); }));
+    if (descriptor.get() == -1) {
+      if (links == Links::refuse && errno == ELOOP) {
+        throw Error(Errc::io_failure, path.string(), "open: a symbolic link");
+      }
+      detail::throw_errno(path, "open");
+    }
+    const FileIdentity identity = regular_file(descriptor.get(), path);
+    InputFile file(path, access, identity);
     if (access == Access::map) {
-      file.mapping_ = map(descriptor.get(), size, path);
+      file.mapping_ = map(descriptor.get(), identity.bytes, path);
     } else {
       file.descriptor_ = std::move(descriptor);
     }
@@ -199,7 +221,10 @@ class InputFile {
   const std::filesystem::path& path() const noexcept { return path_; }
 
   /// Bytes, as of open().
-  std::uint64_t size() const noexcept { return size_; }
+  std::uint64_t size() const noexcept { return identity_.bytes; }
+
+  /// As of open().
+  const FileIdentity& identity() const noexcept { return identity_; }
 
   /// A range of the file. Mapped: a view that lives as long as this object, storage is untouched.
   /// Read: storage is resized and filled, the view is of it. The view has no alignment.
@@ -219,22 +244,24 @@ class InputFile {
   /// Tells that a forward pass is done with a range, so that a pass over a huge file keeps few
   /// pages resident. Views stay valid. Nothing happens in read mode.
   void release(std::uint64_t offset, std::uint64_t length) const noexcept {
-    if (offset > size_ || length > size_ - offset) return;
+    if (offset > size() || length > size() - offset) return;
     mapping_.release(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));
   }
 
  private:
-  InputFile(std::filesystem::path path, Access access, std::uint64_t size)
-      : path_(std::move(path)), access_(access), size_(size) {}
+  InputFile(std::filesystem::path path, Access access, const FileIdentity& identity)
+      : path_(std::move(path)), access_(access), identity_(identity) {}
 
-  static std::uint64_t regular_size(int descriptor, const std::filesystem::path& path) {
+  static FileIdentity regular_file(int descriptor, const std::filesystem::path& path) {
     struct stat status {};
     if (::fstat(descriptor, &status) != 0) detail::throw_errno(path, "fstat");
     if (S_ISDIR(status.st_mode)) detail::throw_errno(path, "open", EISDIR);
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path.string(), "open: not a regular file");
     }
-    return static_cast<std::uint64_t>(status.st_size);
+    return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
+            static_cast<std::uint64_t>(status.st_size),
+            std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
   }
 
   static detail::Mapping map(int descriptor, std::uint64_t size,
@@ -248,25 +275,31 @@ class InputFile {
   }
 
   void check_range(std::uint64_t offset, std::uint64_t length) const {
-    if (offset <= size_ && length <= size_ - offset && std::in_range<std::size_t>(length)) return;
+    if (offset <= size() && length <= size() - offset && std::in_range<std::size_t>(length)) return;
     throw Error(Errc::io_failure, path_.string(),
                 std::to_string(length) + " bytes from byte " + std::to_string(offset) +
-                    " leave the file of " + std::to_string(size_) + " bytes");
+                    " leave the file of " + std::to_string(size()) + " bytes");
   }
 
   std::filesystem::path path_;
   Access access_;
-  std::uint64_t size_;
+  FileIdentity identity_;
   detail::Descriptor descriptor_;
   detail::Mapping mapping_;
 };
 
-/// An output that appears under its name complete, or not at all. It is written to a temporary file
-/// in the same folder, which commit() moves into place and the destructor otherwise removes.
+/// An output that appears under its name complete, or not at all. It is written to a file in the
+/// same folder that has no name until commit(), where the file system has such files: then nothing
+/// is left of it however the process ends. Elsewhere its name is temporary, and the destructor
+/// removes it.
+///
+/// Appended bytes are gathered into large blocks, which bypass the page cache where the file system
+/// allows that: a model written once would else push out what is read, and copying it there takes
+/// longer than decoding it.
 ///
 /// An output that is a symbolic link is replaced, not followed. What is neither absent nor a
 /// regular file (a folder, /dev/null) is refused. Every error is io_failure with the path and the
-/// system's text, except output_exists. Writes are not buffered: hand over large pieces.
+/// system's text, except output_exists. A write that fails may be reported by a later call.
 class AtomicFile {
  public:
   /// Creates the temporary file. Overwrite::no throws output_exists where the output exists.
@@ -293,29 +326,38 @@ class AtomicFile {
 
   /// Appends.
   void write(std::span<const std::byte> bytes) {
-    write_at(position_, bytes);
-    position_ += bytes.size();
+    if (!block_) block_.reset(static_cast<std::byte*>(::operator new(kBlock, kAlignment)));
+    while (!bytes.empty()) {
+      const std::size_t taken = std::min(bytes.size(), kBlock - used_);
+      std::ranges::copy(bytes.first(taken), block_.get() + used_);
+      bytes = bytes.subspan(taken);
+      used_ += taken;
+      position_ += taken;
+      if (used_ == kBlock) flush();
+    }
   }
 
   /// Leaves bytes out, to be filled by write_at(); they read as zero until then.
-  void skip(std::uint64_t bytes) noexcept { position_ += bytes; }
+  void skip(std::uint64_t bytes) {
+    flush();
+    position_ += bytes;
+    begin_ = used_ = static_cast<std::size_t>(position_ % kPage);
+  }
 
   /// Writes elsewhere, without moving the position.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
-    try {
-      detail::write_at(descriptor_.get(), offset, bytes, path_);
-    } catch (...) {
-      failed_ = true;
-      throw;
-    }
+    flush();
+    put(offset, bytes, Cache::use);
   }
 
   /// Brings the bytes to the disk and then under the output's name; to be called once, last.
   /// Overwrite::no throws output_exists where the output has appeared meanwhile. After a failed
   /// write there is nothing worth keeping, so commit() refuses.
   void commit() {
+    flush();
     if (failed_) throw Error(Errc::io_failure, path_.string(), "commit: an earlier write failed");
     if (detail::retry([&] { return ::fsync(descriptor_.get()); }) != 0) fail("fsync");
+    if (temporary_.empty()) give_name();
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
     publish();
     temporary_.clear();
@@ -325,8 +367,73 @@ class AtomicFile {
   }
 
  private:
+  enum class Cache : bool { bypass, use };
+
+  // What bypassing the cache asks of offsets, lengths and addresses; and a block that is worth it.
+  static constexpr std::size_t kPage = 4096;
+  static constexpr std::size_t kBlock = std::size_t{4} << 20;
+  static constexpr std::align_val_t kAlignment{kPage};
+
+  struct FreeBlock {
+    void operator()(std::byte* block) const noexcept { ::operator delete(block, kAlignment); }
+  };
+
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     detail::throw_errno(path_, call, number);
+  }
+
+  /// Writes what has been gathered: [begin_, used_) of the block, whose end is at the position.
+  /// Byte i of the block belongs at an offset that is i modulo a page; so what lies between two
+  /// page boundaries can bypass the cache.
+  void flush() {
+    const std::span<const std::byte> bytes(block_.get(), used_);
+    const std::uint64_t origin = position_ - used_;
+    const std::size_t head = std::min(used_, ceil_div(begin_, kPage) * kPage);
+    const std::size_t tail = used_ == kBlock ? kBlock : head;
+    const std::size_t begin = begin_;
+    begin_ = used_ = static_cast<std::size_t>(position_ % kPage);
+    put(origin + begin, bytes.subspan(begin, head - begin), Cache::use);
+    put(origin + head, bytes.subspan(head, tail - head), Cache::bypass);
+    put(origin + tail, bytes.subspan(tail), Cache::use);
+  }
+
+  void put(std::uint64_t offset, std::span<const std::byte> bytes, Cache cache) {
+    if (bytes.empty()) return;
+    try {
+      if (cache == Cache::bypass && put_directly(offset, bytes)) return;
+      set_direct(false);
+      detail::write_at(descriptor_.get(), offset, bytes, path_);
+    } catch (...) {
+      failed_ = true;
+      throw;
+    }
+  }
+
+  /// False where the file system does not have it, and something may have been written.
+  bool put_directly(std::uint64_t offset, std::span<const std::byte> bytes) {
+    if (!may_bypass_) return false;
+    may_bypass_ = set_direct(true);
+    if (!may_bypass_) return false;
+    const auto count = detail::retry([&] {
+      return ::pwrite(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    });
+    if (count == static_cast<ssize_t>(bytes.size())) return true;
+    // A short write, an unsuitable file system, or an error that the plain write meets again.
+    may_bypass_ = count >= 0;
+    return false;
+  }
+
+  bool set_direct(bool on) noexcept {
+#if defined(O_DIRECT)
+    if (on == direct_) return true;
+    const int flags = ::fcntl(descriptor_.get(), F_GETFL);
+    const int wanted = on ? flags | O_DIRECT : flags & ~O_DIRECT;
+    if (flags == -1 || ::fcntl(descriptor_.get(), F_SETFL, wanted) == -1) return false;
+    direct_ = on;
+    return true;
+#else
+    return !on;
+#endif
   }
 
   // Every later call goes through the folder's descriptor, so that a change of the working folder
@@ -356,6 +463,7 @@ class AtomicFile {
   }
 
   void create_temporary() {
+    if (create_nameless()) return;
     std::string name;
     do {
       name = detail::temporary_name(path_);
@@ -364,6 +472,33 @@ class AtomicFile {
       }));
     } while (descriptor_.get() == -1 && errno == EEXIST);
     if (descriptor_.get() == -1) fail("open temporary file");
+    temporary_ = std::move(name);
+  }
+
+  /// By this name a file without one is linked.
+  std::string descriptor_path() const {
+    return "/proc/self/fd/" + std::to_string(descriptor_.get());
+  }
+
+  bool create_nameless() {
+#if defined(O_TMPFILE)
+    descriptor_ = detail::Descriptor(detail::retry(
+        [&] { return ::openat(folder_.get(), ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666); }));
+    if (descriptor_.get() != -1 && ::access(descriptor_path().c_str(), F_OK) == 0) return true;
+    descriptor_ = {};
+#endif
+    return false;
+  }
+
+  void give_name() {
+    std::string name;
+    int linked = 0;
+    do {
+      name = detail::temporary_name(path_);
+      linked = ::linkat(AT_FDCWD, descriptor_path().c_str(), folder_.get(), name.c_str(),
+                        AT_SYMLINK_FOLLOW);
+    } while (linked != 0 && errno == EEXIST);
+    if (linked != 0) fail("link");
     temporary_ = std::move(name);
   }
 
@@ -384,16 +519,26 @@ class AtomicFile {
     std::swap(overwrite_, other.overwrite_);
     std::swap(failed_, other.failed_);
     std::swap(position_, other.position_);
+    block_.swap(other.block_);
+    std::swap(begin_, other.begin_);
+    std::swap(used_, other.used_);
+    std::swap(may_bypass_, other.may_bypass_);
+    std::swap(direct_, other.direct_);
     std::swap(folder_, other.folder_);
     std::swap(descriptor_, other.descriptor_);
   }
 
   std::filesystem::path path_;
   std::string name_;
-  std::string temporary_;  // empty: nothing to remove
+  std::string temporary_;  // empty: nothing to remove, or no name yet
   Overwrite overwrite_ = Overwrite::no;
   bool failed_ = false;
   std::uint64_t position_ = 0;
+  std::unique_ptr<std::byte, FreeBlock> block_;
+  std::size_t begin_ = 0;  // of what has been gathered in the block, and its end
+  std::size_t used_ = 0;
+  bool may_bypass_ = true;
+  bool direct_ = false;
   detail::Descriptor folder_;
   detail::Descriptor descriptor_;
 };

@@ -16,49 +16,160 @@ inline constexpr int kFormatVersion = 1;
 
 /// How a tensor is kept.
 enum class Mode {
-  delta,  ///< its difference from the base, compressed
-  raw,    ///< its own bytes
-  same,   ///< nothing: it equals the base's
+  same,      ///< nothing is stored: it equals the base's
+  delta,     ///< its difference from the base, compressed
+  grown,     ///< the rows the base has as a delta, those it lacks without loss
+  shrunk,    ///< a delta of the rows that are left
+  lossless,  ///< its bytes, relative to the base's
+  added,     ///< its bytes: the base has no such tensor
+  removed,   ///< only the base has it
+  tied,      ///< it equals another tensor of the model
 };
+
+inline constexpr Mode kModes[] = {Mode::same,     Mode::delta, Mode::grown,   Mode::shrunk,
+                                  Mode::lossless, Mode::added, Mode::removed, Mode::tied};
 
 constexpr std::string_view mode_name(Mode mode) noexcept {
   switch (mode) {
-    case Mode::delta:
-      return "delta";
-    case Mode::raw:
-      return "raw";
     case Mode::same:
       return "same";
+    case Mode::delta:
+      return "delta";
+    case Mode::grown:
+      return "grown";
+    case Mode::shrunk:
+      return "shrunk";
+    case Mode::lossless:
+      return "lossless";
+    case Mode::added:
+      return "added";
+    case Mode::removed:
+      return "removed";
+    case Mode::tied:
+      return "tied";
   }
   return "";
 }
 
-/// A tensor of the archive.
-struct ManifestEntry {
-  std::string name;
-  Mode mode = Mode::raw;
-  DType dtype = DType::f32;
-  std::vector<std::uint64_t> shape;
-  std::string base;  ///< fingerprint of the base tensor's bytes
-  std::string
-      payload;  ///< fingerprint of the stored bytes: bounds, widths, codes; or the raw bytes
-  TensorHeader header;  ///< of mode delta
+constexpr bool has_delta(Mode mode) noexcept {
+  return mode == Mode::delta || mode == Mode::grown || mode == Mode::shrunk;
+}
+constexpr bool has_lossless(Mode mode) noexcept {
+  return mode == Mode::lossless || mode == Mode::added || mode == Mode::grown;
+}
+/// Whether applying an entry reads the base's tensor.
+constexpr bool needs_base(Mode mode) noexcept {
+  return mode == Mode::same || mode == Mode::lossless || has_delta(mode);
+}
+
+/// A tensor as equal matrices one after another in its data.
+struct MatrixStack {
+  std::size_t count = 1;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+
+  bool operator==(const MatrixStack&) const = default;
 };
 
-/// A tensor of any rank as the matrix that is compressed: the product of the leading extents x the
-/// last one.
-inline std::pair<std::size_t, std::size_t> matrix_shape(std::span<const std::uint64_t> shape) {
-  std::size_t rows = 1;
-  for (std::size_t k = 0; k + 1 < shape.size(); ++k) rows *= static_cast<std::size_t>(shape[k]);
-  return {rows, shape.empty() ? 1 : static_cast<std::size_t>(shape.back())};
-}
+/// A tensor of the base: what is needed to recognise it.
+struct BaseTensor {
+  DType dtype = DType::f32;
+  std::vector<std::uint64_t> shape;
+  std::string fingerprint;  ///< of its bytes
+
+  bool operator==(const BaseTensor&) const = default;
+};
+
+/// A tensor of the archive. dtype and shape are those of the tensor that is restored; for
+/// `removed`, the base's.
+struct ManifestEntry {
+  std::string name;
+  Mode mode = Mode::same;
+  DType dtype = DType::f32;
+  std::vector<std::uint64_t> shape;
+  std::optional<BaseTensor> base;  ///< where the base has a tensor of that name
+  std::string tuned;               ///< fingerprint of the fine-tune's bytes; none of `removed`
+  std::string delta_sum;           ///< fingerprint of the section delta:NAME
+  std::string lossless_sum;        ///< fingerprint of the section lossless:NAME
+  std::string reason;              ///< why it is kept without loss, for people
+  std::string target;              ///< of mode tied: the tensor it equals
+  MatrixStack stack;               ///< of modes with a delta: what is compressed
+  std::vector<TensorHeader> matrices;
+
+  std::uint64_t bytes() const noexcept { return tensor_bytes(dtype, shape).value_or(0); }
+};
+
+/// The manifest of an archive, or of one part of a sharded one.
+struct Manifest {
+  Metadata metadata;  ///< of the fine-tune's file
+  std::vector<ManifestEntry> entries;
+};
 
 /// The bits that name a class in the packed width map: 0, 1, 2 or 4.
 constexpr int width_map_bits(std::size_t classes) noexcept {
   return classes <= 1 ? 0 : classes == 2 ? 1 : classes <= 4 ? 2 : 4;
 }
 
+/// The shape of what a tensor shares with its base where they differ in nothing but the first
+/// extent; nothing where they differ in more.
+inline std::optional<std::vector<std::uint64_t>> common_rows(std::span<const std::uint64_t> a,
+                                                             std::span<const std::uint64_t> b) {
+  if (a.size() != b.size()) return std::nullopt;
+  if (a.empty()) return std::vector<std::uint64_t>{};
+  if (!std::ranges::equal(a.subspan(1), b.subspan(1))) return std::nullopt;
+  std::vector<std::uint64_t> shape(a.begin(), a.end());
+  shape[0] = std::min(a[0], b[0]);
+  return shape;
+}
+
+inline std::uint64_t elements(std::span<const std::uint64_t> shape) noexcept {
+  return std::accumulate(shape.begin(), shape.end(), std::uint64_t{1}, std::multiplies<>{});
+}
+
+/// Which matrices a tensor of any rank is taken for. Rank 0 and 1: one column. Of rank 3 or more
+/// with last extents both at least as large as the largest patch (the experts of a mixture): one
+/// after another. Anything else: the first extent by all others, as a convolution is applied.
+inline MatrixStack stack_of(std::span<const std::uint64_t> shape) noexcept {
+  constexpr std::uint64_t kMatrixSide = 64;
+  const auto product = [&](std::size_t first, std::size_t count) {
+    return static_cast<std::size_t>(elements(shape.subspan(first, count)));
+  };
+  const std::size_t rank = shape.size();
+  if (rank < 2) return {1, product(0, rank), 1};
+  if (rank > 2 && shape[rank - 2] >= kMatrixSide && shape[rank - 1] >= kMatrixSide) {
+    return {product(0, rank - 2), product(rank - 2, 1), product(rank - 1, 1)};
+  }
+  return {1, product(0, 1), product(1, rank - 1)};
+}
+
+/// Whether a tensor is that stack: count, rows and cols are the products of extents next to each
+/// other, the first of them not among the columns.
+inline bool is_stack_of(const MatrixStack& stack, std::span<const std::uint64_t> shape) noexcept {
+  for (std::size_t col = std::min<std::size_t>(1, shape.size()); col <= shape.size(); ++col) {
+    for (std::size_t row = 0; row <= col; ++row) {
+      if (stack.count == elements(shape.first(row)) &&
+          stack.rows == elements(shape.subspan(row, col - row)) &&
+          stack.cols == elements(shape.subspan(col))) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+/// "768x256", or "scalar".
+inline std::string shape_text(std::span<const std::uint64_t> shape) {
+  std::string text;
+  for (const std::uint64_t extent : shape) {
+    text += (text.empty() ? "" : "x") + std::to_string(extent);
+  }
+  return text.empty() ? "scalar" : text;
+}
+
 namespace detail {
+
+/// The longest name of a stage a manifest may give. They are copied into every header.
+inline constexpr std::size_t kMaxStageName = 64;
 
 inline nlohmann::json codec_json(const TensorHeader& header) {
   return {{"patch", header.patch},
@@ -67,23 +178,42 @@ inline nlohmann::json codec_json(const TensorHeader& header) {
           {"bound", dtype_name(header.bound)}};
 }
 
+inline nlohmann::json matrices_json(const ManifestEntry& entry) {
+  nlohmann::json matrices = nlohmann::json::array();
+  for (const TensorHeader& header : entry.matrices) {
+    nlohmann::json classes = nlohmann::json::array();
+    for (const WidthClass& k : header.classes) {
+      classes.push_back({k.bits, k.side_values, k.patches});
+    }
+    matrices.push_back({header.scale, std::move(classes)});
+  }
+  return matrices;
+}
+
 inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohmann::json>& codecs) {
   nlohmann::json json = {{"name", entry.name},
                          {"mode", mode_name(entry.mode)},
                          {"dtype", dtype_name(entry.dtype)},
-                         {"shape", entry.shape},
-                         {"base", entry.base}};
-  if (entry.mode != Mode::same) json["payload"] = entry.payload;
-  if (entry.mode != Mode::delta) return json;
-  const nlohmann::json codec = codec_json(entry.header);
-  const auto known = std::find(codecs.begin(), codecs.end(), codec);
+                         {"shape", entry.shape}};
+  if (entry.base) {
+    json["base"] = entry.base->fingerprint;
+    if (entry.base->dtype != entry.dtype) json["base_dtype"] = dtype_name(entry.base->dtype);
+    if (entry.base->shape != entry.shape) json["base_shape"] = entry.base->shape;
+  }
+  for (const auto& [key, text] : {std::pair("tuned", &entry.tuned),
+                                  {"delta", &entry.delta_sum},
+                                  {"lossless", &entry.lossless_sum},
+                                  {"reason", &entry.reason},
+                                  {"target", &entry.target}}) {
+    if (!text->empty()) json[key] = *text;
+  }
+  if (!has_delta(entry.mode)) return json;
+  const nlohmann::json codec = codec_json(entry.matrices.at(0));
+  const auto known = std::ranges::find(codecs, codec);
   json["codec"] = known - codecs.begin();
   if (known == codecs.end()) codecs.push_back(codec);
-  json["scale"] = entry.header.scale;
-  json["classes"] = nlohmann::json::array();
-  for (const WidthClass& k : entry.header.classes) {
-    json["classes"].push_back({k.bits, k.side_values, k.patches});
-  }
+  json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
+  json["matrices"] = matrices_json(entry);
   return json;
 }
 
@@ -100,98 +230,215 @@ inline DType dtype_named(const std::string& name, std::string_view where) {
   return *dtype;
 }
 
-inline TensorHeader read_header(const nlohmann::json& json, const nlohmann::json::array_t& codecs,
-                                std::span<const std::uint64_t> shape, std::string_view where) {
-  const std::uint64_t index = json_unsigned(json_member(json, "codec", where), where, "codec");
-  if (index >= codecs.size()) throw Error(Errc::corrupt_data, where, "no such codec");
-  const nlohmann::json& codec = codecs[static_cast<std::size_t>(index)];
-  const auto text = [&](const char* key) {
-    return json_string(json_member(codec, key, where), where, key);
-  };
-  TensorHeader header;
-  std::tie(header.rows, header.cols) = matrix_shape(shape);
-  const std::uint64_t patch = json_unsigned(json_member(codec, "patch", where), where, "patch");
-  if (patch < 1 || patch > 64) throw Error(Errc::corrupt_data, where, "patch size");
-  header.patch = static_cast<int>(patch);
-  header.transform = text("transform");
-  header.quantizer = text("quantizer");
-  // Copied into every tensor's header: a long name would multiply.
-  if (header.transform.size() > 64 || header.quantizer.size() > 64) {
-    throw Error(Errc::corrupt_data, where, "name of a stage");
+/// Reads the entries of one manifest.
+class ManifestReader {
+ public:
+  ManifestReader(const nlohmann::json& json, std::string_view file, const Limits& limits)
+      : file_(file),
+        limits_(limits),
+        codecs_(json_array(json_member(json, "codecs", file), file, "codecs")) {}
+
+  ManifestEntry read(const nlohmann::json& json) {
+    ManifestEntry entry;
+    entry.name = json_string(json_member(json, "name", file_), file_, "name");
+    where_ = tensor_place(file_, entry.name);
+    json_ = &json;
+    entry.mode = mode_named(text("mode"));
+    entry.dtype = dtype_named(text("dtype"), where_);
+    entry.shape = shape("shape", entry.dtype);
+    if (entry.mode != Mode::removed) entry.tuned = text("tuned");
+    read_base(entry);
+    if (has_delta(entry.mode)) entry.delta_sum = text("delta");
+    if (has_lossless(entry.mode)) entry.lossless_sum = text("lossless");
+    if (json.contains("reason")) entry.reason = text("reason");
+    if (entry.mode == Mode::tied) entry.target = text("target");
+    if (has_delta(entry.mode)) read_delta(entry);
+    return entry;
   }
-  header.bound = dtype_named(text("bound"), where);
-  header.scale = number_in(json_member(json, "scale", where), where, "scale");
-  for (const auto& item : json_array(json_member(json, "classes", where), where, "classes")) {
-    const auto& triple = json_array(item, where, "a width class");
-    if (triple.size() != 3 || header.classes.size() == std::size(kBitWidths)) {
-      throw Error(Errc::corrupt_data, where, "width classes");
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const {
+    throw Error(Errc::corrupt_data, where_, what);
+  }
+
+  const std::string& text(const char* key) const {
+    return json_string(json_member(*json_, key, where_), where_, key);
+  }
+
+  std::vector<std::uint64_t> shape(const char* key, DType dtype) const {
+    auto result = read_shape(*json_, key, where_, limits_);
+    if (!tensor_bytes(dtype, result)) fail("the shape's size overflows");
+    return result;
+  }
+
+  Mode mode_named(const std::string& name) const {
+    for (const Mode mode : kModes) {
+      if (mode_name(mode) == name) return mode;
     }
-    WidthClass k;
-    k.bits = static_cast<int>(std::min<std::uint64_t>(json_unsigned(triple[0], where, "bits"), 99));
-    k.side_values =
-        static_cast<int>(std::min<std::uint64_t>(json_unsigned(triple[1], where, "values"), 99));
-    k.patches = static_cast<std::size_t>(json_unsigned(triple[2], where, "patches"));
-    header.classes.push_back(k);
+    fail("unknown mode '" + printable(name) + "'");
   }
-  return header;
-}
 
-inline Mode read_mode(const std::string& name, std::string_view where) {
-  for (const Mode mode : {Mode::delta, Mode::raw, Mode::same}) {
-    if (mode_name(mode) == name) return mode;
+  void read_base(ManifestEntry& entry) const {
+    if (json_->contains("base")) {
+      BaseTensor base{entry.dtype, entry.shape, text("base")};
+      if (json_->contains("base_dtype")) base.dtype = dtype_named(text("base_dtype"), where_);
+      if (json_->contains("base_shape")) base.shape = shape("base_shape", base.dtype);
+      if (!tensor_bytes(base.dtype, base.shape)) fail("the shape's size overflows");
+      entry.base = std::move(base);
+    }
+    check_base(entry);
   }
-  throw Error(Errc::corrupt_data, where, "unknown mode '" + printable(name) + "'");
-}
 
-inline ManifestEntry read_entry(const nlohmann::json& json, const nlohmann::json::array_t& codecs,
-                                std::string_view file, const Limits& limits) {
-  ManifestEntry entry;
-  entry.name = json_string(json_member(json, "name", file), file, "name");
-  const std::string where = tensor_place(file, entry.name);
-  const auto text = [&](const char* key) {
-    return json_string(json_member(json, key, where), where, key);
-  };
-  entry.mode = read_mode(text("mode"), where);
-  entry.dtype = dtype_named(text("dtype"), where);
-  entry.shape = read_shape(json, where, limits);
-  if (!tensor_bytes(entry.dtype, entry.shape)) {
-    throw Error(Errc::corrupt_data, where, "the shape's size overflows");
+  void check_base(const ManifestEntry& entry) const {
+    const bool none = entry.mode == Mode::added;
+    const bool optional = entry.mode == Mode::tied;
+    if (!optional && entry.base.has_value() == none) fail("base and mode do not fit");
+    if (!entry.base) return;
+    const auto common = common_rows(entry.shape, entry.base->shape);
+    const bool same_dtype = entry.dtype == entry.base->dtype;
+    const bool same = entry.shape == entry.base->shape && same_dtype;
+    switch (entry.mode) {
+      case Mode::same:
+        if (!same || entry.tuned != entry.base->fingerprint) fail("base and mode do not fit");
+        return;
+      case Mode::delta:
+      case Mode::removed:
+        if (!same) fail("base and mode do not fit");
+        return;
+      case Mode::grown:
+      case Mode::shrunk:
+        if (!common || entry.shape.empty() || !same_dtype ||
+            (entry.shape[0] > entry.base->shape[0]) != (entry.mode == Mode::grown) ||
+            entry.shape[0] == entry.base->shape[0]) {
+          fail("base and mode do not fit");
+        }
+        return;
+      default:
+        return;
+    }
   }
-  entry.base = text("base");
-  if (entry.mode != Mode::same) entry.payload = text("payload");
-  if (entry.mode == Mode::delta) entry.header = read_header(json, codecs, entry.shape, where);
-  return entry;
+
+  void read_delta(ManifestEntry& entry) const {
+    const auto& stack = json_array(json_member(*json_, "stack", where_), where_, "stack");
+    if (stack.size() != 3) fail("stack is not three numbers");
+    const auto number = [&](std::size_t i) {
+      return static_cast<std::size_t>(json_unsigned(stack[i], where_, "stack"));
+    };
+    entry.stack = {number(0), number(1), number(2)};
+    if (!is_stack_of(entry.stack, *common_rows(entry.shape, entry.base->shape)) ||
+        entry.stack.count == 0) {
+      fail("stack and shape do not fit");
+    }
+    const TensorHeader codec = read_codec(entry.stack);
+    const auto& matrices = json_array(json_member(*json_, "matrices", where_), where_, "matrices");
+    if (matrices.size() != entry.stack.count) fail("stack and matrices do not fit");
+    entry.matrices.reserve(matrices.size());
+    for (const auto& matrix : matrices) entry.matrices.push_back(read_matrix(matrix, codec));
+  }
+
+  TensorHeader read_codec(const MatrixStack& stack) const {
+    const std::uint64_t index =
+        json_unsigned(json_member(*json_, "codec", where_), where_, "codec");
+    if (index >= codecs_.size()) fail("no such codec");
+    const nlohmann::json& codec = codecs_[static_cast<std::size_t>(index)];
+    const auto stage = [&](const char* key) {
+      const std::string& name = json_string(json_member(codec, key, where_), where_, key);
+      if (name.size() > kMaxStageName) fail("name of a stage");
+      return name;
+    };
+    TensorHeader header;
+    header.rows = stack.rows;
+    header.cols = stack.cols;
+    const std::uint64_t patch = json_unsigned(json_member(codec, "patch", where_), where_, "patch");
+    if (patch < 1 || patch > 64) fail("patch size");
+    header.patch = static_cast<int>(patch);
+    header.transform = stage("transform");
+    header.quantizer = stage("quantizer");
+    header.bound = dtype_named(stage("bound"), where_);
+    return header;
+  }
+
+  TensorHeader read_matrix(const nlohmann::json& json, TensorHeader header) const {
+    const auto& pair = json_array(json, where_, "a matrix");
+    if (pair.size() != 2) fail("a matrix is not a scale and classes");
+    header.scale = number_in(pair[0], where_, "scale");
+    for (const auto& item : json_array(pair[1], where_, "classes")) {
+      const auto& triple = json_array(item, where_, "a width class");
+      if (triple.size() != 3 || header.classes.size() == std::size(kBitWidths)) {
+        fail("width classes");
+      }
+      const auto small = [&](std::size_t i, const char* what) {
+        return static_cast<int>(
+            std::min<std::uint64_t>(json_unsigned(triple[i], where_, what), 99));
+      };
+      WidthClass k;
+      k.bits = small(0, "bits");
+      k.side_values = small(1, "values");
+      k.patches = static_cast<std::size_t>(json_unsigned(triple[2], where_, "patches"));
+      header.classes.push_back(k);
+    }
+    try {
+      validate_header(header);
+    } catch (const Error& error) {
+      throw error.within(where_);
+    }
+    return header;
+  }
+
+  std::string file_;
+  const Limits& limits_;
+  const nlohmann::json::array_t& codecs_;
+  std::string where_;
+  const nlohmann::json* json_ = nullptr;
+};
+
+/// Features a reader must know to restore anything; this version has none.
+inline void check_required(const nlohmann::json& json, std::string_view file) {
+  if (!json.contains("requires")) return;
+  for (const auto& item : json_array(json["requires"], file, "requires")) {
+    throw Error(Errc::unsupported_version, file,
+                "it requires '" + printable(json_string(item, file, "requires")) + "'");
+  }
 }
 
 }  // namespace detail
 
 /// The manifest's text.
-inline std::string manifest_text(std::span<const ManifestEntry> entries) {
+inline std::string manifest_text(const Manifest& manifest) {
   std::vector<nlohmann::json> codecs;
   nlohmann::json tensors = nlohmann::json::array();
-  for (const ManifestEntry& entry : entries) tensors.push_back(detail::entry_json(entry, codecs));
-  return nlohmann::json{{"version", kFormatVersion}, {"codecs", codecs}, {"tensors", tensors}}
+  for (const ManifestEntry& entry : manifest.entries) {
+    tensors.push_back(detail::entry_json(entry, codecs));
+  }
+  return nlohmann::json{{"version", kFormatVersion},
+                        {"metadata", manifest.metadata},
+                        {"codecs", codecs},
+                        {"tensors", tensors}}
       .dump();
 }
 
 /// Parses a manifest. Throws bad_container, corrupt_data, unsupported_version, unsupported_dtype or
 /// limit_exceeded, naming the file and the tensor. Headers still lack their layout, which
 /// validation against the stored arrays completes.
-inline std::vector<ManifestEntry> parse_manifest(std::string_view text, std::string_view file,
-                                                 const Limits& limits = {}) {
+inline Manifest parse_manifest(std::string_view text, std::string_view file,
+                               const Limits& limits = {}) {
+  if (text.size() > limits.header_bytes) {
+    throw Error(Errc::limit_exceeded, file,
+                "manifest of " + std::to_string(text.size()) + " bytes");
+  }
   const nlohmann::json json = parse_json(text, file, limits.depth);
   const std::uint64_t version = json_unsigned(json_member(json, "version", file), file, "version");
   if (version != kFormatVersion) {
     throw Error(Errc::unsupported_version, file, "version " + std::to_string(version));
   }
-  const auto& codecs = json_array(json_member(json, "codecs", file), file, "codecs");
+  detail::check_required(json, file);
   const auto& tensors = json_array(json_member(json, "tensors", file), file, "tensors");
   if (tensors.size() > limits.tensors) throw Error(Errc::limit_exceeded, file, "too many tensors");
-  std::vector<ManifestEntry> entries;
-  for (const auto& tensor : tensors) {
-    entries.push_back(detail::read_entry(tensor, codecs, file, limits));
-  }
-  return entries;
+  Manifest manifest{detail::read_metadata(json_member(json, "metadata", file), file, limits), {}};
+  manifest.entries.reserve(tensors.size());
+  detail::ManifestReader reader(json, file, limits);
+  for (const auto& tensor : tensors) manifest.entries.push_back(reader.read(tensor));
+  return manifest;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -41,10 +41,16 @@ inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 /// What a reader accepts before it throws limit_exceeded (for depth: bad_container). `tensors` also
 /// bounds the number of metadata entries.
 struct Limits {
-  std::uint64_t header_bytes = kMaxHeaderBytes;
+  std::uint64_t header_bytes = kMaxHeaderBytes;  ///< of a header, an index or a manifest
   std::size_t tensors = 1'000'000;
   std::size_t rank = 16;
   int depth = 16;
+  std::size_t shards = 100'000;
+  /// Of all the tensors that an archive restores: 16 TiB.
+  std::uint64_t bytes = std::uint64_t{1} << 44;
+  /// Bytes an archive may restore of its own accord, that is beyond its base's, for every byte it
+  /// has. The first 64 MiB are free.
+  double expansion = 1000;
 };
 
 using Metadata = std::map<std::string, std::string>;
@@ -114,9 +120,9 @@ inline DType read_dtype(const nlohmann::json& entry, std::string_view where) {
   throw Error(Errc::unsupported_dtype, where, printable(name));
 }
 
-inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, std::string_view where,
-                                             const Limits& limits) {
-  const auto& extents = json_array(json_member(entry, "shape", where), where, "shape");
+inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, const char* key,
+                                             std::string_view where, const Limits& limits) {
+  const auto& extents = json_array(json_member(entry, key, where), where, key);
   if (extents.size() > limits.rank) {
     throw Error(Errc::limit_exceeded, where, "rank " + std::to_string(extents.size()));
   }
@@ -129,7 +135,7 @@ inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, std::s
 inline TensorInfo read_tensor(const std::string& name, const nlohmann::json& entry,
                               std::string_view file, const Limits& limits) {
   const std::string where = tensor_place(file, name);
-  TensorInfo info{name, read_dtype(entry, where), read_shape(entry, where, limits)};
+  TensorInfo info{name, read_dtype(entry, where), read_shape(entry, "shape", where, limits)};
   const auto& offsets =
       json_array(json_member(entry, "data_offsets", where), where, "data_offsets");
   if (offsets.size() != 2) throw Error(Errc::bad_container, where, "data_offsets is not a pair");
@@ -235,6 +241,50 @@ inline std::uint64_t header_length(const InputFile& file, const Limits& limits) 
 
 }  // namespace detail
 
+namespace detail {
+
+/// A safetensors file whose header has been read.
+struct Container {
+  InputFile file;
+  std::uint64_t data_begin;
+  SafetensorsHeader header;
+};
+
+inline Container open_container(const std::filesystem::path& path, Access access,
+                                const Limits& limits, Links links) {
+  InputFile file = InputFile::open(path, access, links);
+  const std::uint64_t length = header_length(file, limits);
+  const std::uint64_t data_begin = kLengthBytes + length;
+  std::vector<std::byte> storage;
+  const auto bytes = file.bytes(kLengthBytes, length, storage);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto header = parse_safetensors_header(text, file.size() - data_begin, path.string(), limits);
+  file.release(0, data_begin);
+  return {std::move(file), data_begin, std::move(header)};
+}
+
+/// Indices of tensors in the order of their names.
+template <class Tensor>
+std::vector<std::size_t> sorted_by_name(const std::vector<Tensor>& tensors) {
+  std::vector<std::size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {},
+                    [&](std::size_t i) -> const std::string& { return tensors[i].name; });
+  return order;
+}
+
+/// The tensor of that name, or nullptr; O(log n).
+template <class Tensor>
+const Tensor* find_by_name(const std::vector<Tensor>& tensors,
+                           const std::vector<std::size_t>& by_name,
+                           std::string_view name) noexcept {
+  const auto found = std::ranges::lower_bound(
+      by_name, name, {}, [&](std::size_t i) -> std::string_view { return tensors[i].name; });
+  return found == by_name.end() || tensors[*found].name != name ? nullptr : &tensors[*found];
+}
+
+}  // namespace detail
+
 /// A safetensors file, its header checked and its data within reach.
 ///
 /// Const members may be called by several threads at once, each with its own storage.
@@ -244,15 +294,7 @@ class SafetensorsFile {
   /// where there is one, the tensor.
   static SafetensorsFile open(const std::filesystem::path& path, Access access = Access::map,
                               const Limits& limits = {}) {
-    InputFile file = InputFile::open(path, access);
-    const std::uint64_t length = detail::header_length(file, limits);
-    const std::uint64_t data_begin = detail::kLengthBytes + length;
-    std::vector<std::byte> storage;
-    const auto bytes = file.bytes(detail::kLengthBytes, length, storage);
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    auto header = parse_safetensors_header(text, file.size() - data_begin, path.string(), limits);
-    file.release(0, data_begin);
-    return {std::move(file), data_begin, std::move(header)};
+    return SafetensorsFile(detail::open_container(path, access, limits, Links::follow));
   }
 
   const std::filesystem::path& path() const noexcept { return file_.path(); }
@@ -264,11 +306,7 @@ class SafetensorsFile {
 
   /// The tensor of that name, or nullptr. O(log n).
   const TensorInfo* find(std::string_view name) const noexcept {
-    const auto found = std::lower_bound(
-        by_name_.begin(), by_name_.end(), name,
-        [this](std::size_t i, std::string_view key) { return header_.tensors[i].name < key; });
-    if (found == by_name_.end() || header_.tensors[*found].name != name) return nullptr;
-    return &header_.tensors[*found];
+    return detail::find_by_name(header_.tensors, by_name_, name);
   }
 
   /// A tensor's bytes: little-endian elements, row-major, without any alignment. Mapped: a view
@@ -288,16 +326,11 @@ class SafetensorsFile {
   }
 
  private:
-  SafetensorsFile(InputFile&& file, std::uint64_t data_begin, SafetensorsHeader&& header)
-      : file_(std::move(file)),
-        data_begin_(data_begin),
-        header_(std::move(header)),
-        by_name_(header_.tensors.size()) {
-    std::iota(by_name_.begin(), by_name_.end(), std::size_t{0});
-    std::sort(by_name_.begin(), by_name_.end(), [this](std::size_t a, std::size_t b) {
-      return header_.tensors[a].name < header_.tensors[b].name;
-    });
-  }
+  explicit SafetensorsFile(detail::Container&& container)
+      : file_(std::move(container.file)),
+        data_begin_(container.data_begin),
+        header_(std::move(container.header)),
+        by_name_(detail::sorted_by_name(header_.tensors)) {}
 
   InputFile file_;
   std::uint64_t data_begin_;

@@ -1,0 +1,113 @@
+// A base and a delta archive into a model; and whether the archive is sound.
+#pragma once
+
+#include <deltadct/io/model_writer.hpp>
+#include <deltadct/io/report.hpp>
+#include <deltadct/io/restore.hpp>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+struct ApplyOptions {
+  WrongBase wrong_base = WrongBase::refuse;
+  OutputOptions output;
+};
+
+namespace detail {
+
+/// Throws missing_tensor where the archive says nothing of a tensor of the base.
+inline void require_covered(const Model& base, const DeltaArchive& archive) {
+  for (const ModelTensor& tensor : base.tensors()) {
+    if (archive.find(tensor.name) == nullptr) {
+      throw Error(Errc::missing_tensor, tensor_place(archive.path().string(), tensor.name));
+    }
+  }
+}
+
+inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
+                              const ApplyOptions& options) {
+  return nlohmann::json{{"operation", "apply"},
+                        {"version", kFormatVersion},
+                        {"wrong_base", static_cast<int>(options.wrong_base)},
+                        {"max_shard_bytes", options.output.max_shard_bytes},
+                        {"base", identity_json(base)},
+                        {"archive", archive.identity()}}
+      .dump();
+}
+
+}  // namespace detail
+
+/// Writes the fine-tune, or what is nearest to it, to `output`: its tensors in their order and with
+/// its metadata; compressed tensors in the base's dtypes, all others as they were, bit for bit.
+/// Throws wrong_base, naming the tensor, where the base is not the one the archive was made from;
+/// leaves no output then, or the one that was there.
+inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& archive,
+                                      const std::filesystem::path& output,
+                                      const ApplyOptions& options, const CodecFactory& factory,
+                                      const ExecutorRef& executor = SerialExecutor{},
+                                      const ProgressFn& progress = {}) {
+  Restorer restorer(base, archive, factory, executor, options.wrong_base);
+  CheckpointReport report;
+  std::vector<TensorInfo> tensors;
+  for (const ManifestEntry& entry : archive.entries()) {
+    report.add(entry);
+    if (entry.base) static_cast<void>(restorer.base_tensor(entry));
+    if (entry.mode != Mode::removed) {
+      tensors.push_back({entry.name, entry.dtype, entry.shape, 0, entry.bytes()});
+    }
+  }
+  detail::require_covered(base, archive);
+  ModelWriter writer(output, options.output, std::move(tensors), archive.metadata(),
+                     detail::apply_plan(base, archive, options));
+  std::uint64_t done = 0;
+  for (const ManifestEntry& entry : archive.entries()) {
+    if (entry.mode == Mode::removed) {
+      restorer.check_base(entry);
+      continue;
+    }
+    if (!writer.wants_next() && entry.base && options.wrong_base == WrongBase::accept) {
+      restorer.check_base(entry);
+    }
+    writer.write(writer.wants_next() ? restorer.restore(entry) : std::span<const std::byte>{});
+    done += entry.bytes();
+    if (progress) progress({entry.name, done, report.model_bytes});
+  }
+  report.file_bytes = writer.finish();
+  report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
+  return report;
+}
+
+/// Reads the whole archive: every checksum, and that every delta can be decoded by some codec of
+/// this version. With a base, also that it is the right one, and that what is kept without loss
+/// comes back bit for bit. Throws at the first bad tensor.
+inline void verify_archive(const DeltaArchive& archive, const Model* base,
+                           const CodecFactory& factory,
+                           const ExecutorRef& executor = SerialExecutor{},
+                           const ProgressFn& progress = {}) {
+  if (base != nullptr) detail::require_covered(*base, archive);
+  detail::CodecCache codecs(factory);
+  std::optional<Restorer> restorer;
+  if (base != nullptr) restorer.emplace(*base, archive, factory, executor);
+  std::uint64_t done = 0;
+  for (const ManifestEntry& entry : archive.entries()) {
+    archive.verify(entry);
+    if (has_delta(entry.mode)) {
+      const StoredDelta delta = archive.delta(entry);
+      try {
+        const AnyCodec& codec = codecs.get(entry.matrices[0].patch, entry.matrices[0].transform,
+                                           entry.dtype == DType::f64);
+        for (std::size_t k = 0; k < delta.size(); ++k) codec.validate(delta.view(k), entry.dtype);
+      } catch (const Error& error) {
+        throw error.within(archive.place(entry));
+      }
+    }
+    if (restorer && entry.mode == Mode::lossless) {
+      static_cast<void>(restorer->restore(entry));
+    } else if (restorer && entry.base) {
+      restorer->check_base(entry);
+    }
+    done += archive.stored_bytes(entry);
+    if (progress) progress({entry.name, done, archive.file_bytes()});
+  }
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,205 @@
+// Writes a delta archive, tensor by tensor: one file, or a folder of parts with an index, each part
+// an archive of the tensors it holds.
+#pragma once
+
+#include <deltadct/io/archive.hpp>
+#include <deltadct/io/folder.hpp>
+
+#include <cstdio>
+#include <optional>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Where a model or an archive goes.
+struct OutputOptions {
+  Overwrite overwrite = Overwrite::no;
+  /// 0: one file. Otherwise a folder of files of about that many bytes; a tensor is never divided.
+  std::uint64_t max_shard_bytes = 0;
+  Resume resume = Resume::no;  ///< of a folder
+};
+
+/// "model", 3 -> "model-00003"
+inline std::string numbered(const char* stem, std::size_t number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "-%05zu", number);
+  return stem + std::string(text);
+}
+
+/// Puts shards in place, their index added. Returns its bytes.
+inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
+                                    const ShardIndex& index) {
+  const std::string text = shard_index_text(index);
+  AtomicFile file(folder.stage() / name, Overwrite::yes);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+  folder.publish();
+  return text.size();
+}
+
+/// The section of an entry with a delta: matrices one after another.
+inline void append_matrix(std::vector<std::byte>& section, const CompressedTensor& matrix) {
+  const auto append = [&](std::span<const std::byte> bytes) {
+    section.insert(section.end(), bytes.begin(), bytes.end());
+    section.resize(detail::padded(section.size()));
+  };
+  append(matrix.bounds);
+  append(detail::pack_widths(matrix.places, matrix.header.classes.size()));
+  append(matrix.codes);
+}
+
+/// Writes an archive; it appears complete with finish(), or never.
+class ArchiveWriter {
+ public:
+  /// `names` are all the tensors that may be added: the headers' room is reserved for them.
+  /// `metadata` is the fine-tune's. A run may be resumed by one with the same plan.
+  ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
+                std::span<const std::string> names, Metadata metadata, std::string_view plan = {})
+      : path_(path), output_(output), metadata_(std::move(metadata)) {
+    for (const std::string& name : names) room_left_ += room(name);
+    if (output.max_shard_bytes != 0) {
+      folder_.emplace(path, output.overwrite, output.resume, plan);
+      while (folder_->has(part_name(parts_ + 1))) take_up();
+    } else {
+      begin_part();  // sooner rather than after hours of work
+    }
+  }
+
+  /// What an interrupted run has written already.
+  const std::vector<ManifestEntry>& resumed() const noexcept { return resumed_; }
+
+  /// Adds a tensor with its sections; sets the entry's checksums.
+  void add(ManifestEntry entry, std::span<const std::byte> delta,
+           std::span<const std::byte> lossless) {
+    const std::uint64_t bytes = delta.size() + lossless.size();
+    const std::size_t header = room(entry.name);
+    const std::uint64_t part_bytes = bytes + entry_bytes(entry);
+    const bool full = folder_ && !entries_.empty() &&
+                      (capacity_ + data_bytes_ + part_bytes > output_.max_shard_bytes ||
+                       header_bytes_ + header > capacity_);
+    if (full) finish_part();
+    if (!part_) begin_part(header);
+    if (has_delta(entry.mode)) {
+      entry.delta_sum = add_section(detail::kDeltaPrefix + entry.name, delta);
+    }
+    if (has_lossless(entry.mode)) {
+      entry.lossless_sum = add_section(detail::kLosslessPrefix + entry.name, lossless);
+    }
+    data_bytes_ += part_bytes;
+    header_bytes_ += header;
+    room_left_ -= std::min(room_left_, header);
+    entries_.push_back(std::move(entry));
+  }
+
+  /// Puts the archive in place. Returns the bytes of its files.
+  std::uint64_t finish() {
+    if (!part_ && parts_ == 0) begin_part();
+    if (part_) finish_part();
+    if (!folder_) return file_bytes_;
+    index_.metadata = {{"format", "deltadct"},
+                       {"version", std::to_string(kFormatVersion)},
+                       {"manifests", manifests_.hex()}};
+    index_.total_size = total_bytes_;
+    return file_bytes_ + publish_shards(*folder_, "delta.safetensors.index.json", index_);
+  }
+
+ private:
+  // Metadata and manifest, and of each section its name with at most 100 bytes of punctuation,
+  // dtype, extent and offsets.
+  static constexpr std::size_t kFixedRoom = 512;
+  static std::size_t room(const std::string& name) {
+    return 2 * (json_quoted(name, "tensor").size() + 100);
+  }
+
+  /// What an entry adds to the manifest, its codec counted anew.
+  static std::size_t entry_bytes(const ManifestEntry& entry) {
+    std::vector<nlohmann::json> codecs;
+    return detail::entry_json(entry, codecs).dump().size() + 1;
+  }
+
+  static std::string part_name(std::size_t part) {
+    return numbered("delta", part) + ".safetensors";
+  }
+
+  /// A part's header has room for all tensors that are left, within reason; a part whose header is
+  /// full is complete.
+  void begin_part(std::size_t first = 0) {
+    ++parts_;
+    capacity_ = kFixedRoom + room_left_;
+    if (folder_) {
+      const std::uint64_t share = std::max<std::uint64_t>(output_.max_shard_bytes / 16, first);
+      capacity_ = std::min(capacity_, kFixedRoom + share);
+    }
+    capacity_ = std::min<std::uint64_t>(capacity_, kMaxHeaderBytes);
+    header_bytes_ = kFixedRoom;
+    data_bytes_ = 0;
+    const auto path = folder_ ? folder_->stage() / part_name(parts_) : path_;
+    part_.emplace(path, folder_ ? Overwrite::no : output_.overwrite,
+                  static_cast<std::size_t>(capacity_));
+  }
+
+  void finish_part() {
+    const std::string text = manifest_text({parts_ == 1 ? metadata_ : Metadata{}, entries_});
+    const auto bytes = std::as_bytes(std::span(text));
+    const std::string sum = add_section(detail::kManifestPrefix + std::to_string(parts_), bytes);
+    Metadata metadata = {
+        {"format", "deltadct"}, {"version", std::to_string(kFormatVersion)}, {"manifest", sum}};
+    if (folder_) metadata.emplace("part", std::to_string(parts_));
+    file_bytes_ += part_->finish(metadata);
+    part_.reset();
+    manifests_.add(bytes);
+    entries_.clear();
+  }
+
+  std::string add_section(const std::string& name, std::span<const std::byte> bytes) {
+    part_->begin(name, DType::u8, std::array{std::uint64_t{bytes.size()}});
+    part_->write(bytes);
+    note_section(name, bytes.size());
+    return fingerprint(bytes);
+  }
+
+  void note_section(const std::string& name, std::uint64_t bytes) {
+    total_bytes_ += bytes;
+    if (folder_) index_.shards[part_name(parts_)].push_back(name);
+  }
+
+  /// Goes on after a part that is complete.
+  void take_up() {
+    ++parts_;
+    const Model part = Model::open(folder_->stage() / part_name(parts_), {.links = Links::refuse});
+    const std::string name = detail::kManifestPrefix + std::to_string(parts_);
+    const ModelTensor* section = part.find(name);
+    if (section == nullptr) {
+      throw Error(Errc::cannot_resume, part.path().string(), name + " is missing");
+    }
+    TensorBytes bytes;
+    part.read(*section, bytes);
+    manifests_.add(bytes.bytes());
+    Manifest manifest = parse_manifest(
+        {reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, part.path().string());
+    for (const ModelTensor& tensor : part.tensors()) note_section(tensor.name, tensor.bytes());
+    for (ManifestEntry& entry : manifest.entries) {
+      room_left_ -= std::min(room_left_, room(entry.name));
+      resumed_.push_back(std::move(entry));
+    }
+    file_bytes_ += part.file_bytes();
+  }
+
+  std::filesystem::path path_;
+  OutputOptions output_;
+  Metadata metadata_;
+  std::optional<AtomicFolder> folder_;
+  std::optional<SafetensorsWriter> part_;
+  std::size_t parts_ = 0;               // begun, the current one included
+  std::vector<ManifestEntry> entries_;  // of the current part
+  std::uint64_t data_bytes_ = 0;        // of the current part, what the manifest will take included
+  std::uint64_t header_bytes_ = 0;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t room_left_ = 0;
+  std::uint64_t file_bytes_ = 0;
+  std::uint64_t total_bytes_ = 0;
+  ShardIndex index_;
+  Fingerprint manifests_;
+  std::vector<ManifestEntry> resumed_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,299 @@
+// Tensors without loss: each chunk of 1 MiB as whatever zstd makes smallest of its bytes, of their
+// XOR with the base's, and of that XOR with first bytes, second bytes, ... of the elements apart.
+//
+//   u32 x chunks   16 * stored bytes + coding; padded with zeros to a multiple of 8
+//   chunks         one after another; padded with zeros to a multiple of 8
+//
+// A base that is shorter than the tensor, or absent, is zero beyond its end.
+#pragma once
+
+#include <deltadct/core/arithmetic.hpp>
+#include <deltadct/core/error.hpp>
+#include <deltadct/core/executor.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <zstd.h>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Bytes of a tensor that are coded together, and can be read without the rest.
+inline constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+
+/// What a chunk's stored bytes are.
+enum class Coding : std::uint32_t {
+  plain = 0,  ///< the bytes themselves
+  zstd = 1,   ///< a zstd frame of the bytes
+  xored = 2,  ///< a zstd frame of the bytes XOR those of the base
+  split = 3,  ///< the same, all first bytes of the elements before all second ones, ...
+};
+
+namespace detail {
+
+inline constexpr int kZstdLevel = 3;
+/// What decides on a chunk's coding: so much of its beginning. A multiple of every dtype's bytes.
+inline constexpr std::size_t kTrialBytes = std::size_t{1} << 17;
+
+inline std::size_t padded(std::size_t bytes) noexcept {
+  return ceil_div<std::size_t>(bytes, 8) * 8;
+}
+
+inline bool is_zero(std::span<const std::byte> bytes) noexcept {
+  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+inline std::size_t chunk_count(std::uint64_t bytes) noexcept {
+  return static_cast<std::size_t>(ceil_div<std::uint64_t>(bytes, kChunkBytes));
+}
+
+inline std::span<const std::byte> clipped(std::span<const std::byte> bytes, std::size_t offset,
+                                          std::size_t length) noexcept {
+  offset = std::min(offset, bytes.size());
+  return bytes.subspan(offset, std::min(length, bytes.size() - offset));
+}
+
+/// out ^= base, which may be shorter.
+inline void xor_with(std::span<std::byte> out, std::span<const std::byte> base) noexcept {
+  for (std::size_t i = 0; i < std::min(out.size(), base.size()); ++i) out[i] ^= base[i];
+}
+
+/// Plane b holds byte b of every element; bytes of an element cut off stay behind at the end.
+inline void split_planes(std::span<const std::byte> from, std::span<std::byte> to,
+                         std::size_t element) noexcept {
+  const std::size_t count = from.size() / element;
+  for (std::size_t b = 0; b < element; ++b) {
+    for (std::size_t i = 0; i < count; ++i) to[b * count + i] = from[i * element + b];
+  }
+  std::ranges::copy(from.subspan(count * element),
+                    to.begin() + static_cast<std::ptrdiff_t>(count * element));
+}
+
+inline void join_planes(std::span<const std::byte> from, std::span<std::byte> to,
+                        std::size_t element) noexcept {
+  const std::size_t count = from.size() / element;
+  for (std::size_t b = 0; b < element; ++b) {
+    for (std::size_t i = 0; i < count; ++i) to[i * element + b] = from[b * count + i];
+  }
+  std::ranges::copy(from.subspan(count * element),
+                    to.begin() + static_cast<std::ptrdiff_t>(count * element));
+}
+
+struct FreeZstd {
+  void operator()(ZSTD_CCtx* context) const noexcept { ZSTD_freeCCtx(context); }
+  void operator()(ZSTD_DCtx* context) const noexcept { ZSTD_freeDCtx(context); }
+};
+
+/// Codes chunks of one tensor, one at a time.
+class ChunkEncoder {
+ public:
+  explicit ChunkEncoder(std::size_t element) : element_(element), context_(ZSTD_createCCtx()) {
+    if (!context_) throw std::bad_alloc();
+  }
+
+  /// Returns the coding; `out` becomes the stored bytes.
+  Coding encode(std::span<const std::byte> bytes, std::span<const std::byte> base,
+                std::vector<std::byte>& out) {
+    Coding best = Coding::zstd;
+    if (bytes.size() <= kTrialBytes) {
+      best = smallest(bytes, base, out);
+    } else {
+      best = smallest(bytes.first(kTrialBytes), clipped(base, 0, kTrialBytes), out);
+      compress(best, bytes, base, out);
+    }
+    if (out.size() < bytes.size()) return best;
+    out.assign(bytes.begin(), bytes.end());
+    return Coding::plain;
+  }
+
+ private:
+  Coding smallest(std::span<const std::byte> bytes, std::span<const std::byte> base,
+                  std::vector<std::byte>& out) {
+    Coding best = Coding::zstd;
+    compress(best, bytes, base, out);
+    for (const Coding coding : {Coding::xored, Coding::split}) {
+      if (coding == Coding::xored && base.empty()) continue;  // the same as zstd
+      compress(coding, bytes, base, trial_);
+      if (trial_.size() >= out.size()) continue;
+      best = coding;
+      out.swap(trial_);
+    }
+    return best;
+  }
+
+  void compress(Coding coding, std::span<const std::byte> bytes, std::span<const std::byte> base,
+                std::vector<std::byte>& out) {
+    std::span<const std::byte> from = bytes;
+    if (coding != Coding::zstd) {
+      xored_.assign(bytes.begin(), bytes.end());
+      xor_with(xored_, base);
+      from = xored_;
+    }
+    if (coding == Coding::split) {
+      planes_.resize(bytes.size());
+      split_planes(xored_, planes_, element_);
+      from = planes_;
+    }
+    out.resize(ZSTD_compressBound(from.size()));
+    const std::size_t size = ZSTD_compressCCtx(context_.get(), out.data(), out.size(), from.data(),
+                                               from.size(), kZstdLevel);
+    if (ZSTD_isError(size)) throw Error(Errc::io_failure, "zstd", ZSTD_getErrorName(size));
+    out.resize(size);
+  }
+
+  std::size_t element_;
+  std::unique_ptr<ZSTD_CCtx, FreeZstd> context_;
+  std::vector<std::byte> xored_;
+  std::vector<std::byte> planes_;
+  std::vector<std::byte> trial_;
+};
+
+struct ChunkPlace {
+  Coding coding;
+  std::size_t offset;  ///< in the section
+  std::size_t stored;
+};
+
+/// Runs fn(0) ... fn(n - 1), which may throw, on an executor that need not cope with it; throws
+/// what the lowest of them threw.
+template <concepts::Executor Executor, class Fn>
+void run_each(const Executor& executor, std::size_t n, Fn&& fn) {
+  std::vector<std::exception_ptr> failures(n);
+  executor.parallel_for(n, [&](std::size_t k) {
+    try {
+      fn(k);
+    } catch (...) {
+      failures[k] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+}
+
+[[noreturn]] inline void fail_lossless(std::string_view what) {
+  throw Error(Errc::corrupt_data, "lossless section", what);
+}
+
+/// Bytes of the table before the chunks.
+inline std::size_t chunk_table_bytes(std::uint64_t bytes) noexcept {
+  return padded(chunk_count(bytes) * 4);
+}
+
+/// Where the chunks of a tensor lie. Throws corrupt_data unless the table fits a section of
+/// `section_bytes`, padding included.
+inline std::vector<ChunkPlace> read_chunk_table(std::span<const std::byte> table,
+                                                std::uint64_t bytes, std::uint64_t section_bytes) {
+  const std::size_t count = chunk_count(bytes);
+  std::vector<ChunkPlace> places(count);
+  std::size_t offset = table.size();
+  if (section_bytes < offset) fail_lossless("size of the section");
+  for (std::size_t k = 0; k < count; ++k) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, table.data() + 4 * k, 4);
+    places[k] = {static_cast<Coding>(word % 16), offset, word / 16};
+    if (places[k].coding > Coding::split) fail_lossless("unknown coding of a chunk");
+    const std::uint64_t whole = std::min<std::uint64_t>(kChunkBytes, bytes - k * kChunkBytes);
+    if (places[k].coding == Coding::plain && places[k].stored != whole) {
+      fail_lossless("size of a plain chunk");
+    }
+    if (places[k].stored > section_bytes - offset) fail_lossless("chunks longer than the section");
+    offset += places[k].stored;
+  }
+  if (!is_zero(table.subspan(4 * count))) fail_lossless("padding is not zero");
+  if (padded(offset) != section_bytes) fail_lossless("size of the section");
+  return places;
+}
+
+/// Restores chunks of one tensor, one at a time.
+class ChunkDecoder {
+ public:
+  explicit ChunkDecoder(std::size_t element) : element_(element), context_(ZSTD_createDCtx()) {
+    if (!context_) throw std::bad_alloc();
+  }
+
+  /// Throws corrupt_data unless the stored bytes decode to exactly out.size() bytes.
+  void decode(Coding coding, std::span<const std::byte> stored, std::span<const std::byte> base,
+              std::span<std::byte> out) {
+    if (coding == Coding::plain) {
+      std::ranges::copy(stored, out.begin());
+      return;
+    }
+    // Nothing but one frame: zstd would go on to a second, and pass over what it may skip.
+    if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size()) {
+      fail_lossless("a chunk is not one zstd frame");
+    }
+    std::span<std::byte> to = out;
+    if (coding == Coding::split) {
+      planes_.resize(out.size());
+      to = planes_;
+    }
+    const std::size_t size =
+        ZSTD_decompressDCtx(context_.get(), to.data(), to.size(), stored.data(), stored.size());
+    if (ZSTD_isError(size)) fail_lossless(ZSTD_getErrorName(size));
+    if (size != out.size()) fail_lossless("a chunk is too short");
+    if (coding == Coding::split) join_planes(planes_, out, element_);
+    if (coding != Coding::zstd) xor_with(out, base);
+  }
+
+ private:
+  std::size_t element_;
+  std::unique_ptr<ZSTD_DCtx, FreeZstd> context_;
+  std::vector<std::byte> planes_;
+};
+
+}  // namespace detail
+
+/// The section that stores `bytes`, whose elements have `element` bytes, given a base that may be
+/// shorter or empty. The same for any executor.
+template <concepts::Executor Executor>
+std::vector<std::byte> encode_lossless(std::span<const std::byte> bytes,
+                                       std::span<const std::byte> base, std::size_t element,
+                                       const Executor& executor) {
+  const std::size_t count = detail::chunk_count(bytes.size());
+  std::vector<std::vector<std::byte>> chunks(count);
+  std::vector<Coding> codings(count);
+  detail::run_each(executor, count, [&](std::size_t k) {
+    codings[k] = detail::ChunkEncoder(element).encode(
+        detail::clipped(bytes, k * kChunkBytes, kChunkBytes),
+        detail::clipped(base, k * kChunkBytes, kChunkBytes), chunks[k]);
+  });
+  std::vector<std::byte> section(detail::chunk_table_bytes(bytes.size()));
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::uint32_t word =
+        static_cast<std::uint32_t>(16 * chunks[k].size()) | static_cast<std::uint32_t>(codings[k]);
+    std::memcpy(section.data() + 4 * k, &word, 4);
+    section.insert(section.end(), chunks[k].begin(), chunks[k].end());
+    chunks[k] = {};
+  }
+  section.resize(detail::padded(section.size()));
+  return section;
+}
+
+/// Restores the whole tensor. Throws corrupt_data where the section does not hold out.size() bytes.
+template <concepts::Executor Executor>
+void decode_lossless(std::span<const std::byte> section, std::span<const std::byte> base,
+                     std::size_t element, std::span<std::byte> out, const Executor& executor) {
+  const std::size_t table = detail::chunk_table_bytes(out.size());
+  if (section.size() < table) detail::fail_lossless("size of the section");
+  const auto places = detail::read_chunk_table(section.first(table), out.size(), section.size());
+  const std::size_t end = places.empty() ? table : places.back().offset + places.back().stored;
+  if (!detail::is_zero(section.subspan(end))) detail::fail_lossless("padding is not zero");
+  detail::run_each(executor, places.size(), [&](std::size_t k) {
+    const std::size_t at = k * kChunkBytes;
+    const std::size_t length = std::min(kChunkBytes, out.size() - at);
+    detail::ChunkDecoder(element).decode(
+        places[k].coding, section.subspan(places[k].offset, places[k].stored),
+        detail::clipped(base, at, length), out.subspan(at, length));
+  });
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

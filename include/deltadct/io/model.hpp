@@ -1,0 +1,365 @@
+// A model as it lies on disk: one safetensors file, or a folder of shards with an index.
+//
+//   model.safetensors.index.json   {"metadata": {"total_size": 26, ...},
+//                                   "weight_map": {"NAME": "model-00001-of-00002.safetensors",
+//                                   ...}}
+//
+// The index and the shards must agree: every tensor in the shard it is mapped to and in no other,
+// no shard without a name in the map, total_size (where given) the bytes of all tensors. Shards are
+// plain names of regular files in the index's folder.
+#pragma once
+
+#include <deltadct/io/safetensors.hpp>
+
+#include <memory>
+#include <mutex>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Whether the checksums of an archive are compared. Whoever ignores them is still safe: nothing is
+/// read out of bounds, but altered weights pass for sound ones.
+enum class Checksums { compare, ignore };
+
+/// How the files of a model or an archive are read.
+struct ReadOptions {
+  Access access = Access::map;
+  Limits limits{};
+  Links links = Links::refuse;  ///< for the index and shards inside a folder
+  Checksums checksums = Checksums::compare;
+};
+
+/// What an index says. Shards in the order of their names.
+struct ShardIndex {
+  std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
+  std::map<std::string, std::string> metadata;             ///< its strings
+  std::optional<std::uint64_t> total_size;
+};
+
+namespace detail {
+
+/// A name that cannot lead out of the folder, on any system.
+inline void check_shard_name(const std::string& name, std::string_view where) {
+  const bool plain = !name.empty() && name != "." && name != ".." &&
+                     name.find_first_of(std::string("/\\:\0", 4)) == name.npos;
+  if (!plain) {
+    throw Error(Errc::bad_index, where, "'" + printable(name) + "' is no plain file name");
+  }
+}
+
+inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
+                                std::string_view where) {
+  if (!value.is_object()) throw Error(Errc::bad_index, where, "metadata is not an object");
+  for (const auto& [key, item] : value.items()) {
+    if (key == "total_size") {
+      index.total_size = json_unsigned(item, where, key);
+    } else if (item.is_string()) {
+      index.metadata.emplace(key, item.get_ref<const std::string&>());
+    }
+  }
+}
+
+inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std::string_view where,
+                            const Limits& limits) {
+  if (!value.is_object()) throw Error(Errc::bad_index, where, "weight_map is not an object");
+  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many tensors");
+  for (const auto& [tensor, item] : value.items()) {
+    const std::string& file = json_string(item, where, printable(tensor));
+    auto found = index.shards.find(file);
+    if (found == index.shards.end()) {
+      check_shard_name(file, where);
+      if (index.shards.size() == limits.shards) {
+        throw Error(Errc::limit_exceeded, where, "too many shards");
+      }
+      found = index.shards.emplace(file, std::vector<std::string>{}).first;
+    }
+    found->second.push_back(tensor);
+  }
+}
+
+}  // namespace detail
+
+/// Parses an index. Pure: `where` only names the file in errors. Throws bad_container for what is
+/// not strict JSON or not of the right types, bad_index for what is no index, limit_exceeded.
+inline ShardIndex parse_shard_index(std::string_view text, std::string_view where,
+                                    const Limits& limits = {}) {
+  if (text.size() > limits.header_bytes) {
+    throw Error(Errc::limit_exceeded, where, "index of " + std::to_string(text.size()) + " bytes");
+  }
+  ShardIndex index;
+  bool mapped = false;
+  const auto take = [&](const std::string& key, nlohmann::json&& value) {
+    if (key == "metadata") {
+      detail::read_index_metadata(index, value, where);
+    } else if (key == "weight_map") {
+      detail::read_weight_map(index, value, where, limits);
+      mapped = true;
+    }
+  };
+  parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
+  if (!mapped) throw Error(Errc::bad_index, where, "weight_map is missing");
+  return index;
+}
+
+/// The text of an index.
+inline std::string shard_index_text(const ShardIndex& index) {
+  nlohmann::json json = {{"metadata", index.metadata}, {"weight_map", nlohmann::json::object()}};
+  if (index.total_size) json["metadata"]["total_size"] = *index.total_size;
+  for (const auto& [file, tensors] : index.shards) {
+    for (const std::string& tensor : tensors) json["weight_map"][tensor] = file;
+  }
+  return json.dump(2) + "\n";
+}
+
+/// A tensor of a model, and the shard it lies in.
+struct ModelTensor : TensorInfo {
+  std::size_t shard = 0;
+};
+
+/// Bytes of a tensor, which keep their shard open. Reused from tensor to tensor, it allocates only
+/// as they grow.
+class TensorBytes {
+ public:
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  std::size_t size() const noexcept { return bytes_.size(); }
+
+  /// Brings the bytes to an address that is a multiple of `alignment`, copying them if need be.
+  void align(std::size_t alignment) {
+    if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignment == 0) return;
+    storage_.assign(bytes_.begin(), bytes_.end());
+    bytes_ = storage_;
+  }
+
+  /// Tells that a forward pass is done with them; they stay readable. See InputFile::release().
+  void release() const noexcept {
+    if (file_) file_->release(offset_, bytes_.size());
+  }
+
+ private:
+  friend class Model;
+
+  std::shared_ptr<const InputFile> file_;
+  std::uint64_t offset_ = 0;
+  std::vector<std::byte> storage_;
+  std::span<const std::byte> bytes_;
+};
+
+/// A model, its headers checked and its tensors within reach.
+///
+/// A shard is open while a TensorBytes holds bytes of it and closed afterwards, so that thousands
+/// of shards cost no open files. What was replaced or changed in between is refused. Const members
+/// may be called by several threads at once, each with its own TensorBytes.
+class Model {
+ public:
+  /// `path` is a safetensors file, a folder, or an index. In a folder, model.safetensors.index.json
+  /// is taken, or else its only *.safetensors.index.json, or else its only *.safetensors.
+  ///
+  /// Throws io_failure, bad_container, bad_index, unsupported_dtype, missing_tensor or
+  /// limit_exceeded, naming the file and, where there is one, the tensor.
+  static Model open(const std::filesystem::path& path, const ReadOptions& options = {}) {
+    Model model(options);
+    std::error_code ignored;  // what cannot be looked at cannot be opened either
+    if (std::filesystem::is_directory(path, ignored)) {
+      model.open_folder(path);
+    } else if (path.string().ends_with(".index.json")) {
+      model.open_index(path, Links::follow);
+    } else {
+      model.add_shard(path, Links::follow);
+    }
+    model.path_ = path;
+    model.by_name_ = detail::sorted_by_name(model.tensors_);
+    return model;
+  }
+
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// Shard by shard in the order of their names, within a shard in the order of their data.
+  const std::vector<ModelTensor>& tensors() const noexcept { return tensors_; }
+
+  /// The tensor of that name, or nullptr. O(log n).
+  const ModelTensor* find(std::string_view name) const noexcept {
+    return detail::find_by_name(tensors_, by_name_, name);
+  }
+
+  std::size_t shards() const noexcept { return shards_.size(); }
+  const std::filesystem::path& shard_path(const ModelTensor& tensor) const {
+    return shards_[tensor.shard].path;
+  }
+
+  /// The __metadata__ of every shard in turn.
+  const Metadata& metadata(std::size_t shard = 0) const {
+    static const Metadata none;
+    return shard < shards_.size() ? shards_[shard].metadata : none;
+  }
+
+  /// The strings in the metadata of the index; nothing for a single file.
+  const Metadata& index_metadata() const noexcept { return index_metadata_; }
+
+  /// Bytes of all files: shards and index.
+  std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+
+  /// The identity of every file, to notice that a model is another one than it was.
+  std::vector<FileIdentity> identity() const {
+    std::vector<FileIdentity> result;
+    for (const Shard& shard : shards_) result.push_back(shard.identity);
+    return result;
+  }
+
+  /// Where an error about a tensor is: its file and name.
+  std::string place(const ModelTensor& tensor) const {
+    return detail::tensor_place(shard_path(tensor).string(), tensor.name);
+  }
+
+  /// A tensor's bytes, little-endian and row-major. Throws io_failure.
+  void read(const ModelTensor& tensor, TensorBytes& into) const {
+    read(tensor, 0, tensor.bytes(), into);
+  }
+
+  /// `length` of a tensor's bytes, from `offset` on. Throws bad_range, io_failure.
+  void read(const ModelTensor& tensor, std::uint64_t offset, std::uint64_t length,
+            TensorBytes& into) const {
+    if (offset > tensor.bytes() || length > tensor.bytes() - offset) {
+      throw Error(Errc::bad_range, place(tensor),
+                  std::to_string(length) + " bytes from byte " + std::to_string(offset));
+    }
+    try {
+      into.bytes_ = {};
+      into.file_ = file_of(tensor);
+      into.offset_ = shards_[tensor.shard].data_begin + tensor.begin + offset;
+      into.bytes_ = into.file_->bytes(into.offset_, length, into.storage_);
+    } catch (const Error& error) {
+      throw Error(error.code(), place(tensor), error.detail());
+    }
+  }
+
+ private:
+  struct Shard {
+    std::filesystem::path path;
+    Links links;
+    FileIdentity identity;
+    std::uint64_t data_begin;
+    Metadata metadata;
+    mutable std::weak_ptr<const InputFile> file;
+  };
+
+  explicit Model(const ReadOptions& options) : options_(options) {}
+
+  static std::vector<std::filesystem::path> files_ending(const std::filesystem::path& folder,
+                                                         std::string_view ending) {
+    std::vector<std::filesystem::path> found;
+    std::error_code error;
+    std::filesystem::directory_iterator at(folder, error);
+    for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+      if (at->path().filename().string().ends_with(ending)) found.push_back(at->path());
+    }
+    if (error) throw Error(Errc::io_failure, folder.string(), error.message());
+    return found;
+  }
+
+  void open_folder(const std::filesystem::path& folder) {
+    const auto usual = folder / "model.safetensors.index.json";
+    std::error_code ignored;
+    if (std::filesystem::exists(std::filesystem::symlink_status(usual, ignored))) {
+      return open_index(usual, options_.links);
+    }
+    const auto indices = files_ending(folder, ".safetensors.index.json");
+    if (indices.size() == 1) return open_index(indices[0], options_.links);
+    const auto files = files_ending(folder, ".safetensors");
+    if (indices.empty() && files.size() == 1) return add_shard(files[0], options_.links);
+    throw Error(Errc::bad_index, folder.string(),
+                indices.empty() ? "no index, and not one *.safetensors"
+                                : "several *.safetensors.index.json");
+  }
+
+  void open_index(const std::filesystem::path& path, Links links) {
+    const InputFile file = InputFile::open(path, Access::read, links);
+    if (file.size() > options_.limits.header_bytes) {
+      throw Error(Errc::limit_exceeded, path.string(),
+                  "index of " + std::to_string(file.size()) + " bytes");
+    }
+    std::vector<std::byte> storage;
+    const auto bytes = file.bytes(0, file.size(), storage);
+    ShardIndex index =
+        parse_shard_index({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                          path.string(), options_.limits);
+    file_bytes_ += file.size();
+    for (auto& [name, tensors] : index.shards) {
+      const std::size_t first = tensors_.size();
+      add_shard(path.parent_path() / name, options_.links);
+      check_shard(path, name, tensors, std::span(tensors_).subspan(first));
+    }
+    check_total(path, index);
+    index_metadata_ = std::move(index.metadata);
+  }
+
+  void add_shard(const std::filesystem::path& path, Links links) {
+    detail::Container container =
+        detail::open_container(path, options_.access, options_.limits, links);
+    for (TensorInfo& tensor : container.header.tensors) {
+      if (tensors_.size() == options_.limits.tensors) {
+        throw Error(Errc::limit_exceeded, path.string(), "too many tensors");
+      }
+      tensors_.push_back({std::move(tensor), shards_.size()});
+    }
+    file_bytes_ += container.file.size();
+    shards_.push_back({path,
+                       links,
+                       container.file.identity(),
+                       container.data_begin,
+                       std::move(container.header.metadata),
+                       {}});
+  }
+
+  /// The tensors of a shard are those the index maps to it. A tensor that two shards hold is, in
+  /// one of them, one that the index does not map there.
+  void check_shard(const std::filesystem::path& index, const std::string& shard,
+                   std::vector<std::string>& mapped, std::span<const ModelTensor> held) const {
+    std::vector<std::string_view> names;
+    for (const ModelTensor& tensor : held) names.push_back(tensor.name);
+    std::ranges::sort(names);
+    std::ranges::sort(mapped);
+    for (const std::string& name : mapped) {
+      if (std::ranges::binary_search(names, name)) continue;
+      throw Error(Errc::bad_index, detail::tensor_place(index.string(), name),
+                  "not in the shard '" + shard + "'");
+    }
+    for (const std::string_view name : names) {
+      if (std::ranges::binary_search(mapped, name)) continue;
+      throw Error(Errc::bad_index, detail::tensor_place(index.string(), name),
+                  "in the shard '" + shard + "', to which the index does not map it");
+    }
+  }
+
+  void check_total(const std::filesystem::path& path, const ShardIndex& index) const {
+    if (!index.total_size) return;
+    std::uint64_t total = 0;  // at most the bytes of the files: no overflow
+    for (const ModelTensor& tensor : tensors_) total += tensor.bytes();
+    if (total == *index.total_size) return;
+    throw Error(Errc::bad_index, path.string(),
+                "total_size is " + std::to_string(*index.total_size) + ", the tensors have " +
+                    std::to_string(total) + " bytes");
+  }
+
+  std::shared_ptr<const InputFile> file_of(const ModelTensor& tensor) const {
+    const std::lock_guard lock(*mutex_);
+    const Shard& shard = shards_[tensor.shard];
+    if (auto file = shard.file.lock()) return file;
+    auto file = std::make_shared<const InputFile>(
+        InputFile::open(shard.path, options_.access, shard.links));
+    if (file->identity() != shard.identity) {
+      throw Error(Errc::io_failure, shard.path.string(), "changed since it was opened");
+    }
+    shard.file = file;
+    return file;
+  }
+
+  ReadOptions options_;
+  std::filesystem::path path_;
+  std::vector<Shard> shards_;
+  std::vector<ModelTensor> tensors_;
+  std::vector<std::size_t> by_name_;
+  Metadata index_metadata_;
+  std::uint64_t file_bytes_ = 0;
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // movable
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,118 @@
+// Writes a model: one safetensors file, or a folder of shards with an index.
+#pragma once
+
+#include <deltadct/io/archive_writer.hpp>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Writes a model whose tensors are known beforehand; it appears complete with finish(), or never.
+class ModelWriter {
+ public:
+  /// Tensors in the order they will be written, their offsets aside. A run may be resumed by one
+  /// with the same plan.
+  ModelWriter(const std::filesystem::path& path, const OutputOptions& output,
+              std::vector<TensorInfo> tensors, Metadata metadata, std::string_view plan = {})
+      : path_(path), output_(output), metadata_(std::move(metadata)) {
+    divide(std::move(tensors));
+    if (output.max_shard_bytes != 0) {
+      folder_.emplace(path, output.overwrite, output.resume, plan);
+    } else {
+      begin_shard();  // sooner rather than after hours of work
+    }
+    skip_finished();
+  }
+
+  /// Whether the next tensor is yet to be written: an interrupted run may have done so.
+  bool wants_next() const noexcept { return !skipped(); }
+
+  /// The next tensor's bytes; those of a skipped one are ignored. Throws shape_mismatch for more or
+  /// fewer than it has.
+  void write(std::span<const std::byte> bytes) {
+    const Shard& shard = shards_[shard_];
+    if (!skipped()) {
+      if (!writer_) begin_shard();
+      const TensorInfo& tensor = shard.tensors[next_];
+      writer_->begin(tensor.name, tensor.dtype, tensor.shape);
+      writer_->write(bytes);
+    }
+    if (++next_ < shard.tensors.size() || !folder_) return;  // a single file is left to finish()
+    finish_shard();
+    skip_finished();
+  }
+
+  /// Puts the model in place. Returns the bytes of its files.
+  std::uint64_t finish() {
+    if (writer_) finish_shard();
+    if (!folder_) return file_bytes_;
+    ShardIndex index;
+    index.total_size = 0;
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      auto& names = index.shards[shard_name(i)];
+      for (const TensorInfo& tensor : shards_[i].tensors) {
+        names.push_back(tensor.name);
+        *index.total_size += tensor.bytes();
+      }
+    }
+    return file_bytes_ + publish_shards(*folder_, "model.safetensors.index.json", index);
+  }
+
+ private:
+  struct Shard {
+    std::vector<TensorInfo> tensors;
+    bool finished = false;
+  };
+
+  void divide(std::vector<TensorInfo>&& tensors) {
+    shards_.emplace_back();
+    std::uint64_t end = 0;
+    for (TensorInfo& tensor : tensors) {
+      const std::uint64_t bytes = tensor.bytes();
+      const bool full = output_.max_shard_bytes != 0 && !shards_.back().tensors.empty() &&
+                        end + bytes > output_.max_shard_bytes;
+      if (full) {
+        shards_.emplace_back();
+        end = 0;
+      }
+      tensor.begin = end;
+      tensor.end = end += bytes;
+      shards_.back().tensors.push_back(std::move(tensor));
+    }
+  }
+
+  std::string shard_name(std::size_t shard) const {
+    return numbered("model", shard + 1) + numbered("-of", shards_.size()) + ".safetensors";
+  }
+
+  bool skipped() const noexcept { return shard_ < shards_.size() && shards_[shard_].finished; }
+
+  void skip_finished() {
+    if (!folder_ || shard_ == shards_.size() || !folder_->has(shard_name(shard_))) return;
+    shards_[shard_].finished = true;
+    file_bytes_ += std::filesystem::file_size(folder_->stage() / shard_name(shard_));
+  }
+
+  void begin_shard() {
+    const auto path = folder_ ? folder_->stage() / shard_name(shard_) : path_;
+    writer_.emplace(path, folder_ ? Overwrite::no : output_.overwrite,
+                    header_bytes(shards_[shard_].tensors, metadata_));
+  }
+
+  void finish_shard() {
+    if (writer_) file_bytes_ += writer_->finish(metadata_);
+    writer_.reset();
+    ++shard_;
+    next_ = 0;
+  }
+
+  std::filesystem::path path_;
+  OutputOptions output_;
+  Metadata metadata_;
+  std::vector<Shard> shards_;
+  std::optional<AtomicFolder> folder_;
+  std::optional<SafetensorsWriter> writer_;
+  std::size_t shard_ = 0;
+  std::size_t next_ = 0;
+  std::uint64_t file_bytes_ = 0;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,64 @@
+// What operations on whole models report, while they run and afterwards.
+#pragma once
+
+#include <deltadct/io/archive.hpp>
+
+#include <functional>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Where a long operation stands; reported after every tensor.
+struct Progress {
+  std::string_view tensor;
+  std::uint64_t bytes_done;
+  std::uint64_t bytes_total;
+};
+using ProgressFn = std::function<void(const Progress&)>;
+
+/// What an operation did, in tensors, elements and bytes. Removed tensors count for nothing else.
+struct CheckpointReport {
+  std::array<std::size_t, std::size(kModes)> tensors{};  ///< by mode
+  std::uint64_t elements = 0;                            ///< of all tensors of the model
+  std::uint64_t delta_elements = 0;                      ///< of those stored as deltas
+  std::uint64_t delta_bytes = 0;                         ///< bounds, widths and codes
+  std::uint64_t code_bytes = 0;                          ///< codes alone: the paper's account
+  std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
+  std::uint64_t file_bytes = 0;                          ///< of the files written or read
+  std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted
+
+  std::size_t count(Mode mode) const noexcept { return tensors[static_cast<std::size_t>(mode)]; }
+
+  /// Every byte of the archive over every weight it covers.
+  double bits_per_weight() const noexcept {
+    return elements == 0 ? 0
+                         : 8.0 * static_cast<double>(file_bytes) / static_cast<double>(elements);
+  }
+
+  void add(const ManifestEntry& entry) {
+    ++tensors[static_cast<std::size_t>(entry.mode)];
+    if (entry.mode == Mode::removed) return;
+    elements += io::elements(entry.shape);
+    model_bytes += entry.bytes();
+    delta_elements +=
+        has_delta(entry.mode) ? entry.stack.count * entry.stack.rows * entry.stack.cols : 0;
+    for (TensorHeader header : entry.matrices) {
+      delta_bytes += detail::lay_out(header).bytes();
+      code_bytes += header.lay_out().second;
+    }
+  }
+};
+
+namespace detail {
+
+/// Identifies the files of a model in the plan of an operation that may be resumed.
+inline nlohmann::json identity_json(const Model& model) {
+  nlohmann::json files = nlohmann::json::array();
+  for (const FileIdentity& file : model.identity()) {
+    files.push_back({file.device, file.inode, file.bytes, file.modified_ns});
+  }
+  return files;
+}
+
+}  // namespace detail
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

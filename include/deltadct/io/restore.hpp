@@ -1,0 +1,280 @@
+// Restores tensors from a base and a delta archive: whole ones, or a block of one.
+#pragma once
+
+#include <deltadct/any_codec.hpp>
+#include <deltadct/io/archive.hpp>
+
+#include <map>
+#include <set>
+#include <tuple>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// What to do about a base that is not the one an archive was made from.
+enum class WrongBase {
+  refuse,  ///< throw wrong_base, naming the tensor
+  accept,  ///< go on where that is possible, and remember the tensor
+};
+
+namespace detail {
+
+/// The codecs an operation needs, made once each.
+class CodecCache {
+ public:
+  explicit CodecCache(CodecFactory factory, RatioAllocator allocator = {})
+      : factory_(std::move(factory)), allocator_(std::move(allocator)) {}
+
+  const AnyCodec& get(int patch, const std::string& transform, bool double_precision) {
+    auto& codec = codecs_[{patch, transform, double_precision}];
+    if (!codec) codec = factory_({patch, transform, double_precision, allocator_});
+    if (!codec) {
+      throw Error(Errc::codec_mismatch, "codec",
+                  "none for transform '" + printable(transform) + "'");
+    }
+    return *codec;
+  }
+
+ private:
+  CodecFactory factory_;
+  RatioAllocator allocator_;
+  std::map<std::tuple<int, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
+};
+
+}  // namespace detail
+
+/// Restores the tensors of the fine-tune, or what is nearest to them. For one thread at a time; its
+/// buffers are reused from tensor to tensor. Outlives neither model, archive nor executor.
+class Restorer {
+ public:
+  Restorer(const Model& base, const DeltaArchive& archive, CodecFactory factory,
+           const ExecutorRef& executor, WrongBase wrong_base = WrongBase::refuse)
+      : base_(base),
+        archive_(archive),
+        codecs_(std::move(factory)),
+        executor_(executor),
+        wrong_base_(wrong_base) {}
+
+  /// Reads the base's tensor of an entry and compares it with the one the archive was made from.
+  /// Throws missing_tensor, dtype_mismatch, shape_mismatch or wrong_base, naming file and tensor.
+  void check_base(const ManifestEntry& entry) {
+    read_base(entry);
+    base_bytes_.release();
+  }
+
+  /// Compares dtypes and shapes only. Throws missing_tensor, dtype_mismatch or shape_mismatch.
+  const ModelTensor& base_tensor(const ManifestEntry& entry) const {
+    const ModelTensor* found = base_.find(entry.name);
+    if (found == nullptr) {
+      throw Error(Errc::missing_tensor, detail::tensor_place(base_.path().string(), entry.name));
+    }
+    if (found->dtype != entry.base->dtype) {
+      throw Error(Errc::dtype_mismatch, base_.place(*found),
+                  std::string(dtype_name(found->dtype)) + " where the archive has " +
+                      std::string(dtype_name(entry.base->dtype)));
+    }
+    if (found->shape != entry.base->shape) {
+      throw Error(
+          Errc::shape_mismatch, base_.place(*found),
+          shape_text(found->shape) + " where the archive has " + shape_text(entry.base->shape));
+    }
+    return *found;
+  }
+
+  /// The whole tensor, row-major, in entry.dtype. The base's tensor is compared with the one the
+  /// archive was made from, and what is stored with its checksum. Valid until the next call.
+  std::span<const std::byte> restore(const ManifestEntry& tied) {
+    const ManifestEntry& entry = archive_.target(tied);
+    if (&entry != &tied && tied.base) check_base(tied);
+    if (entry.base) read_base(entry);
+    if (entry.mode == Mode::same) return base_bytes_.bytes();
+    out_.resize(static_cast<std::size_t>(entry.bytes()));
+    if (has_delta(entry.mode)) {
+      add_delta(entry);
+    } else {
+      restore_lossless(entry);
+    }
+    if (entry.base) base_bytes_.release();
+    return out_;
+  }
+
+  /// The stack a block of an entry refers to: whole, where the archive has but a part of it.
+  MatrixStack stack(const ManifestEntry& entry) const noexcept {
+    if (!has_delta(entry.mode)) return stack_of(entry.shape);
+    MatrixStack stack = entry.stack;
+    const auto common = common_rows(entry.shape, entry.base->shape);
+    if (stack == stack_of(*common)) return stack_of(entry.shape);
+    if (stack.rows == 0 || stack.cols == 0) return stack;
+    const auto all = static_cast<std::size_t>(elements(entry.shape));
+    if (stack.count == 1) {
+      stack.rows = all / stack.cols;
+    } else {
+      stack.count = all / (stack.rows * stack.cols);
+    }
+    return stack;
+  }
+
+  /// A block of a tensor, dense and row-major: the slice of a tensor-parallel rank. Reads of the
+  /// base and the archive only what the block needs, so that no fingerprint can be compared.
+  /// Throws bad_range, corrupt_data or io_failure. Valid until the next call.
+  std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
+    const ManifestEntry& entry = archive_.target(tied);
+    const MatrixStack whole = stack(entry);
+    if (block.matrix >= whole.count || block.row > whole.rows ||
+        block.rows > whole.rows - block.row || block.col > whole.cols ||
+        block.cols > whole.cols - block.col) {
+      throw Error(Errc::bad_range, archive_.place(entry), "block");
+    }
+    const std::size_t element = dtype_bytes(entry.dtype);
+    out_.assign(block.rows * block.cols * element, std::byte{0});
+    if (out_.empty()) return out_;
+    // Rows the base has, then those it lacks.
+    const std::size_t first = block.matrix * whole.rows + block.row;
+    const std::size_t known = has_delta(entry.mode) ? entry.stack.count * entry.stack.rows : 0;
+    const std::size_t below = std::min(std::max(first, known) - first, block.rows);
+    const std::span<std::byte> upper = std::span(out_).first(below * block.cols * element);
+    const std::span<std::byte> lower = std::span(out_).subspan(upper.size());
+    if (below != 0) {
+      copy_base(entry, first, whole.cols, {0, 0, block.col, below, block.cols}, upper);
+      add_delta_block(entry, {block.matrix, block.row, block.col, below, block.cols}, upper);
+    }
+    if (below == block.rows) return out_;
+    if (entry.mode == Mode::same) {
+      copy_base(entry, first, whole.cols, block, lower);
+    } else {
+      copy_lossless(entry, first + below - known, whole.cols, block.col, block.cols, lower);
+    }
+    return out_;
+  }
+
+  /// Tensors whose base was another one than the archive's, and was accepted.
+  const std::set<std::string>& wrong_bases() const noexcept { return wrong_bases_; }
+
+ private:
+  void read_base(const ManifestEntry& entry) {
+    const ModelTensor& tensor = base_tensor(entry);
+    base_.read(tensor, base_bytes_);
+    if (fingerprint(base_bytes_.bytes()) == entry.base->fingerprint) return;
+    if (wrong_base_ == WrongBase::refuse) throw Error(Errc::wrong_base, base_.place(tensor));
+    wrong_bases_.insert(entry.name);
+  }
+
+  const AnyCodec& codec(const ManifestEntry& entry) {
+    return codecs_.get(entry.matrices[0].patch, entry.matrices[0].transform,
+                       entry.dtype == DType::f64);
+  }
+
+  template <class Fn>
+  void within(const ManifestEntry& entry, Fn&& fn) const {
+    try {
+      fn();
+    } catch (const Error& error) {
+      throw error.within(archive_.place(entry));
+    }
+  }
+
+  void add_delta(const ManifestEntry& entry) {
+    base_bytes_.align(dtype_bytes(entry.dtype));
+    const StoredDelta delta = archive_.delta(entry);
+    within(entry, [&] {
+      const AnyCodec& with = codec(entry);
+      for (std::size_t k = 0; k < delta.size(); ++k) with.validate(delta.view(k), entry.dtype);
+      const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(entry.dtype);
+      for (std::size_t k = 0; k < delta.size(); ++k) {
+        with.decode_add(delta.view(k), entry.dtype, base_bytes_.bytes().data() + k * matrix,
+                        out_.data() + k * matrix, 1.0, executor_);
+      }
+    });
+    delta.release();
+    if (entry.mode != Mode::grown) return;
+    const auto tail = static_cast<std::size_t>(DeltaArchive::lossless_bytes(entry));
+    archive_.lossless(entry, {}, std::span(out_).last(tail), executor_);
+  }
+
+  void restore_lossless(const ManifestEntry& entry) {
+    const auto base = entry.base ? base_bytes_.bytes() : std::span<const std::byte>{};
+    const bool wrong = wrong_bases_.contains(entry.name);
+    try {
+      archive_.lossless(entry, base, out_, executor_);
+    } catch (const Error& error) {
+      if (!wrong || error.code() != Errc::checksum_mismatch) throw;
+      fail_lossless(entry);
+    }
+    // The archive compares checksums only if it is asked to.
+    if (wrong && fingerprint(out_) != entry.tuned) fail_lossless(entry);
+  }
+
+  [[noreturn]] void fail_lossless(const ManifestEntry& entry) const {
+    throw Error(Errc::wrong_base, detail::tensor_place(base_.path().string(), entry.name),
+                "it is kept without loss, and cannot be restored from another base");
+  }
+
+  /// Rows [first, ...) of the block's columns, of a tensor of the base with `cols` columns.
+  void copy_base(const ManifestEntry& entry, std::size_t first, std::size_t cols,
+                 const Block& block, std::span<std::byte> out) {
+    const ModelTensor& tensor = base_tensor(entry);
+    const std::size_t element = dtype_bytes(entry.dtype);
+    copy_rows(first, cols, block.col, block.cols, element, out,
+              [&](std::uint64_t offset, std::span<std::byte> to) {
+                base_.read(tensor, offset, to.size(), base_bytes_);
+                std::ranges::copy(base_bytes_.bytes(), to.begin());
+              });
+  }
+
+  void copy_lossless(const ManifestEntry& entry, std::size_t first, std::size_t cols,
+                     std::size_t col, std::size_t block_cols, std::span<std::byte> out) {
+    const std::size_t element = dtype_bytes(entry.dtype);
+    const auto base_range = [&](std::uint64_t offset, std::size_t length) {
+      if (entry.mode != Mode::lossless) return std::span<const std::byte>{};
+      const ModelTensor& tensor = base_tensor(entry);
+      const std::uint64_t begin = std::min(offset, tensor.bytes());
+      base_.read(tensor, begin, std::min<std::uint64_t>(length, tensor.bytes() - begin),
+                 base_bytes_);
+      return base_bytes_.bytes();
+    };
+    // Whole rows from the first to the last one: chunks are far longer than most rows.
+    const std::size_t rows = out.size() / (block_cols * element);
+    rows_.resize(rows * cols * element);
+    archive_.lossless_range(entry, std::uint64_t{first} * cols * element, rows_, base_range);
+    copy_rows(
+        0, cols, col, block_cols, element, out, [&](std::uint64_t offset, std::span<std::byte> to) {
+          std::ranges::copy(std::span(rows_).subspan(static_cast<std::size_t>(offset), to.size()),
+                            to.begin());
+        });
+  }
+
+  /// Calls copy(offset, to) for every run of bytes of a block of columns, rows in one go where the
+  /// block has them whole.
+  template <class Copy>
+  static void copy_rows(std::size_t first, std::size_t cols, std::size_t col,
+                        std::size_t block_cols, std::size_t element, std::span<std::byte> out,
+                        Copy copy) {
+    if (block_cols == cols) return copy(std::uint64_t{first} * cols * element, out);
+    const std::size_t run = block_cols * element;
+    for (std::size_t i = 0; i * run < out.size(); ++i) {
+      copy((std::uint64_t{first + i} * cols + col) * element, out.subspan(i * run, run));
+    }
+  }
+
+  void add_delta_block(const ManifestEntry& entry, const Block& block, std::span<std::byte> out) {
+    const StoredDelta delta = archive_.delta_block(entry, block);
+    within(entry, [&] {
+      const AnyCodec& with = codec(entry);
+      with.validate(delta.view(), entry.dtype);
+      const auto side = static_cast<std::size_t>(entry.matrices[0].patch);
+      with.decode_add_block(delta.view(), entry.dtype, block.row % side, block.col % side,
+                            out.data(), block.rows, block.cols, 1.0, executor_);
+    });
+  }
+
+  const Model& base_;
+  const DeltaArchive& archive_;
+  detail::CodecCache codecs_;
+  ExecutorRef executor_;
+  WrongBase wrong_base_;
+  std::set<std::string> wrong_bases_;
+  TensorBytes base_bytes_;
+  std::vector<std::byte> out_;
+  std::vector<std::byte> rows_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io
