@@ -1,0 +1,327 @@
+"""Restores models from delta archives and compares them with what another program restored.
+Written from docs/format.md alone, as a check of that page; it does not verify XXH3 checksums."""
+
+import collections
+import ctypes
+import itertools
+import json
+import math
+import os
+import sys
+
+import numpy as np
+
+SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
+         "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+DELTA_MODES = ("delta", "grown", "shrunk")
+LOSSLESS_MODES = ("lossless", "added", "grown")
+MODES = (*DELTA_MODES, *LOSSLESS_MODES, "same", "tied", "removed")
+PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 6: [4, 2], 8: [8]}
+INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4}  # by the number of classes
+CHUNK = 1 << 20
+
+# The first `loose` bytes came of a delta, whose largest |value| is `largest`.
+Restored = collections.namedtuple("Restored", "dtype shape data loose largest")
+
+zstd = ctypes.CDLL("libzstd.so.1")
+zstd.ZSTD_decompress.restype = ctypes.c_size_t
+zstd.ZSTD_decompress.argtypes = [ctypes.c_void_p, ctypes.c_size_t] * 2
+zstd.ZSTD_isError.argtypes = [ctypes.c_size_t]
+
+
+def check(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+def parse_json(data):
+    def unique(pairs):
+        check(len(dict(pairs)) == len(pairs), "a key stands twice")
+        return dict(pairs)
+    return json.loads(bytes(data), object_pairs_hook=unique)
+
+
+def read_file(path):
+    """The tensors of one safetensors file, name -> (dtype, shape, bytes), and its metadata."""
+    file = np.fromfile(path, np.uint8)
+    length = int.from_bytes(file[:8].tobytes(), "little")
+    check(2 <= length <= min(100_000_000, len(file) - 8), f"{path}: length of the header")
+    check(file[8] == ord("{"), f"{path}: start of the header")
+    header, data, end, tensors = parse_json(file[8:8 + length]), file[8 + length:], 0, {}
+    metadata = header.pop("__metadata__", {})
+    for name, info in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        (begin, stop), dtype, shape = info["data_offsets"], info["dtype"], info["shape"]
+        check(begin == end and stop - begin == math.prod(shape) * SIZES[dtype], f"{path}: {name}")
+        tensors[name], end = (dtype, shape, data[begin:stop]), stop
+    check(end == len(data), f"{path}: the tensors do not end with the file")
+    return tensors, metadata
+
+
+def read_files(path, index_name):
+    """What read_file gives for each file of `path`, and its index, empty where it has none."""
+    path = os.path.join(path, index_name) if os.path.isdir(path) else path
+    if not path.endswith(".json"):
+        return [read_file(path)], {}
+    with open(path, "rb") as file:
+        index = parse_json(file.read())
+    names = sorted(set(index["weight_map"].values()))
+    check(all(name == os.path.basename(name) for name in names), "not a plain file name")
+    files = [read_file(os.path.join(os.path.dirname(path), name)) for name in names]
+    held = [(tensor, name) for name, (tensors, _) in zip(names, files) for tensor in tensors]
+    check(sorted(held) == sorted(index["weight_map"].items()), "the index is not of these files")
+    return files, index
+
+
+def read_model(path):
+    files, _ = read_files(path, "model.safetensors.index.json")
+    return {name: tensor for tensors, _ in files for name, tensor in tensors.items()}
+
+
+def read_parts(path):
+    """For each part of an archive its manifest and its other sections, name -> bytes."""
+    files, index = read_files(path, "delta.safetensors.index.json")
+    sections = [{name: data for name, (_, _, data) in tensors.items()} for tensors, _ in files]
+    tables = [metadata for _, metadata in files]
+    if index:
+        total = sum(len(data) for part in sections for data in part.values())
+        check(index["metadata"]["total_size"] == total, "total_size")
+        parts = sorted(zip(sections, tables), key=lambda part: int(part[1]["part"]))
+        check([table["part"] for _, table in parts] == [str(1 + i) for i in range(len(parts))],
+              "numbers of the parts")
+        sections, tables = [part for part, _ in parts], tables + [index["metadata"]]
+    else:
+        check("part" not in tables[0], "a part of a sharded archive, without its index")
+    check(all((t.get("format"), t.get("version")) == ("deltadct", "1") for t in tables),
+          "not a delta archive of version 1")
+    check(all((dtype, shape) == ("U8", [len(data)]) for tensors, _ in files
+              for dtype, shape, data in tensors.values()), "dtype or shape of a section")
+    manifests = [parse_json(part.pop(f"manifest:{1 + i}")) for i, part in enumerate(sections)]
+    for manifest in manifests:
+        check(manifest["version"] == 1, "version of the manifest")
+        check(not manifest.get("requires"), f"unknown features: {manifest.get('requires')}")
+    return list(zip(manifests, sections))
+
+
+class Section:
+    """Bytes that are taken piece by piece, to their end."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def take(self, size):
+        check(size <= len(self.data), "a section is too short")
+        piece, self.data = self.data[:size], self.data[size:]
+        return piece
+
+    def padded(self, size):
+        piece = self.take(size)
+        check(not self.take(-size % 8).any(), "padding is not zero")
+        return piece
+
+    def finish(self):
+        check(len(self.data) == 0, "a section is too long")
+
+
+def decode_lossless(data, size, element, base):
+    """The `size` bytes that a lossless section holds, coded against the bytes `base`."""
+    section, out = Section(data), np.zeros(size, np.uint8)
+    codings = section.padded(4 * -(-size // CHUNK)).view("<u4").tolist()
+    stored = Section(section.padded(sum(word // 16 for word in codings)))
+    section.finish()
+    for begin, (length, coding) in zip(range(0, size, CHUNK), (divmod(w, 16) for w in codings)):
+        check(coding <= 3, f"coding {coding}")
+        chunk, piece = out[begin:begin + CHUNK], stored.take(length)
+        if coding:
+            frame, piece = piece, np.empty(len(chunk), np.uint8)
+            got = zstd.ZSTD_decompress(piece.ctypes.data, len(piece), frame.ctypes.data, length)
+            check(not zstd.ZSTD_isError(got) and got == len(piece), "a zstd frame")
+        check(len(piece) == len(chunk), "size of a chunk")
+        chunk[:] = piece.reshape(element, -1).T.reshape(-1) if coding == 3 else piece
+        if coding >= 2:
+            under = base[begin:begin + len(chunk)]
+            chunk[:len(under)] ^= under
+    return out
+
+
+def unpack_codes(raw, bits, count):
+    """The `count` codes of every row of `raw`."""
+    codes = np.zeros((len(raw), count), np.uint32)
+    for first in range(0, count, 128):
+        t, shift = np.arange(min(128, count - first)), 0
+        for b in PLANES[bits]:
+            plane, raw = np.split(raw, [len(t) * b // 8], axis=1)
+            plane = np.pad(plane, ((0, 0), (0, -plane.shape[1] % 4)))  # half a word
+            words = np.ascontiguousarray(plane).view("<u4")
+            w = words.shape[1]
+            values = words[:, t % w] >> (b * (t // w)).astype(np.uint32)
+            codes[:, first + t] |= (values & (2 ** b - 1)) << shift
+            shift += b
+    return codes
+
+
+def decode_matrix(section, codec, rows, cols, classes):
+    """X of one matrix, in float64."""
+    p, dct = codec["patch"], codec["transform"] == "dct"
+    height, width, index_bits = -(-rows // p), -(-cols // p), INDEX_BITS[len(classes)]
+    patches = height * width
+    check(p in (4, 8, 12, 16, 32, 64) and codec["quantizer"] == "min_max", "codec")
+    check(dct or codec["transform"] == "identity", "transform")
+    check(sum(n for _, _, n in classes) == patches, "number of patches")
+    check(all(a[0] > b[0] for a, b in zip(classes, classes[1:])), "widths do not descend")
+    check(all(values == (2 if bits else 1) for bits, values, _ in classes), "values")
+    raw = section.padded(SIZES[codec["bound"]] * sum(values * n for _, values, n in classes))
+    all_bounds = to_numbers(raw, codec["bound"]).astype(np.float64)
+    check(np.isfinite(all_bounds).all(), "a bound is not finite")
+    raw = section.padded(-(-patches * index_bits // 8))
+    index, rest = np.split(np.unpackbits(raw, bitorder="little"), [patches * index_bits])
+    check(not rest.any(), "widths of no patch")
+    class_of = index.reshape(patches, index_bits) @ (1 << np.arange(index_bits))
+    all_codes = Section(section.padded(sum(n * p * p * bits // 8 for bits, _, n in classes)))
+
+    k, j = np.arange(p)[:, None], np.arange(p)
+    c = np.sqrt(np.where(k, 2, 1) / p) * np.cos(np.pi * (2 * j + 1) * k / (2 * p))
+    x = np.empty((patches, p, p))
+    for number, (bits, values, n) in enumerate(classes):
+        members = class_of == number
+        check(members.sum() == n, "patches of a class")
+        bounds, all_bounds = np.split(all_bounds, [n * values])
+        lo, hi = bounds[::values, None], bounds[values - 1::values, None]
+        check((lo <= hi).all(), "lo > hi")
+        if bits == 0:
+            x[members] = lo[:, None]
+            continue
+        stride = p * p * bits // 8
+        codes = unpack_codes(all_codes.take(n * stride).reshape(n, stride), bits, p * p)
+        check(not codes[(lo == hi)[:, 0]].any(), "codes where lo = hi")
+        f = (lo + codes * (hi - lo) / (2 ** bits - 1)).reshape(n, p, p)
+        x[members] = c.T @ f.transpose(0, 2, 1) @ c if dct else f
+    x = x.reshape(height, width, p, p).transpose(0, 2, 1, 3).reshape(height * p, width * p)
+    return x[:rows, :cols]
+
+
+def to_numbers(raw, dtype):
+    if dtype == "BF16":
+        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return raw.view(NUMBERS[dtype])
+
+
+def to_bytes(numbers, dtype):
+    """Rounds once, to nearest, ties to even."""
+    if dtype == "BF16":
+        word = numbers.view(np.uint32)
+        return ((word + 0x7fff + (word >> 16 & 1)) >> 16).astype("<u2").view(np.uint8)
+    return numbers.astype(NUMBERS[dtype]).view(np.uint8)
+
+
+def apply_delta(data, entry, codec, base):
+    """The bytes of base + delta, and the largest |value| of the delta."""
+    (count, rows, cols), dtype = entry["stack"], entry["dtype"]
+    check(count * rows * cols * SIZES[dtype] == len(base), "stack")
+    check(len(entry["matrices"]) == count, "number of matrices")
+    check(all(math.isfinite(scale) for scale, _ in entry["matrices"]), "scale is not finite")
+    section = Section(data)
+    delta = np.array([scale * decode_matrix(section, codec, rows, cols, classes)
+                      for scale, classes in entry["matrices"]]).reshape(-1)
+    section.finish()
+    compute = np.float64 if dtype == "F64" else np.float32
+    sums = to_numbers(base, dtype).astype(compute) + delta.astype(compute)
+    return to_bytes(sums, dtype), np.abs(delta).max(initial=0)
+
+
+def restore_entry(entry, codecs, sections, base_tensor):
+    mode, dtype, shape, name = entry["mode"], entry["dtype"], entry["shape"], entry["name"]
+    base_dtype, base_shape, base = base_tensor
+    size, loose, largest = math.prod(shape) * SIZES[dtype], 0, 0
+    if mode not in ("lossless", "added"):
+        fits = {"grown": len(base) < size, "shrunk": len(base) > size}
+        check((base_dtype, base_shape[1:]) == (dtype, shape[1:]), "dtype or shape of the base")
+        check(fits.get(mode, base_shape == shape), "shape of the base")
+    if mode in DELTA_MODES:
+        base, section = base[:size], sections.pop(f"delta:{name}")
+        loose = len(base)
+        base, largest = apply_delta(section, entry, codecs[entry["codec"]], base)
+    if mode in LOSSLESS_MODES:
+        under = base if mode == "lossless" else base[:0]
+        section = sections.pop(f"lossless:{name}")
+        own = decode_lossless(section, size - loose, SIZES[dtype], under)
+        base = np.concatenate([base[:loose], own])
+    return Restored(dtype, shape, base.tobytes(), loose, largest)
+
+
+def restore(base_path, archive_path):
+    """Ordered dict name -> Restored."""
+    base, names, restored, tied = read_model(base_path), set(), collections.OrderedDict(), []
+    for manifest, sections in read_parts(archive_path):
+        for entry in manifest["tensors"]:
+            name, mode = entry["name"], entry["mode"]
+            check(mode in MODES and name not in names, f"{name}: mode or name")
+            names.add(name)
+            has_base = mode not in ("added", "tied") or "base" in entry
+            check(has_base == (name in base), f"{name}: in the base, or not")
+            under = base.get(name, (entry["dtype"], entry["shape"], np.empty(0, np.uint8)))
+            known = (entry.get("base_dtype", entry["dtype"]),
+                     entry.get("base_shape", entry["shape"]))
+            check(under[:2] == known, f"{name}: another base")
+            if mode == "tied":
+                tied.append(entry)
+                restored[name] = None  # until its target is there
+            elif mode != "removed":
+                try:
+                    restored[name] = restore_entry(entry, manifest["codecs"], sections, under)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        check(not sections, f"sections left over: {list(sections)}")
+    for entry in tied:
+        target = restored.get(entry["target"])
+        check(target and target[:2] == (entry["dtype"], entry["shape"]), "target of a tied tensor")
+        restored[entry["name"]] = target
+    check(names >= set(base), f"of the base only: {sorted(set(base) - names)}")
+    return restored
+
+
+def read_archive(base_path, archive_path):
+    """Ordered dict name -> (dtype, shape, bytes)."""
+    restored = restore(base_path, archive_path)
+    return collections.OrderedDict((name, tensor[:3]) for name, tensor in restored.items())
+
+
+def difference(got, dtype, shape, data):
+    """In words, or None. A unit in the last place is more than it seems where base + delta cancel:
+    there the error of the delta counts, relative to its largest value."""
+    if (got.dtype, got.shape) != (dtype, shape):
+        return "dtype or shape"
+    if got.data[got.loose:] != data[got.loose:].tobytes():
+        return "bytes"
+    a, b = np.frombuffer(got.data[:got.loose], np.uint8), data[:got.loose]
+    if np.array_equal(a, b):
+        return None
+    a, b = to_numbers(a, dtype), to_numbers(b, dtype)
+    unit = np.spacing(np.abs(b)).astype(np.float64) * (2 ** 16 if dtype == "BF16" else 1)
+    near = np.maximum(unit, got.largest * (1e-12 if dtype == "F64" else 1e-5))
+    far = (a != b) & ~(np.abs(a.astype(np.float64) - b) <= near)
+    changed = (a != b).sum() if SIZES[dtype] == 2 else 0
+    if far.any() or changed * 1000 > len(a):
+        return f"{far.sum()} elements are far off, {changed} of {len(a)} differ"
+    return None
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit("usage: read_archive.py BASE ARCHIVE EXPECTED")
+    np.seterr(over="ignore", invalid="ignore")  # infinities
+    try:
+        restored, expected = restore(*sys.argv[1:3]), read_model(sys.argv[3])
+    except (KeyError, OSError, ValueError) as error:
+        sys.exit(f"refused: {type(error).__name__}: {error}")
+    for place, names in enumerate(itertools.zip_longest(restored, expected)):
+        if names[0] != names[1]:
+            sys.exit(f"tensor {place} is {names[0]}, not {names[1]}")
+        problem = difference(restored[names[0]], *expected[names[0]])
+        if problem:
+            sys.exit(f"{names[0]}: {problem}")
+    print(f"{len(restored)} tensors agree")
+
+
+if __name__ == "__main__":
+    main()
