@@ -1,0 +1,33 @@
+// A whole archive file, checksums ignored, restored on an empty base; in both access modes.
+#include "support.hpp"
+
+using namespace fuzz;
+
+namespace {
+
+// An empty safetensors file.
+constexpr std::string_view kEmptyModel("\x02\0\0\0\0\0\0\0{}", 10);
+
+}  // namespace
+
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const MemoryFile empty(std::as_bytes(std::span(kEmptyModel)));
+  static const io::Model base = io::Model::open(empty.path());
+  const MemoryFile file(std::as_bytes(std::span(data, size)));
+  for (const io::Access access : {io::Access::map, io::Access::read}) {
+    try {
+      const auto archive = io::DeltaArchive::open(
+          file.path(), {access, limits(), io::Links::follow, io::Checksums::ignore});
+      for (const io::ManifestEntry& entry : archive.entries()) {
+        if (!io::has_delta(entry.mode)) continue;
+        try {
+          static_cast<void>(archive.delta(entry));
+        } catch (const Error&) {
+        }
+      }
+      restore_everything<Serial>(base, archive);
+    } catch (const Error&) {
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,91 @@
+// What the fuzz targets share: files in memory, limits that keep a run short, codecs.
+#pragma once
+
+#include <deltadct/any_codec.hpp>
+#include <deltadct/io/restore.hpp>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include <sys/mman.h>
+
+namespace fuzz {
+
+using namespace deltadct;
+
+/// Bytes as a file that lies nowhere.
+class MemoryFile {
+ public:
+  explicit MemoryFile(std::span<const std::byte> bytes)
+      : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {
+    if (descriptor_.get() == -1) std::abort();
+    io::detail::write_at(descriptor_.get(), 0, bytes, "memory");
+  }
+
+  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_.get()); }
+
+ private:
+  io::detail::Descriptor descriptor_;
+};
+
+inline io::Limits limits() {
+  io::Limits limits;
+  limits.tensors = 1000;
+  limits.bytes = 1 << 20;
+  return limits;
+}
+
+/// A property of the library does not hold: what a fuzzer looks for.
+inline void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+/// Codecs of three patch sizes on a backend.
+template <class Backend>
+std::unique_ptr<AnyCodec> codec(const CodecSpec& spec) {
+  switch (spec.patch) {
+    case 4:
+      return make_codec_of_size<Backend, 4>(spec);
+    case 12:
+      return make_codec_of_size<Backend, 12>(spec);
+    case 16:
+      return make_codec_of_size<Backend, 16>(spec);
+    default:
+      return nullptr;
+  }
+}
+
+/// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
+/// refused. Errors of one tensor do not keep the others from being tried.
+template <class Backend>
+void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
+  io::Restorer restorer(base, archive, codec<Backend>, SerialExecutor{}, io::WrongBase::accept);
+  for (const io::ManifestEntry& entry : archive.entries()) {
+    if (entry.mode == io::Mode::removed) continue;
+    std::vector<std::byte> whole;
+    try {
+      const auto bytes = restorer.restore(entry);
+      whole.assign(bytes.begin(), bytes.end());
+    } catch (const Error&) {
+      continue;
+    }
+    const io::MatrixStack stack = restorer.stack(archive.target(entry));
+    const std::size_t matrix = stack.rows * stack.cols * dtype_bytes(entry.dtype);
+    const std::size_t top = stack.rows / 3;
+    for (std::size_t k = 0; k < std::min<std::size_t>(stack.count, 4); ++k) {
+      const std::size_t split = top * stack.cols * dtype_bytes(entry.dtype);
+      for (const io::Block& block : {io::Block{k, 0, 0, top, stack.cols},
+                                     io::Block{k, top, 0, stack.rows - top, stack.cols}}) {
+        const auto part = restorer.restore_block(entry, block);
+        require(std::ranges::equal(
+            part,
+            std::span(whole).subspan(k * matrix + (block.row == 0 ? 0 : split), part.size())));
+      }
+    }
+  }
+}
+
+}  // namespace fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
