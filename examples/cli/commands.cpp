@@ -45,6 +45,11 @@ std::vector<std::regex> compile(const std::vector<std::string>& patterns) {
 }
 
 bool matches(const std::vector<std::regex>& patterns, std::string_view name) {
+  // The standard library's matcher takes a stack frame a character.
+  constexpr std::size_t kLongest = 4096;
+  if (!patterns.empty() && name.size() > kLongest) {
+    throw Error(Errc::limit_exceeded, io::detail::printable(name), "too long a name for a pattern");
+  }
   return std::ranges::any_of(patterns, [&](const std::regex& pattern) {
     return std::regex_search(name.begin(), name.end(), pattern);
   });

@@ -34,7 +34,7 @@ void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
   CLI::Option* size =
       command
           .add_option("--max-shard-size", writing.max_shard_bytes,
-                      "write a folder of files of at most this size, as in 5GB, and an index")
+                      "write a folder of files of about this size, as in 5GB, and an index")
           ->transform(CLI::AsSizeValue(true))
           ->transform(CLI::Validator(
               [](std::string& text) -> std::string {

@@ -49,6 +49,9 @@ class AnyCodec {
  public:
   virtual ~AnyCodec() = default;
 
+  /// What results may depend on in their last place: backend, instruction set and version.
+  virtual std::string build() const = 0;
+
   /// See DeltaCodec::encode_into(); the workspace grows as it must.
   virtual void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                            const void* base, const void* tuned, std::size_t rows, std::size_t cols,
@@ -75,6 +78,10 @@ class AnyCodecOf final : public AnyCodec {
 
  public:
   explicit AnyCodecOf(typename Policy::Allocator allocator = {}) : codec_(std::move(allocator)) {}
+
+  std::string build() const override {
+    return std::string(DctKernel<Backend>::name) + " " + DELTADCT_ABI_TEXT;
+  }
 
   void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                    const void* base, const void* tuned, std::size_t rows, std::size_t cols,

@@ -291,6 +291,12 @@ class Compress(Case):
                          {"layers.0.attn.weight", "layers.0.mlp.weight"})
         self.assertEqual(deltas("--include", "nothing"), set())
 
+    def test_a_name_too_long_for_a_pattern_is_refused(self):
+        self.tuned["n" * 100_000] = ("U8", np.arange(4, dtype=np.uint8))
+        model.write(self.folder / "tuned", self.tuned)
+        self.assertIn("too long", self.compress_fails(FAILED, "--exclude", ".*norm"))
+        self.compress()
+
     def test_a_pattern_may_stand_before_the_models(self):
         for option in ("--include", "--exclude"):
             self.ok("compress", option, "attn", self.path("base"), self.path("tuned"), "-o",
@@ -789,8 +795,10 @@ class Sharded(Case):
         size = ["--max-shard-size", "4kB"]
         others = {"compress": (["--patch", "8"], ["--mix", "4:1"], ["--no-dct"],
                                ["--preset", "lossless"], ["--exclude", "2"],
-                               ["--non-finite", "keep"], ["--max-shard-size", "5kB"]),
-                  "apply": (["--force-base"], ["--max-shard-size", "5kB"])}
+                               ["--non-finite", "keep"], ["--backend", "serial"],
+                               ["--max-shard-size", "5kB"]),
+                  "apply": (["--force-base"], ["--backend", "serial"],
+                            ["--max-shard-size", "5kB"])}
         for name, command, whole in self.operations(*size):
             command_line = [*command, "-o", self.path(name)]
             self.interrupt(*command_line, *size, killed=True)

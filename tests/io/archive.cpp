@@ -975,6 +975,13 @@ TEST_SUITE("manifest altered") {
                   Step::open);
   }
 
+  TEST_CASE("names of stages that are too long or would reach a terminal") {
+    for (const char* name : {"a name of sixteen", "\x1b[2J", "\n", "\xC2\x9B", "\x7F"}) {
+      check_refused(altered([&](Draft& draft) { draft.manifest["codecs"][0]["transform"] = name; }),
+                    Errc::corrupt_data, Step::open);
+    }
+  }
+
   TEST_CASE("stages that no codec has are refused before decoding") {
     check_refused(altered([](Draft& d) { d.manifest["codecs"][0]["transform"] = "wavelet"; }),
                   Errc::codec_mismatch, Step::validate);
@@ -1491,6 +1498,7 @@ TEST_SUITE("malformed delta") {
                     tied["target"] = "n";
                     tied["dtype"] = "U8";
                     tied["shape"] = {60'000'000};
+                    tied["tuned"] = draft.entry("n")["tuned"];
                   }),
                   Errc::limit_exceeded, Step::open, ": t");
   }
@@ -1538,6 +1546,31 @@ TEST_SUITE("malformed delta") {
             Errc::corrupt_data, Step::read, ": n");
       }
     }
+  }
+
+  TEST_CASE("verify decodes what is stored without a base, and compares it") {
+    const auto verify = [](const auto& change) {
+      const Folder folder;
+      write_small(folder / "a");
+      Draft draft(folder / "a");
+      change(draft);
+      draft.write(folder / "b");
+      const auto archive = DeltaArchive::open(folder / "b");
+      return caught([&] { io::verify_archive(archive, nullptr, few_codecs); });
+    };
+    const auto chunk = [](const char* name, std::size_t bytes) {
+      return [=](Draft& draft) {
+        draft.replace("lossless:" + std::string(name), section_of({{0, Bytes(bytes)}}));
+        draft.seal(name);
+      };
+    };
+    const Error other = verify(chunk("n", 3));  // three bytes, but not those that were added
+    CHECK(other.code() == Errc::checksum_mismatch);
+    CHECK(names(other, ": n"));
+    CHECK(verify(chunk("n", 4)).code() == Errc::corrupt_data);
+    const Error grown = verify(chunk("g", 31));  // two rows of four floats
+    CHECK(grown.code() == Errc::corrupt_data);
+    CHECK(names(grown, ": g"));
   }
 
   TEST_CASE("chunks that are none") {
@@ -1592,7 +1625,9 @@ TEST_SUITE("malformed delta") {
     }
   }
 
-  TEST_CASE("a tie to a tensor of another dtype or shape") {
+  TEST_CASE("a tie to a tensor of another dtype, shape or fingerprint") {
+    check_refused(altered_entry([](json& e) { e["tuned"] = "0123456789abcdef"; }, "t"),
+                  Errc::corrupt_data, Step::open, ": t");
     for (const char* target : {"r", "s", "g"}) {
       check_refused(altered_entry([&](json& e) { e["target"] = target; }, "t"), Errc::corrupt_data,
                     Step::open, ": t");

@@ -223,6 +223,41 @@ TEST_CASE("io/file: skipped bytes are filled by write_at") {
   CHECK(get(folder / "out") == std::string("\0eadtail", 8));
 }
 
+TEST_CASE("io/file: bytes are the same, gathered or written from where they are") {
+  constexpr std::size_t kBlock = std::size_t{4} << 20;
+  const std::vector<std::byte> bytes = [] {
+    std::vector<std::byte> result(2 * kBlock + 3 * AtomicFile::kPage);
+    for (std::size_t i = 0; i < result.size(); ++i) result[i] = static_cast<std::byte>(i * i / 251);
+    return result;
+  }();
+  const auto phase = reinterpret_cast<std::uintptr_t>(bytes.data()) % AtomicFile::kPage;
+  for (const std::size_t skipped : {std::size_t{0}, std::size_t{8}, AtomicFile::kPage - 1}) {
+    for (const std::size_t before :
+         {std::size_t{0}, std::size_t{1}, std::size_t{5000}, kBlock - 1}) {
+      for (const std::size_t length : {kBlock - 1, kBlock, kBlock + 1, 2 * kBlock + 77}) {
+        for (const bool in_phase : {true, false}) {
+          const Folder folder;
+          AtomicFile file(folder / "out", Overwrite::no);
+          file.skip(skipped);
+          file.write(std::span(bytes).first(before));
+          const std::size_t at = (file.position() - phase + (in_phase ? 0 : 3)) % AtomicFile::kPage;
+          file.write(std::span(bytes).subspan(at, length));
+          file.write(std::span(bytes).first(7));
+          std::string expected(skipped, '\0');
+          for (const auto part :
+               {std::span(bytes).first(before), std::span(bytes).subspan(at, length),
+                std::span(bytes).first(7)}) {
+            expected.append(reinterpret_cast<const char*>(part.data()), part.size());
+          }
+          CHECK(file.position() == expected.size());
+          file.commit();
+          CHECK((get(folder / "out") == expected));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("io/file: an output nothing was written to is an empty file") {
   const Folder folder;
   AtomicFile(folder / "out", Overwrite::no).commit();
@@ -339,6 +374,14 @@ TEST_CASE("io/file: the mode is that of any new file") {
   AtomicFile(folder / "out", Overwrite::no).commit();
   ::umask(before);
   CHECK(fs::status(folder / "out").permissions() == static_cast<fs::perms>(0640));
+}
+
+TEST_CASE("io/file: the mode is that of the output that is replaced") {
+  const Folder folder;
+  put(folder / "out", "old");
+  fs::permissions(folder / "out", static_cast<fs::perms>(0600));
+  AtomicFile(folder / "out", Overwrite::yes).commit();
+  CHECK(fs::status(folder / "out").permissions() == static_cast<fs::perms>(0600));
 }
 
 TEST_CASE("io/file: a relative output stays where it was opened") {

@@ -303,6 +303,23 @@ TEST_SUITE("a stage") {
     }
   }
 
+  TEST_CASE("that is an output a run has replaced, and not lived to remove, is removed") {
+    for (const Resume resume : {Resume::no, Resume::yes}) {
+      const Folder folder;
+      fs::create_directory(folder / "out.partial");
+      put(folder / "out.partial" / "old.safetensors", bytes_of("old"));
+      put(folder / "out.partial" / "deltadct.replaced", {});
+      {
+        AtomicFolder output(folder / "out", Overwrite::yes, resume, "plan");
+        CHECK(files_of(output.stage()) == Files{{"deltadct.plan", bytes_of("plan")}});
+        put(output.stage() / "new.safetensors", bytes_of("new"));
+        output.publish();
+      }
+      CHECK(files_of(folder / "out") == Files{{"new.safetensors", bytes_of("new")}});
+      CHECK(folder.entries() == 1);
+    }
+  }
+
   TEST_CASE("that is a symbolic link to a folder is refused") {
     const Folder folder;
     fs::create_directory(folder / "real");
@@ -804,6 +821,19 @@ TEST_SUITE("sharded archives") {
     fs::rename(two, one);
     fs::rename(pair.folder / "x", two);
     CHECK(caught([&] { pair.archive(); }).code() == Errc::bad_index);
+  }
+
+  TEST_CASE("an index of another version") {
+    const Pair pair = many();
+    pair.compress(sharded());
+    const fs::path path = pair.folder / "delta" / "delta.safetensors.index.json";
+    const Bytes text = get(path);
+    nlohmann::json index =
+        nlohmann::json::parse(reinterpret_cast<const char*>(text.data()),
+                              reinterpret_cast<const char*>(text.data() + text.size()));
+    index["metadata"]["version"] = "2";
+    put(path, bytes_of(index.dump()));
+    CHECK(caught([&] { pair.archive(); }).code() == Errc::unsupported_version);
   }
 
   TEST_CASE("a single part") {

@@ -511,6 +511,13 @@ TEST_SUITE("malformed names of shards") {
     check_name("c.safetensors:stream");
   }
 
+  TEST_CASE("control characters, and more than a file system takes") {
+    for (const char* name : {"c\n", "\x1b]0;title\x07", "\x7F", "\xC2\x9B", "\xC2\x85"}) {
+      check_name(name);
+    }
+    check_name(std::string(256, 'c'));
+  }
+
   TEST_CASE("the empty name") {
     check_name("");
   }

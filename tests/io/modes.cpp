@@ -518,6 +518,15 @@ TEST_SUITE("tied") {
     CHECK(pair.out().find("a")->dtype == DType::f32);
   }
 
+  TEST_CASE("a head that is tied to a large embedding is no bomb") {
+    const Tensor base{"a", DType::u8, {70'000'000}, Bytes(70'000'000)};
+    const Pair pair({base}, {base, renamed(base, "b")});
+    CHECK(pair.compress(options_of(4)).count(Mode::tied) == 1);
+    CHECK(fs::file_size(pair.folder / "delta") < 4096);
+    pair.apply();
+    CHECK(pair.out().find("b")->bytes() == 70'000'000);
+  }
+
   TEST_CASE("the base of a tied tensor is compared as any other") {
     const Tensor a = noise("a", DType::f32, {64, 64}, 1);
     const Tensor tuned = moved(a, kStep, 2);

@@ -267,6 +267,30 @@ TEST_SUITE("blocks") {
   }
 }
 
+TEST_SUITE("claims") {
+  TEST_CASE("a block of a huge tensor that the base does not have is refused at once") {
+    const Tensor base = noise("w", DType::u8, {100}, 1);
+    const Pair pair({base}, {base});
+    io::ManifestEntry entry;
+    entry.name = "w";
+    entry.dtype = DType::u8;
+    entry.shape = {std::uint64_t{1} << 40};
+    entry.tuned = io::fingerprint(base.bytes);
+    entry.base = io::BaseTensor{entry.dtype, entry.shape, entry.tuned};
+    const std::vector<std::string> names{"w"};
+    io::ArchiveWriter writer(pair.folder / "delta", {}, names, {});
+    writer.add(entry, {}, {});
+    writer.finish();
+    Opened opened(pair, Access::map);
+    const auto& huge = opened.archive.entries()[0];
+    const io::MatrixStack stack = opened.restorer.stack(huge);
+    CHECK(caught([&] {
+            opened.restorer.restore_block(huge, {0, 0, 0, stack.rows, stack.cols});
+          }).code() == Errc::shape_mismatch);
+    CHECK(caught([&] { opened.restorer.restore(huge); }).code() == Errc::shape_mismatch);
+  }
+}
+
 TEST_SUITE("whole tensors") {
   TEST_CASE("in any order, they are what apply writes") {
     const Pair pair = every_mode();

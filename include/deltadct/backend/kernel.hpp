@@ -6,11 +6,13 @@
 #include <deltadct/dct/transform.hpp>
 
 #include <cstddef>
+#include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
 
 /// The kernels of a backend. Declared here, specialised in backend/<name>/; including that header
 /// is what makes a backend available to a codec. A specialisation gives
+///   name                                    of the backend, for people
 ///   available()                             whether this machine can run it
 ///   Vector<T, P>                            the arithmetic type for P x P patches of T
 ///   forward<Transform, P, T>(source, sink)  the transform of one patch (see dct/transform.hpp)

@@ -24,9 +24,22 @@ inline void require_covered(const Model& base, const DeltaArchive& archive) {
 }
 
 inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
-                              const ApplyOptions& options) {
+                              const ApplyOptions& options, const CodecFactory& factory) {
+  // Of the first delta: a factory gives codecs of one build.
+  std::string build;
+  for (const ManifestEntry& entry : archive.entries()) {
+    if (!has_delta(entry.mode)) continue;
+    const TensorHeader& header = entry.matrices[0];
+    try {
+      build = CodecCache(factory).get(header.patch, header.transform, false).build();
+    } catch (const Error& error) {
+      throw error.within(archive.place(entry));
+    }
+    break;
+  }
   return nlohmann::json{{"operation", "apply"},
                         {"version", kFormatVersion},
+                        {"build", build},
                         {"wrong_base", static_cast<int>(options.wrong_base)},
                         {"max_shard_bytes", options.output.max_shard_bytes},
                         {"base", identity_json(base)},
@@ -57,7 +70,7 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   }
   detail::require_covered(base, archive);
   ModelWriter writer(output, options.output, std::move(tensors), archive.metadata(),
-                     detail::apply_plan(base, archive, options));
+                     detail::apply_plan(base, archive, options, factory));
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
     if (entry.mode == Mode::removed) {
@@ -67,7 +80,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
     if (!writer.wants_next() && entry.base && options.wrong_base == WrongBase::accept) {
       restorer.check_base(entry);
     }
-    writer.write(writer.wants_next() ? restorer.restore(entry) : std::span<const std::byte>{});
+    writer.write(writer.wants_next() ? restorer.restore(entry, writer.next_offset())
+                                     : std::span<const std::byte>{});
     done += entry.bytes();
     if (progress) progress({entry.name, done, report.model_bytes});
   }
@@ -100,6 +114,7 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
         throw error.within(archive.place(entry));
       }
     }
+    if (entry.mode == Mode::added || entry.mode == Mode::grown) archive.verify_lossless(entry);
     if (restorer && entry.mode == Mode::lossless) {
       static_cast<void>(restorer->restore(entry));
     } else if (restorer && entry.base) {

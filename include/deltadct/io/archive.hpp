@@ -268,11 +268,38 @@ class DeltaArchive {
     });
   }
 
+  /// Decodes what an entry keeps without its base (added, grown), piece by piece. Throws
+  /// corrupt_data or io_failure; checksum_mismatch where an added tensor is not the fine-tune's.
+  void verify_lossless(const ManifestEntry& entry) const {
+    constexpr std::uint64_t kPiece = 64 * kChunkBytes;
+    const std::uint64_t bytes = lossless_bytes(entry);
+    std::vector<std::byte> piece;
+    Fingerprint all;
+    const auto no_base = [](std::uint64_t, std::size_t) { return std::span<const std::byte>{}; };
+    for (std::uint64_t offset = 0; offset == 0 || offset < bytes; offset += kPiece) {
+      require_chunks(entry);
+      piece.resize(static_cast<std::size_t>(std::min(kPiece, bytes - offset)));
+      lossless_range(entry, offset, piece, no_base);
+      all.add(piece);
+    }
+    if (entry.mode == Mode::added && checksums_ == Checksums::compare && all.hex() != entry.tuned) {
+      throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
+    }
+  }
+
+  /// Throws corrupt_data unless there are as many chunks as a tensor that is kept without loss has
+  /// to have: whoever makes room for it should ask first.
+  void require_chunks(const ManifestEntry& entry) const {
+    const std::uint64_t stored = section(detail::kLosslessPrefix, entry).bytes();
+    if (detail::chunk_table_bytes(lossless_bytes(entry)) > stored) {
+      fail(entry, "size of the lossless section");
+    }
+  }
+
   /// Bytes an entry keeps without loss.
   static std::uint64_t lossless_bytes(const ManifestEntry& entry) noexcept {
     if (!has_lossless(entry.mode)) return 0;
-    return entry.bytes() -
-           (entry.mode == Mode::grown ? *tensor_bytes(entry.base->dtype, entry.base->shape) : 0);
+    return entry.bytes() - (entry.mode == Mode::grown ? base_bytes(entry) : 0);
   }
 
   /// Compares the checksums of all an entry stores. Throws checksum_mismatch or io_failure.
@@ -302,6 +329,10 @@ class DeltaArchive {
     by_name_ = detail::sorted_by_name(entries_);
     check_entries(sections);
     check_size(options.limits);
+  }
+
+  static std::uint64_t base_bytes(const ManifestEntry& entry) noexcept {
+    return *tensor_bytes(entry.base->dtype, entry.base->shape);
   }
 
   template <class Fn>
@@ -336,11 +367,15 @@ class DeltaArchive {
       throw Error(Errc::corrupt_data, where, "a safetensors file, but no delta archive");
     }
     for (std::size_t shard = 0; shard < model_.shards(); ++shard) {
-      const std::string* version = value(model_.metadata(shard), "version");
-      if (version != nullptr && *version == std::to_string(kFormatVersion)) continue;
-      throw Error(Errc::unsupported_version, where,
-                  version == nullptr ? "none is given" : "version " + detail::printable(*version));
+      check_version(model_.metadata(shard));
     }
+  }
+
+  void check_version(const Metadata& metadata) const {
+    const std::string* version = value(metadata, "version");
+    if (version != nullptr && *version == std::to_string(kFormatVersion)) return;
+    throw Error(Errc::unsupported_version, path().string(),
+                version == nullptr ? "none is given" : "version " + detail::printable(*version));
   }
 
   void read_part(std::size_t part, const Limits& limits, Fingerprint& all) {
@@ -383,6 +418,7 @@ class DeltaArchive {
       throw Error(Errc::corrupt_data, path().string(),
                   "a part of a sharded archive, without index");
     }
+    check_version(model_.index_metadata());
     if (checksums_ == Checksums::compare && *manifests != identity_) {
       throw Error(Errc::checksum_mismatch, path().string(), "manifests of the parts");
     }
@@ -417,17 +453,19 @@ class DeltaArchive {
     if (to->mode == Mode::tied || to->mode == Mode::removed) {
       fail(entry, "tied to a tensor that is " + std::string(mode_name(to->mode)));
     }
-    if (to->dtype != entry.dtype || to->shape != entry.shape) {
-      fail(entry, "tied to a tensor of another dtype or shape");
+    if (to->dtype != entry.dtype || to->shape != entry.shape || to->tuned != entry.tuned) {
+      fail(entry, "tied to a tensor of another dtype, shape or fingerprint");
     }
   }
 
-  /// What is to be restored is within bounds, and out of proportion to the archive only where the
-  /// base has as much.
+  /// What is to be restored is within bounds, and in proportion to the base and the archive.
   void check_size(const Limits& limits) const {
     constexpr double kFree = 64.0 * (1 << 20);
     std::uint64_t total = 0;
-    double own = 0;
+    double free = kFree + limits.expansion * static_cast<double>(file_bytes());
+    for (const ManifestEntry& entry : entries_) {
+      if (entry.base) free += 2 * static_cast<double>(base_bytes(entry));
+    }
     for (const ManifestEntry& entry : entries_) {
       if (entry.mode == Mode::removed) continue;
       const std::uint64_t bytes = entry.bytes();
@@ -435,10 +473,7 @@ class DeltaArchive {
         throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
       }
       total += bytes;
-      const std::uint64_t base =
-          entry.base ? *tensor_bytes(entry.base->dtype, entry.base->shape) : 0;
-      if (bytes > base) own += static_cast<double>(bytes - base);
-      if (own > kFree + limits.expansion * static_cast<double>(file_bytes())) {
+      if (static_cast<double>(total) > free) {
         throw Error(Errc::limit_exceeded, place(entry), "it expands too much");
       }
     }

@@ -139,6 +139,7 @@ class ArchiveWriter {
 
   void finish_part() {
     const std::string text = manifest_text({parts_ == 1 ? metadata_ : Metadata{}, entries_});
+    static_cast<void>(parse_manifest(text, path_.string()));  // what cannot be read is not written
     const auto bytes = std::as_bytes(std::span(text));
     const std::string sum = add_section(detail::kManifestPrefix + std::to_string(parts_), bytes);
     Metadata metadata = {

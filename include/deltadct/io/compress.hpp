@@ -108,7 +108,7 @@ class Compressor {
   }
 
   /// All that the archive's bytes depend on.
-  std::string plan() const {
+  std::string plan() {
     nlohmann::json mix = nlohmann::json::array();
     for (const BitShare& share : options_.codec.allocator.mix()) {
       mix.push_back({share.bits, share.ratio});
@@ -119,6 +119,7 @@ class Compressor {
     }
     return nlohmann::json{{"operation", "compress"},
                           {"version", kFormatVersion},
+                          {"build", build()},
                           {"patch", options_.codec.patch},
                           {"transform", options_.codec.transform},
                           {"mix", mix},
@@ -129,6 +130,12 @@ class Compressor {
                           {"base", identity_json(base_)},
                           {"tuned", identity_json(tuned_)}}
         .dump();
+  }
+
+  std::string build() {
+    const CodecSpec& spec = options_.codec;
+    return codecs_.get(spec.patch, spec.transform, spec.double_precision).build() + " zstd " +
+           ZSTD_versionString();
   }
 
   bool is_selected(const std::string& name) const {

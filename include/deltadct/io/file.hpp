@@ -289,9 +289,9 @@ class InputFile {
 };
 
 /// An output that appears under its name complete, or not at all. It is written to a file in the
-/// same folder that has no name until commit(), where the file system has such files: then nothing
-/// is left of it however the process ends. Elsewhere its name is temporary, and the destructor
-/// removes it.
+/// same folder that has no name until commit(), where the file system has such files: nothing is
+/// left of it however the process ends before. Elsewhere its name is temporary, and the destructor
+/// removes it. It has the mode of the output it replaces.
 ///
 /// Appended bytes are gathered into large blocks, which bypass the page cache where the file system
 /// allows that: a model written once would else push out what is read, and copying it there takes
@@ -324,15 +324,23 @@ class AtomicFile {
   /// Where the next write() goes.
   std::uint64_t position() const noexcept { return position_; }
 
-  /// Appends.
+  /// Appends. Many bytes whose address is the position modulo kPage are written from where they
+  /// are, others by way of a block.
   void write(std::span<const std::byte> bytes) {
-    if (!block_) block_.reset(static_cast<std::byte*>(::operator new(kBlock, kAlignment)));
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+    if (bytes.size() >= kBlock && (address - position_) % kPage == 0) {
+      bytes = gather(bytes, static_cast<std::size_t>(-position_ % kPage));
+      flush();
+      for (std::size_t left = bytes.size() / kPage * kPage; left != 0;) {
+        const auto piece = bytes.first(std::min(left, kPiece));
+        put(position_, piece, Cache::bypass);
+        position_ += piece.size();
+        bytes = bytes.subspan(piece.size());
+        left -= piece.size();
+      }
+    }
     while (!bytes.empty()) {
-      const std::size_t taken = std::min(bytes.size(), kBlock - used_);
-      std::ranges::copy(bytes.first(taken), block_.get() + used_);
-      bytes = bytes.subspan(taken);
-      used_ += taken;
-      position_ += taken;
+      bytes = gather(bytes, std::min(bytes.size(), kBlock - used_));
       if (used_ == kBlock) flush();
     }
   }
@@ -357,6 +365,7 @@ class AtomicFile {
     flush();
     if (failed_) throw Error(Errc::io_failure, path_.string(), "commit: an earlier write failed");
     if (detail::retry([&] { return ::fsync(descriptor_.get()); }) != 0) fail("fsync");
+    if (mode_ != 0 && ::fchmod(descriptor_.get(), mode_) != 0) fail("chmod");
     if (temporary_.empty()) give_name();
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
     publish();
@@ -366,12 +375,15 @@ class AtomicFile {
     if (synced != 0 && errno != EINVAL) fail("fsync folder");
   }
 
+  /// What bypassing the cache asks of offsets, lengths and addresses.
+  static constexpr std::size_t kPage = 4096;
+
  private:
   enum class Cache : bool { bypass, use };
 
-  // What bypassing the cache asks of offsets, lengths and addresses; and a block that is worth it.
-  static constexpr std::size_t kPage = 4096;
+  // So many bytes are worth it; no system takes more than 2 GiB in one call.
   static constexpr std::size_t kBlock = std::size_t{4} << 20;
+  static constexpr std::size_t kPiece = std::size_t{1} << 30;
   static constexpr std::align_val_t kAlignment{kPage};
 
   struct FreeBlock {
@@ -382,6 +394,15 @@ class AtomicFile {
     detail::throw_errno(path_, call, number);
   }
 
+  /// Takes bytes into the block, which has room for them. Returns the others.
+  std::span<const std::byte> gather(std::span<const std::byte> bytes, std::size_t taken) {
+    if (!block_) block_.reset(static_cast<std::byte*>(::operator new(kBlock, kAlignment)));
+    std::ranges::copy(bytes.first(taken), block_.get() + used_);
+    used_ += taken;
+    position_ += taken;
+    return bytes.subspan(taken);
+  }
+
   /// Writes what has been gathered: [begin_, used_) of the block, whose end is at the position.
   /// Byte i of the block belongs at an offset that is i modulo a page; so what lies between two
   /// page boundaries can bypass the cache.
@@ -389,7 +410,7 @@ class AtomicFile {
     const std::span<const std::byte> bytes(block_.get(), used_);
     const std::uint64_t origin = position_ - used_;
     const std::size_t head = std::min(used_, ceil_div(begin_, kPage) * kPage);
-    const std::size_t tail = used_ == kBlock ? kBlock : head;
+    const std::size_t tail = std::max(head, used_ / kPage * kPage);
     const std::size_t begin = begin_;
     begin_ = used_ = static_cast<std::size_t>(position_ % kPage);
     put(origin + begin, bytes.subspan(begin, head - begin), Cache::use);
@@ -448,7 +469,7 @@ class AtomicFile {
 
   // Refusing here spares the caller hours of work that could not be stored. For a privileged user
   // it also keeps rename() from replacing a device such as /dev/null by a file.
-  void check_output() const {
+  void check_output() {
     struct stat status {};
     if (::fstatat(folder_.get(), name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
       if (errno == ENOENT) return;
@@ -460,6 +481,7 @@ class AtomicFile {
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");
     }
+    mode_ = status.st_mode & 0777;
   }
 
   void create_temporary() {
@@ -517,6 +539,7 @@ class AtomicFile {
     name_.swap(other.name_);
     temporary_.swap(other.temporary_);
     std::swap(overwrite_, other.overwrite_);
+    std::swap(mode_, other.mode_);
     std::swap(failed_, other.failed_);
     std::swap(position_, other.position_);
     block_.swap(other.block_);
@@ -532,6 +555,7 @@ class AtomicFile {
   std::string name_;
   std::string temporary_;  // empty: nothing to remove, or no name yet
   Overwrite overwrite_ = Overwrite::no;
+  mode_t mode_ = 0;  // of the output that is replaced
   bool failed_ = false;
   std::uint64_t position_ = 0;
   std::unique_ptr<std::byte, FreeBlock> block_;

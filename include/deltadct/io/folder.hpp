@@ -3,6 +3,7 @@
 //
 //   NAME.partial/            until publish(); locked by the process that writes it
 //     deltadct.plan          what is being written; resuming needs the same
+//     deltadct.replaced      marks an output that has changed places with a new one
 //     *.safetensors, *.json  each complete as soon as it is there (AtomicFile)
 //   NAME/                    from publish() on
 #pragma once
@@ -30,8 +31,8 @@ class AtomicFolder {
         overwrite_(overwrite) {
     if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
     check_output();
-    make_stage();
-    lock();
+    do make_stage();
+    while (!lock());
     prepare(resume, plan);
   }
 
@@ -67,26 +68,26 @@ class AtomicFolder {
 
  private:
   static constexpr const char* kPlan = "deltadct.plan";
+  static constexpr const char* kReplaced = "deltadct.replaced";
 
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     if (number == EEXIST || number == ENOTEMPTY) throw Error(Errc::output_exists, path_.string());
     detail::throw_errno(path_, call, number);
   }
 
-  /// Swaps an output that exists for the stage; false where there is none. By way of a name that
-  /// nobody needs: should this be the end, what was replaced does not stand in a later run's way.
-  bool replace() {
-    const auto aside = path_.parent_path() / detail::temporary_name(path_);
-    if (::rename(stage_.c_str(), aside.c_str()) != 0) fail("rename");
-    if (::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
-      stage_ = aside;
+  /// Swaps an output that exists for the stage; false where there is none. A mark in the old one
+  /// tells a later run what it finds in the stage's place, should this be the end.
+  bool replace() const {
+    if (std::filesystem::is_directory(path_)) {
+      const detail::Descriptor mark(
+          ::open((path_ / kReplaced).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+      if (mark.get() == -1) fail("open");
+    }
+    if (::renameat2(AT_FDCWD, stage_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
       return true;
     }
-    const int number = errno;
-    if (::rename(aside.c_str(), stage_.c_str()) != 0) fail("rename");
-    errno = number;
     if (errno == ENOENT) return false;
-    if (errno != EINVAL && errno != ENOSYS) fail("rename");
+    if (errno != EINVAL && errno != ENOSYS && errno != EXDEV) fail("rename");
     throw Error(
         Errc::io_failure, path_.string(),
         "this file system cannot exchange it for " + stage_.string() + "; remove it and resume");
@@ -97,7 +98,7 @@ class AtomicFolder {
     const std::string name = entry.path().filename().string();
     return entry.symlink_status(error).type() == std::filesystem::file_type::regular &&
            (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") ||
-            name == kPlan || is_temporary(name));
+            name == kPlan || name == kReplaced || is_temporary(name));
   }
 
   static bool is_temporary(const std::string& name) {
@@ -139,32 +140,44 @@ class AtomicFolder {
     if (!std::filesystem::is_directory(std::filesystem::symlink_status(stage_))) {
       detail::throw_errno(stage_, "mkdir", EEXIST);
     }
-    const bool planned = has(kPlan);
+    const bool ours = has(kPlan) || has(kReplaced);
     for_each_file(stage_, [&](const auto& entry) {
-      if (planned && is_own(entry)) return;
+      if (ours && is_own(entry)) return;
       throw Error(Errc::io_failure, stage_.string(), "exists, and is not of an interrupted run");
     });
   }
 
-  void lock() {
-    plan_ = detail::Descriptor(detail::retry([&] {
-      return ::open((stage_ / kPlan).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    }));
+  /// False where the stage was removed in between, by a process that had it before.
+  bool lock() {
+    const auto plan = stage_ / kPlan;
+    plan_ = detail::Descriptor(detail::retry(
+        [&] { return ::open(plan.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666); }));
+    if (plan_.get() == -1 && errno == ENOENT) return false;
     if (plan_.get() == -1) detail::throw_errno(stage_, "open");
-    if (::flock(plan_.get(), LOCK_EX | LOCK_NB) == 0) return;
-    if (errno != EWOULDBLOCK) detail::throw_errno(stage_, "flock");
-    throw Error(Errc::io_failure, path_.string(), "another process is writing it");
+    if (::flock(plan_.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) detail::throw_errno(stage_, "flock");
+      throw Error(Errc::io_failure, path_.string(), "another process is writing it");
+    }
+    struct stat held {
+    }, named{};
+    return ::fstat(plan_.get(), &held) == 0 && ::lstat(plan.c_str(), &named) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
   }
 
   void prepare(Resume resume, std::string_view plan) {
-    if (resume == Resume::yes && holds_complete_files()) {
+    // What has been replaced is no run to go on with.
+    if (resume == Resume::yes && holds_complete_files() && !has(kReplaced)) {
       if (read_plan() != plan) throw Error(Errc::cannot_resume, stage_.string());
     } else {
       clear([](const std::string& name) { return name != kPlan; });
       if (::ftruncate(plan_.get(), 0) != 0) detail::throw_errno(stage_, "ftruncate");
       detail::write_at(plan_.get(), 0, std::as_bytes(std::span(plan)), stage_);
+      if (detail::retry([&] { return ::fsync(plan_.get()); }) != 0) {
+        detail::throw_errno(stage_, "fsync");
+      }
     }
     clear(is_temporary);
+    sync(stage_);
   }
 
   std::string read_plan() const {

@@ -33,6 +33,20 @@ using JsonMemberSink = std::function<void(const std::string& key, nlohmann::json
 
 namespace detail {
 
+/// Whether the character that ends at byte i is a control character, U+0080 to U+009F included.
+inline bool is_control(std::string_view text, std::size_t i) noexcept {
+  const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
+  if (byte(i) < 0x20 || byte(i) == 0x7F) return true;
+  return i > 0 && byte(i - 1) == 0xC2 && byte(i) >= 0x80 && byte(i) < 0xA0;
+}
+
+inline bool has_controls(std::string_view text) noexcept {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_control(text, i)) return true;
+  }
+  return false;
+}
+
 /// Text from a file made fit for an error message: short, and without control characters.
 inline std::string printable(std::string_view text) {
   constexpr std::size_t kMost = 200;
@@ -40,8 +54,9 @@ inline std::string printable(std::string_view text) {
   const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
   while (length < text.size() && length > 0 && continues(text[length])) --length;
   std::string result(text.substr(0, length));
-  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7F; };
-  std::replace_if(result.begin(), result.end(), is_control, '?');
+  for (std::size_t i = 0; i < length; ++i) {
+    if (is_control(result, i)) result[i] = '?';
+  }
   return length < text.size() ? result + "..." : result;
 }
 

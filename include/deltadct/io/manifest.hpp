@@ -169,7 +169,7 @@ inline std::string shape_text(std::span<const std::uint64_t> shape) {
 namespace detail {
 
 /// The longest name of a stage a manifest may give. They are copied into every header.
-inline constexpr std::size_t kMaxStageName = 64;
+inline constexpr std::size_t kMaxStageName = 15;
 
 inline nlohmann::json codec_json(const TensorHeader& header) {
   return {{"patch", header.patch},
@@ -343,7 +343,7 @@ class ManifestReader {
     const nlohmann::json& codec = codecs_[static_cast<std::size_t>(index)];
     const auto stage = [&](const char* key) {
       const std::string& name = json_string(json_member(codec, key, where_), where_, key);
-      if (name.size() > kMaxStageName) fail("name of a stage");
+      if (name.size() > kMaxStageName || has_controls(name)) fail("name of a stage");
       return name;
     };
     TensorHeader header;

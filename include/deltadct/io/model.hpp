@@ -39,8 +39,9 @@ namespace detail {
 
 /// A name that cannot lead out of the folder, on any system.
 inline void check_shard_name(const std::string& name, std::string_view where) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     name.find_first_of(std::string("/\\:\0", 4)) == name.npos;
+  constexpr std::size_t kLongest = 255;
+  const bool plain = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
+                     name.find_first_of("/\\:") == name.npos && !has_controls(name);
   if (!plain) {
     throw Error(Errc::bad_index, where, "'" + printable(name) + "' is no plain file name");
   }
@@ -119,6 +120,10 @@ struct ModelTensor : TensorInfo {
 /// as they grow.
 class TensorBytes {
  public:
+  TensorBytes() = default;
+  TensorBytes(TensorBytes&&) = default;
+  TensorBytes& operator=(TensorBytes&&) = default;
+
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
   std::size_t size() const noexcept { return bytes_.size(); }
 

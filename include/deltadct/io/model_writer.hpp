@@ -25,6 +25,12 @@ class ModelWriter {
   /// Whether the next tensor is yet to be written: an interrupted run may have done so.
   bool wants_next() const noexcept { return !skipped(); }
 
+  /// Where in its file the next tensor goes; it is one that is wanted.
+  std::uint64_t next_offset() {
+    if (!writer_) begin_shard();
+    return writer_->position();
+  }
+
   /// The next tensor's bytes; those of a skipped one are ignored. Throws shape_mismatch for more or
   /// fewer than it has.
   void write(std::span<const std::byte> bytes) {

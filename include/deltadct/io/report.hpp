@@ -54,7 +54,8 @@ namespace detail {
 inline nlohmann::json identity_json(const Model& model) {
   nlohmann::json files = nlohmann::json::array();
   for (const FileIdentity& file : model.identity()) {
-    files.push_back({file.device, file.inode, file.bytes, file.modified_ns});
+    // The device may have another number after a restart.
+    files.push_back({file.inode, file.bytes, file.modified_ns});
   }
   return files;
 }

@@ -82,12 +82,15 @@ class Restorer {
 
   /// The whole tensor, row-major, in entry.dtype. The base's tensor is compared with the one the
   /// archive was made from, and what is stored with its checksum. Valid until the next call.
-  std::span<const std::byte> restore(const ManifestEntry& tied) {
+  /// Whoever writes it to a file from `offset` on can do so without a copy (AtomicFile): where
+  /// possible, its address is that modulo a page.
+  std::span<const std::byte> restore(const ManifestEntry& tied, std::uint64_t offset = 0) {
     const ManifestEntry& entry = archive_.target(tied);
     if (&entry != &tied && tied.base) check_base(tied);
     if (entry.base) read_base(entry);
     if (entry.mode == Mode::same) return base_bytes_.bytes();
-    out_.resize(static_cast<std::size_t>(entry.bytes()));
+    if (has_lossless(entry.mode)) archive_.require_chunks(entry);
+    reserve(entry, offset);
     if (has_delta(entry.mode)) {
       add_delta(entry);
     } else {
@@ -98,7 +101,8 @@ class Restorer {
   }
 
   /// The stack a block of an entry refers to: whole, where the archive has but a part of it.
-  MatrixStack stack(const ManifestEntry& entry) const noexcept {
+  MatrixStack stack(const ManifestEntry& tied) const {
+    const ManifestEntry& entry = archive_.target(tied);
     if (!has_delta(entry.mode)) return stack_of(entry.shape);
     MatrixStack stack = entry.stack;
     const auto common = common_rows(entry.shape, entry.base->shape);
@@ -124,26 +128,29 @@ class Restorer {
         block.cols > whole.cols - block.col) {
       throw Error(Errc::bad_range, archive_.place(entry), "block");
     }
+    // No room for what only a manifest claims.
+    if (entry.base) static_cast<void>(base_tensor(entry));
+    if (has_lossless(entry.mode)) archive_.require_chunks(entry);
     const std::size_t element = dtype_bytes(entry.dtype);
-    out_.assign(block.rows * block.cols * element, std::byte{0});
-    if (out_.empty()) return out_;
+    block_.assign(block.rows * block.cols * element, std::byte{0});
+    if (block_.empty()) return block_;
     // Rows the base has, then those it lacks.
     const std::size_t first = block.matrix * whole.rows + block.row;
     const std::size_t known = has_delta(entry.mode) ? entry.stack.count * entry.stack.rows : 0;
     const std::size_t below = std::min(std::max(first, known) - first, block.rows);
-    const std::span<std::byte> upper = std::span(out_).first(below * block.cols * element);
-    const std::span<std::byte> lower = std::span(out_).subspan(upper.size());
+    const std::span<std::byte> upper = std::span(block_).first(below * block.cols * element);
+    const std::span<std::byte> lower = std::span(block_).subspan(upper.size());
     if (below != 0) {
       copy_base(entry, first, whole.cols, {0, 0, block.col, below, block.cols}, upper);
       add_delta_block(entry, {block.matrix, block.row, block.col, below, block.cols}, upper);
     }
-    if (below == block.rows) return out_;
+    if (below == block.rows) return block_;
     if (entry.mode == Mode::same) {
       copy_base(entry, first, whole.cols, block, lower);
     } else {
       copy_lossless(entry, first + below - known, whole.cols, block.col, block.cols, lower);
     }
-    return out_;
+    return block_;
   }
 
   /// Tensors whose base was another one than the archive's, and was accepted.
@@ -156,6 +163,17 @@ class Restorer {
     if (fingerprint(base_bytes_.bytes()) == entry.base->fingerprint) return;
     if (wrong_base_ == WrongBase::refuse) throw Error(Errc::wrong_base, base_.place(tensor));
     wrong_bases_.insert(entry.name);
+  }
+
+  void reserve(const ManifestEntry& entry, std::uint64_t offset) {
+    const auto bytes = static_cast<std::size_t>(entry.bytes());
+    if (storage_.size() < bytes + AtomicFile::kPage) {
+      storage_ = {};
+      storage_.resize(bytes + AtomicFile::kPage);
+    }
+    const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
+    if (offset % dtype_bytes(entry.dtype) != 0) offset = 0;
+    out_ = std::span(storage_).subspan((offset - address) % AtomicFile::kPage, bytes);
   }
 
   const AnyCodec& codec(const ManifestEntry& entry) {
@@ -187,7 +205,7 @@ class Restorer {
     delta.release();
     if (entry.mode != Mode::grown) return;
     const auto tail = static_cast<std::size_t>(DeltaArchive::lossless_bytes(entry));
-    archive_.lossless(entry, {}, std::span(out_).last(tail), executor_);
+    archive_.lossless(entry, {}, out_.last(tail), executor_);
   }
 
   void restore_lossless(const ManifestEntry& entry) {
@@ -273,7 +291,9 @@ class Restorer {
   WrongBase wrong_base_;
   std::set<std::string> wrong_bases_;
   TensorBytes base_bytes_;
-  std::vector<std::byte> out_;
+  std::vector<std::byte> storage_;
+  std::span<std::byte> out_;  // of the storage
+  std::vector<std::byte> block_;
   std::vector<std::byte> rows_;
 };
 

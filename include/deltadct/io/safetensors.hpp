@@ -48,8 +48,7 @@ struct Limits {
   std::size_t shards = 100'000;
   /// Of all the tensors that an archive restores: 16 TiB.
   std::uint64_t bytes = std::uint64_t{1} << 44;
-  /// Bytes an archive may restore of its own accord, that is beyond its base's, for every byte it
-  /// has. The first 64 MiB are free.
+  /// Bytes an archive may restore for every byte it has, beyond 64 MiB and twice its base's.
   double expansion = 1000;
 };
 
@@ -406,6 +405,9 @@ class SafetensorsWriter {
       : capacity_(rounded(header_capacity, path)), file_(path, overwrite) {
     file_.skip(detail::kLengthBytes + capacity_);
   }
+
+  /// Where in the file the next byte of data goes.
+  std::uint64_t position() const noexcept { return file_.position(); }
 
   /// Starts the next tensor. Throws shape_mismatch where the one before lacks data, too_large for
   /// a shape whose size overflows.

@@ -14,6 +14,8 @@ struct Serial {};
 
 template <>
 struct DctKernel<Serial> {
+  static constexpr std::string_view name = "serial";
+
   static constexpr bool available() noexcept { return true; }
 
   template <class T, int P>

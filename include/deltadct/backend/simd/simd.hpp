@@ -11,6 +11,8 @@ struct Simd {};
 
 template <>
 struct DctKernel<Simd> {
+  static constexpr std::string_view name = "simd";
+
   static bool available() noexcept {
     return xsimd::available_architectures().best >= xsimd::default_arch::version();
   }
