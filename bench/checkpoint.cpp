@@ -4,7 +4,7 @@
 //   bench_checkpoint BASE TUNED WORK      models as make_pair.py writes them, all matrices equal
 //
 // One thread, paper mix, P = 16. CPU time is the process's, user and system. Memory is the peak of
-// RssAnon in /proc/self/status, read every 2 ms: resident pages that no file backs.
+// RssAnon in /proc/self/status, read every 20 ms: resident pages that no file backs.
 #include <deltadct/io/checkpoint.hpp>
 
 #include <atomic>
@@ -58,7 +58,7 @@ class PeakMemory {
   std::thread thread_{[this] {
     while (running_) {
       peak_ = std::max(peak_.load(), anonymous_kilobytes());
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }};
 };
