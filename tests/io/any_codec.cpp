@@ -134,8 +134,8 @@ TEST_CASE("a block is that of the whole, bit by bit, and no other is written") {
                                                {16, 0, 16, 29},
                                                {3, 3, 0, 5},
                                                {37, 29, 0, 0}}) {
-      CAPTURE(row);
-      CAPTURE(col);
+      const std::string at = std::to_string(row) + ", " + std::to_string(col);
+      CAPTURE(at);
       std::vector<bfloat16> block(rows * cols + 1, bfloat16(0.0F));
       for (std::size_t i = 0; i < rows * cols; ++i) {
         block[i] = base[(row + i / cols) * 29 + col + i % cols];

@@ -1320,7 +1320,7 @@ TEST_SUITE("malformed delta") {
           altered_section("delta:w", [&](Bytes& b) { b[kWidths] |= static_cast<std::byte>(bit); }),
           Errc::corrupt_data, Step::read);
     }
-    for (const std::size_t at : {4, 7, 18, 23}) {
+    for (const std::size_t at : {4u, 7u, 18u, 23u}) {
       CAPTURE(at);
       check_refused(altered_section("lossless:r", [&](Bytes& b) { b[at] = std::byte{1}; }),
                     Errc::corrupt_data, Step::read, ": r");
@@ -1900,7 +1900,7 @@ TEST_SUITE("limits") {
 
   TEST_CASE("more tensors in the manifests than allowed, of one part or of all") {
     const Folder folder;
-    for (const std::uint64_t shard : {0, 1}) {
+    for (const std::uint64_t shard : {0u, 1u}) {
       const fs::path path = folder / std::to_string(shard);
       const std::vector<std::string> names{"a", "b", "c", "d", "e"};  // metadata has fewer entries
       Builder builder(path, names, {.max_shard_bytes = shard});
@@ -2111,7 +2111,9 @@ TEST_SUITE("random access") {
           const std::uint64_t offset = random() % all;
           ranges.emplace_back(offset, random() % (all - offset + 1));
         }
-        for (const auto& [offset, bytes] : ranges) {
+        for (const auto& range : ranges) {
+          const std::uint64_t offset = range.first;
+          const std::uint64_t bytes = range.second;
           CAPTURE(offset);
           CAPTURE(bytes);
           Bytes out(static_cast<std::size_t>(bytes));

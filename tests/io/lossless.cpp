@@ -132,7 +132,7 @@ TEST_SUITE("round trip") {
       for (const Bytes& base : {Bytes{}, part(bytes / 2), part(bytes), part(bytes + 5000)}) {
         const Bytes tuned = mixed(bytes, base);
         // The larger ones with one element size each: the planes are those of their chunks.
-        for (const std::size_t element : {1, 2, 4, 8}) {
+        for (const std::size_t element : {1u, 2u, 4u, 8u}) {
           if (bytes > 2 * kChunkBytes && element != 2) continue;
           CAPTURE(element);
           const Bytes section = encode(tuned, base, element);
@@ -237,7 +237,7 @@ TEST_SUITE("codings") {
   TEST_CASE("the coding is the smallest of a chunk that is tried whole") {
     const Bytes base = scrambled(40'000, 8);
     for (const Bytes& bytes : {scrambled(40'000, 9), text(40'000), mixed(40'000, base), base}) {
-      for (const std::size_t element : {1, 2, 4, 8}) {
+      for (const std::size_t element : {1u, 2u, 4u, 8u}) {
         Bytes xored = bytes;
         io::detail::xor_with(xored, base);
         Bytes planes(xored.size());
@@ -285,8 +285,8 @@ TEST_SUITE("codings") {
     Bytes planes(bytes.size());
     io::detail::split_planes(bytes, planes, 2);
     CHECK(planes == bytes_of("abc123d"));
-    for (const std::size_t element : {1, 2, 4, 8}) {
-      for (const std::size_t count : {0, 1, 3, 8, 29, 64}) {
+    for (const std::size_t element : {1u, 2u, 4u, 8u}) {
+      for (const std::size_t count : {0u, 1u, 3u, 8u, 29u, 64u}) {
         const Bytes from = scrambled(count, 1);
         Bytes split(count);
         Bytes joined(count);
@@ -306,7 +306,7 @@ TEST_SUITE("malformed section") {
   }
 
   TEST_CASE("a plain chunk of another size than its tensor's") {
-    for (const std::size_t stored : {0, 9, 11, 16}) {
+    for (const std::size_t stored : {0u, 9u, 11u, 16u}) {
       check_refused(section_of({{Coding::plain, Bytes(stored)}}), 10, "plain chunk");
     }
     const Bytes whole(kChunkBytes);
@@ -368,7 +368,7 @@ TEST_SUITE("malformed section") {
   TEST_CASE("a zstd frame that is too short or too long") {
     for (const Coding coding : {Coding::zstd, Coding::xored, Coding::split}) {
       check_refused(section_of({{coding, {}}}), 10, "not one zstd frame");
-      for (const std::size_t bytes : {0, 1, 9}) {
+      for (const std::size_t bytes : {0u, 1u, 9u}) {
         check_refused(section_of({{coding, zstd_frame(Bytes(bytes))}}), 10, "too short");
       }
       for (const std::size_t bytes : {std::size_t{11}, std::size_t{100}, 16 * kChunkBytes}) {
@@ -435,7 +435,7 @@ TEST_SUITE("malformed section") {
 
   TEST_CASE("padding that is not zero, of the table and of the chunks") {
     const Bytes section = section_of({{Coding::plain, Bytes(10)}});
-    for (const std::size_t at : {4, 5, 7, 18, 19, 23}) {
+    for (const std::size_t at : {4u, 5u, 7u, 18u, 19u, 23u}) {
       for (const unsigned value : {1u, 0x80u}) {
         Bytes other = section;
         other[at] = static_cast<std::byte>(value);

@@ -226,7 +226,7 @@ TEST_SUITE("what opens") {
       const std::pair<std::uint64_t, std::uint64_t> outside[] = {
           {0, 6}, {5, 1}, {6, 0}, {kMost, 1}, {1, kMost}, {kMost, kMost}};
       for (const auto& [from, length] : outside) {
-        const Error error = caught([&] { model.read(b, from, length, bytes); });
+        const Error error = caught([&, at = from, n = length] { model.read(b, at, n, bytes); });
         CHECK(error.code() == Errc::bad_range);
         CHECK(names(error, (sharded.folder / "a.safetensors").string() + ": b"));
       }
