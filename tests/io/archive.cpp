@@ -24,9 +24,9 @@ using io::DeltaArchive;
 using io::ManifestEntry;
 using io::MatrixStack;
 using io::Mode;
+using io::Model;
 using io::OutputOptions;
 using io::Overwrite;
-using io::SafetensorsFile;
 using io::StoredDelta;
 using nlohmann::json;
 
@@ -330,10 +330,11 @@ void put_model(const fs::path& path, std::span<const Tensor> tensors,
 /// A sound archive taken apart, to be altered and put together with checksums that fit.
 struct Draft {
   explicit Draft(const fs::path& path) {
-    const auto file = SafetensorsFile::open(path);
-    std::vector<std::byte> storage;
-    for (const io::TensorInfo& info : file.tensors()) {
-      const auto bytes = file.data(info, storage);
+    const Model file = Model::open(path);
+    io::TensorBytes stored;
+    for (const io::ModelTensor& info : file.tensors()) {
+      file.read(info, stored);
+      const std::span<const std::byte> bytes = stored.bytes();
       if (info.name == "manifest:1") {
         const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         manifest = json::parse(text);
@@ -694,7 +695,7 @@ TEST_SUITE("container") {
     const Folder folder;
     write_small(folder / "a");
     for (const Access access : {Access::map, Access::read}) {
-      const auto file = SafetensorsFile::open(folder / "a", access);
+      const Model file = Model::open(folder / "a", {.access = access});
       std::vector<std::string> found;
       for (const io::TensorInfo& info : file.tensors()) {
         found.push_back(info.name);
@@ -720,7 +721,7 @@ TEST_SUITE("container") {
       builder.delta(tensor, 4, mix);
       builder.finish();
       const CompressedTensor& matrix = builder.matrices.at(0);
-      return SafetensorsFile::open(folder / "a").find("delta:w")->bytes() -
+      return Model::open(folder / "a").find("delta:w")->bytes() -
              io::detail::padded(matrix.bounds.size()) - io::detail::padded(matrix.codes.size());
     };
     CHECK(map_bytes(kOne) == 0);
@@ -828,7 +829,7 @@ TEST_SUITE("damage") {
   TEST_CASE("without checksums, a changed byte of the data is read or refused, nothing else") {
     const Folder folder;
     const std::vector<Content> expected = write_small(folder / "a", kSeven);
-    const auto file = SafetensorsFile::open(folder / "a");
+    const Model file = Model::open(folder / "a");
     const Bytes whole = get(folder / "a");
     const auto first = static_cast<std::size_t>(whole.size() - file.tensors().back().end);
     const auto last = static_cast<std::size_t>(whole.size() - file.tensors().back().bytes());
@@ -1885,7 +1886,7 @@ TEST_SUITE("limits") {
       return caught([&] { open(limits); }).code();
     };
     CHECK(limited({.header_bytes = 64}) == Errc::limit_exceeded);
-    const auto file = SafetensorsFile::open(folder / "a");
+    const Model file = Model::open(folder / "a");
     const std::uint64_t manifest = file.find("manifest:1")->bytes();
     const std::uint64_t header = file.file_bytes() - 8 - file.tensors().back().end;
     CHECK(open({.header_bytes = std::max(manifest, header)}) == 8);
@@ -2055,7 +2056,7 @@ TEST_SUITE("random access") {
         CHECK(names(error, ": w"));
       }
       const Bytes whole = get(folder / "a");
-      const auto file = SafetensorsFile::open(folder / "a");
+      const Model file = Model::open(folder / "a");
       const auto data = static_cast<std::size_t>(whole.size() - file.tensors().back().end);
       const auto archive = DeltaArchive::open(folder / "a", {.access = Access::read});
       const ManifestEntry& entry = *archive.find("w");

@@ -2,7 +2,7 @@
 #include "../support/caught.hpp"
 #include "../support/files.hpp"
 
-#include <deltadct/io/safetensors.hpp>
+#include <deltadct/io/model.hpp>
 
 #include <csignal>
 #include <filesystem>
@@ -53,6 +53,12 @@ std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+std::string text_of(const Model& model, std::string_view name) {
+  TensorBytes bytes;
+  model.read(*model.find(name), bytes);
+  return text_of(bytes.bytes());
+}
+
 std::string entry(std::string_view name, std::string_view dtype, std::string_view shape,
                   std::string_view offsets) {
   std::string text = "\"";
@@ -86,7 +92,8 @@ void check_file_refused(std::string_view bytes, Errc code, const Limits& limits 
   const Folder folder;
   put(folder / "m", bytes);
   for (const Access access : {Access::map, Access::read}) {
-    const Error error = caught([&] { SafetensorsFile::open(folder / "m", access, limits); });
+    const ReadOptions options{.access = access, .limits = limits};
+    const Error error = caught([&] { Model::open(folder / "m", options); });
     const std::string what = error.what();
     CAPTURE(what);
     CHECK(error.code() == code);
@@ -105,23 +112,28 @@ TEST_CASE("io/safetensors: a file is read in both modes") {
                     entry("b", "BF16", "3", "8,14") + "}",
                 "01234567abcdef"));
   for (const Access access : {Access::map, Access::read}) {
-    const auto file = SafetensorsFile::open(folder / "m", access);
+    const Model file = Model::open(folder / "m", {.access = access});
     CHECK(file.path() == folder / "m");
     CHECK(file.file_bytes() == fs::file_size(folder / "m"));
     CHECK(file.metadata() == Metadata{{"format", "pt"}});
     REQUIRE(file.tensors().size() == 2);
-    const TensorInfo* const w = file.find("w");
+    const ModelTensor* const w = file.find("w");
     REQUIRE(w == &file.tensors()[0]);
     CHECK(w->dtype == DType::f32);
     CHECK(w->shape == std::vector<std::uint64_t>{1, 2});
     CHECK(w->elements() == 2);
     CHECK(w->bytes() == 8);
-    std::vector<std::byte> storage;
-    CHECK(text_of(file.data(*w, storage)) == "01234567");
-    CHECK(text_of(file.data(*file.find("b"), storage)) == "abcdef");
-    CHECK(storage.empty() == (access == Access::map));
-    file.release(*w);
-    CHECK(text_of(file.data(*w, storage)) == "01234567");
+    TensorBytes bytes;
+    file.read(*w, bytes);
+    CHECK(text_of(bytes.bytes()) == "01234567");
+    CHECK(text_of(file, "b") == "abcdef");
+    // Mapped bytes are the same for all, others a copy for each.
+    TensorBytes again;
+    file.read(*w, again);
+    CHECK((bytes.bytes().data() == again.bytes().data()) == (access == Access::map));
+    bytes.release();
+    CHECK(text_of(bytes.bytes()) == "01234567");
+    CHECK(text_of(file, "w") == "01234567");
     CHECK(file.find("") == nullptr);
     CHECK(file.find("a") == nullptr);
     CHECK(file.find("ww") == nullptr);
@@ -130,26 +142,26 @@ TEST_CASE("io/safetensors: a file is read in both modes") {
 }
 
 TEST_CASE("io/safetensors: a file may be moved") {
-  static_assert(!std::is_copy_constructible_v<SafetensorsFile>);
+  static_assert(!std::is_copy_constructible_v<Model>);
   const Folder folder;
   put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
-  auto first = SafetensorsFile::open(folder / "m");
-  const SafetensorsFile second = std::move(first);
-  std::vector<std::byte> storage;
-  CHECK(text_of(second.data(*second.find("w"), storage)) == "ok");
+  Model first = Model::open(folder / "m");
+  const Model second = std::move(first);
+  CHECK(text_of(second, "w") == "ok");
 }
 
 TEST_CASE("io/safetensors: a tensor of another file leaves the bounds") {
   const Folder folder;
   put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
   for (const Access access : {Access::map, Access::read}) {
-    const auto file = SafetensorsFile::open(folder / "m", access);
-    std::vector<std::byte> storage;
-    const TensorInfo other{"other", DType::u8, {9}, 0, 9};
-    const Error error = caught([&] { file.data(other, storage); });
+    const Model file = Model::open(folder / "m", {.access = access});
+    const ModelTensor other{{"other", DType::u8, {9}, 0, 9}};
+    TensorBytes bytes;
+    const Error error = caught([&] { file.read(other, bytes); });
     CHECK(error.code() == Errc::io_failure);
     CHECK(error.where() == (folder / "m").string() + ": other");
-    file.release(other);
+    CHECK(bytes.size() == 0);
+    bytes.release();
   }
 }
 
@@ -231,7 +243,7 @@ TEST_CASE("io/safetensors: the header's length is checked") {
     const Folder folder;
     put(folder / "m", little_endian(100'000'001) + "{}");
     fs::resize_file(folder / "m", 100'000'100);  // sparse
-    CHECK(caught([&] { SafetensorsFile::open(folder / "m"); }).code() == Errc::bad_container);
+    CHECK(caught([&] { Model::open(folder / "m"); }).code() == Errc::bad_container);
   }
   SUBCASE("big-endian") {
     check_file_refused(std::string("\0\0\0\0\0\0\0\2{}", 10), Errc::bad_container);
@@ -485,10 +497,10 @@ TEST_CASE("io/safetensors: every cut of a valid file is refused") {
   const Folder folder;
   for (std::size_t length = 0; length < whole.size(); ++length) {
     put(folder / "m", std::string_view(whole).substr(0, length));
-    CHECK(caught([&] { SafetensorsFile::open(folder / "m"); }).code() == Errc::bad_container);
+    CHECK(caught([&] { Model::open(folder / "m"); }).code() == Errc::bad_container);
   }
   put(folder / "m", whole);
-  CHECK_NOTHROW(SafetensorsFile::open(folder / "m"));
+  CHECK_NOTHROW(Model::open(folder / "m"));
 }
 
 TEST_CASE("io/safetensors: any byte of a valid header may change without harm") {
@@ -531,14 +543,13 @@ TEST_CASE("io/safetensors: what is written reads back") {
   CHECK(fs::file_size(folder / "m") == bytes);
   CHECK(folder.entries() == 1);
   for (const Access access : {Access::map, Access::read}) {
-    const auto file = SafetensorsFile::open(folder / "m", access);
+    const Model file = Model::open(folder / "m", {.access = access});
     CHECK(file.metadata() == metadata);
     REQUIRE(file.tensors().size() == 3);
-    std::vector<std::byte> storage;
     CHECK(file.find("w")->shape == std::vector<std::uint64_t>{2, 3});
-    CHECK(text_of(file.data(*file.find("w"), storage)) == "0123456789abcdefghijklmn");
-    CHECK(file.data(*file.find("empty"), storage).empty());
-    CHECK(text_of(file.data(*file.find("scalar \"\xE2\x82\xAC\""), storage)) == "!");
+    CHECK(text_of(file, "w") == "0123456789abcdefghijklmn");
+    CHECK(text_of(file, "empty").empty());
+    CHECK(text_of(file, "scalar \"\xE2\x82\xAC\"") == "!");
   }
 }
 
@@ -571,7 +582,7 @@ TEST_CASE("io/safetensors: header_bytes is exact") {
   const std::string file = get(folder / "m");
   CHECK(file[8 + length - 1] == '}');
   CHECK(file.substr(8 + length, (8 - length % 8) % 8).find_first_not_of(' ') == std::string::npos);
-  CHECK(SafetensorsFile::open(folder / "m").tensors().size() == 2);
+  CHECK(Model::open(folder / "m").tensors().size() == 2);
   CHECK(caught([&] { write((length - 1) / 8 * 8); }).code() == Errc::too_large);
   CHECK(get(folder / "m") == file);
   CHECK(folder.entries() == 1);
@@ -581,7 +592,7 @@ TEST_CASE("io/safetensors: header_bytes is exact") {
 TEST_CASE("io/safetensors: a file of no tensors") {
   const Folder folder;
   CHECK(SafetensorsWriter(folder / "m", Overwrite::no, 2).finish() == 16);
-  CHECK(SafetensorsFile::open(folder / "m").tensors().empty());
+  CHECK(Model::open(folder / "m").tensors().empty());
 }
 
 TEST_CASE("io/safetensors: a tensor's data is neither more nor less than its shape") {
@@ -603,9 +614,7 @@ TEST_CASE("io/safetensors: a tensor's data is neither more nor less than its sha
     CHECK(caught([&] { writer.write(bytes_of("5")); }).code() == Errc::shape_mismatch);
     writer.finish();
   }
-  const auto file = SafetensorsFile::open(folder / "m");
-  std::vector<std::byte> storage;
-  CHECK(text_of(file.data(*file.find("t"), storage)) == "1234");
+  CHECK(text_of(Model::open(folder / "m"), "t") == "1234");
 }
 
 TEST_CASE("io/safetensors: names that the reader would refuse are not written") {
@@ -623,7 +632,7 @@ TEST_CASE("io/safetensors: names that the reader would refuse are not written") 
   CHECK(caught([&] { writer.finish({{std::string("\0", 1), ""}}); }).code() == Errc::bad_container);
   const Metadata unusual{{"__metadata__", std::string("a\0b", 3)}};
   writer.finish(unusual);
-  CHECK(SafetensorsFile::open(folder / "m").metadata() == unusual);
+  CHECK(Model::open(folder / "m").metadata() == unusual);
 }
 
 TEST_CASE("io/safetensors: what is too large is refused") {
@@ -660,7 +669,7 @@ TEST_CASE("io/safetensors: an output is replaced only when asked, and only by a 
   CHECK(get(folder / "m") == "old");
   CHECK(folder.entries() == 1);
   SafetensorsWriter(folder / "m", Overwrite::yes, 8).finish();
-  CHECK(SafetensorsFile::open(folder / "m").tensors().empty());
+  CHECK(Model::open(folder / "m").tensors().empty());
   {
     SafetensorsWriter writer(folder / "new", Overwrite::no, 8);
     put(folder / "new", "theirs");

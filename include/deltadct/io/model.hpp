@@ -77,6 +77,26 @@ inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std:
   }
 }
 
+/// Indices of tensors in the order of their names.
+template <class Tensor>
+std::vector<std::size_t> sorted_by_name(const std::vector<Tensor>& tensors) {
+  std::vector<std::size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {},
+                    [&](std::size_t i) -> const std::string& { return tensors[i].name; });
+  return order;
+}
+
+/// The tensor of that name, or nullptr; O(log n).
+template <class Tensor>
+const Tensor* find_by_name(const std::vector<Tensor>& tensors,
+                           const std::vector<std::size_t>& by_name,
+                           std::string_view name) noexcept {
+  const auto found = std::ranges::lower_bound(
+      by_name, name, {}, [&](std::size_t i) -> std::string_view { return tensors[i].name; });
+  return found == by_name.end() || tensors[*found].name != name ? nullptr : &tensors[*found];
+}
+
 }  // namespace detail
 
 /// Parses an index. Pure: `where` only names the file in errors. Throws bad_container for what is
@@ -214,7 +234,7 @@ class Model {
     return detail::tensor_place(shard_path(tensor).string(), tensor.name);
   }
 
-  /// A tensor's bytes, little-endian and row-major. Throws io_failure.
+  /// A tensor's bytes: little-endian elements, row-major, without any alignment. Throws io_failure.
   void read(const ModelTensor& tensor, TensorBytes& into) const {
     read(tensor, 0, tensor.bytes(), into);
   }

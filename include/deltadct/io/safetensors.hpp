@@ -238,10 +238,6 @@ inline std::uint64_t header_length(const InputFile& file, const Limits& limits) 
   return length;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// A safetensors file whose header has been read.
 struct Container {
   InputFile file;
@@ -261,83 +257,6 @@ inline Container open_container(const std::filesystem::path& path, Access access
   file.release(0, data_begin);
   return {std::move(file), data_begin, std::move(header)};
 }
-
-/// Indices of tensors in the order of their names.
-template <class Tensor>
-std::vector<std::size_t> sorted_by_name(const std::vector<Tensor>& tensors) {
-  std::vector<std::size_t> order(tensors.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::sort(order, {},
-                    [&](std::size_t i) -> const std::string& { return tensors[i].name; });
-  return order;
-}
-
-/// The tensor of that name, or nullptr; O(log n).
-template <class Tensor>
-const Tensor* find_by_name(const std::vector<Tensor>& tensors,
-                           const std::vector<std::size_t>& by_name,
-                           std::string_view name) noexcept {
-  const auto found = std::ranges::lower_bound(
-      by_name, name, {}, [&](std::size_t i) -> std::string_view { return tensors[i].name; });
-  return found == by_name.end() || tensors[*found].name != name ? nullptr : &tensors[*found];
-}
-
-}  // namespace detail
-
-/// A safetensors file, its header checked and its data within reach.
-///
-/// Const members may be called by several threads at once, each with its own storage.
-class SafetensorsFile {
- public:
-  /// Throws io_failure, bad_container, unsupported_dtype or limit_exceeded, naming the file and,
-  /// where there is one, the tensor.
-  static SafetensorsFile open(const std::filesystem::path& path, Access access = Access::map,
-                              const Limits& limits = {}) {
-    return SafetensorsFile(detail::open_container(path, access, limits, Links::follow));
-  }
-
-  const std::filesystem::path& path() const noexcept { return file_.path(); }
-  std::uint64_t file_bytes() const noexcept { return file_.size(); }
-
-  /// In the order of their data.
-  const std::vector<TensorInfo>& tensors() const noexcept { return header_.tensors; }
-  const Metadata& metadata() const noexcept { return header_.metadata; }
-
-  /// The tensor of that name, or nullptr. O(log n).
-  const TensorInfo* find(std::string_view name) const noexcept {
-    return detail::find_by_name(header_.tensors, by_name_, name);
-  }
-
-  /// A tensor's bytes: little-endian elements, row-major, without any alignment. Mapped: a view
-  /// that lives as long as this object. Read: storage is filled, the view is of it. Throws
-  /// io_failure.
-  std::span<const std::byte> data(const TensorInfo& tensor, std::vector<std::byte>& storage) const {
-    try {
-      return file_.bytes(data_begin_ + tensor.begin, tensor.bytes(), storage);
-    } catch (const Error& error) {
-      throw Error(error.code(), detail::tensor_place(error.where(), tensor.name), error.detail());
-    }
-  }
-
-  /// Tells that a forward pass is done with a tensor; see InputFile::release().
-  void release(const TensorInfo& tensor) const noexcept {
-    file_.release(data_begin_ + tensor.begin, tensor.bytes());
-  }
-
- private:
-  explicit SafetensorsFile(detail::Container&& container)
-      : file_(std::move(container.file)),
-        data_begin_(container.data_begin),
-        header_(std::move(container.header)),
-        by_name_(detail::sorted_by_name(header_.tensors)) {}
-
-  InputFile file_;
-  std::uint64_t data_begin_;
-  SafetensorsHeader header_;
-  std::vector<std::size_t> by_name_;  // indices rather than pointers: they survive a move
-};
-
-namespace detail {
 
 /// A key between quotes; refuses what the reader would.
 inline std::string quoted_key(const std::string& key, std::string_view where) {
