@@ -4,17 +4,12 @@
 
 #include <deltadct/io/model.hpp>
 
-#include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
-
-#include <sys/resource.h>
 
 #include <doctest/doctest.h>
 
@@ -26,15 +21,6 @@ using namespace test;
 
 namespace {
 
-std::string get(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void put(const fs::path& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
-
 std::string little_endian(std::uint64_t value) {
   std::string text;
   for (int i = 0; i < 8; ++i) text += static_cast<char>(value >> (8 * i) & 0xFF);
@@ -45,15 +31,7 @@ std::string container(std::string_view header, std::string_view data = "") {
   return little_endian(header.size()) + std::string(header) + std::string(data);
 }
 
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
-
-std::string text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-std::string text_of(const Model& model, std::string_view name) {
+std::string stored_text(const Model& model, std::string_view name) {
   TensorBytes bytes;
   model.read(*model.find(name), bytes);
   return text_of(bytes.bytes());
@@ -90,7 +68,7 @@ void check_bad(std::string_view header, std::uint64_t data_bytes, const std::str
 /// Expects a file to be refused in both modes, with its path in the message.
 void check_file_refused(std::string_view bytes, Errc code, const Limits& limits = {}) {
   const Folder folder;
-  put(folder / "m", bytes);
+  put_text(folder / "m", bytes);
   for (const Access access : {Access::map, Access::read}) {
     const ReadOptions options{.access = access, .limits = limits};
     const Error error = caught([&] { Model::open(folder / "m", options); });
@@ -107,10 +85,10 @@ constexpr std::uint64_t kScalar[] = {1};
 
 TEST_CASE("io/safetensors: a file is read in both modes") {
   const Folder folder;
-  put(folder / "m",
-      container(R"({"__metadata__":{"format":"pt"},)" + entry("w", "F32", "1,2", "0,8") + "," +
-                    entry("b", "BF16", "3", "8,14") + "}",
-                "01234567abcdef"));
+  put_text(folder / "m",
+           container(R"({"__metadata__":{"format":"pt"},)" + entry("w", "F32", "1,2", "0,8") + "," +
+                         entry("b", "BF16", "3", "8,14") + "}",
+                     "01234567abcdef"));
   for (const Access access : {Access::map, Access::read}) {
     const Model file = Model::open(folder / "m", {.access = access});
     CHECK(file.path() == folder / "m");
@@ -126,14 +104,14 @@ TEST_CASE("io/safetensors: a file is read in both modes") {
     TensorBytes bytes;
     file.read(*w, bytes);
     CHECK(text_of(bytes.bytes()) == "01234567");
-    CHECK(text_of(file, "b") == "abcdef");
+    CHECK(stored_text(file, "b") == "abcdef");
     // Mapped bytes are the same for all, others a copy for each.
     TensorBytes again;
     file.read(*w, again);
     CHECK((bytes.bytes().data() == again.bytes().data()) == (access == Access::map));
     bytes.release();
     CHECK(text_of(bytes.bytes()) == "01234567");
-    CHECK(text_of(file, "w") == "01234567");
+    CHECK(stored_text(file, "w") == "01234567");
     CHECK(file.find("") == nullptr);
     CHECK(file.find("a") == nullptr);
     CHECK(file.find("ww") == nullptr);
@@ -144,15 +122,15 @@ TEST_CASE("io/safetensors: a file is read in both modes") {
 TEST_CASE("io/safetensors: a file may be moved") {
   static_assert(!std::is_copy_constructible_v<Model>);
   const Folder folder;
-  put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
+  put_text(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
   Model first = Model::open(folder / "m");
   const Model second = std::move(first);
-  CHECK(text_of(second, "w") == "ok");
+  CHECK(stored_text(second, "w") == "ok");
 }
 
 TEST_CASE("io/safetensors: a tensor of another file leaves the bounds") {
   const Folder folder;
-  put(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
+  put_text(folder / "m", container("{" + entry("w", "U8", "2", "0,2") + "}", "ok"));
   for (const Access access : {Access::map, Access::read}) {
     const Model file = Model::open(folder / "m", {.access = access});
     const ModelTensor other{{"other", DType::u8, {9}, 0, 9}};
@@ -241,7 +219,7 @@ TEST_CASE("io/safetensors: the header's length is checked") {
   }
   SUBCASE("above 100,000,000, in a file that long") {
     const Folder folder;
-    put(folder / "m", little_endian(100'000'001) + "{}");
+    put_text(folder / "m", little_endian(100'000'001) + "{}");
     fs::resize_file(folder / "m", 100'000'100);  // sparse
     CHECK(caught([&] { Model::open(folder / "m"); }).code() == Errc::bad_container);
   }
@@ -496,10 +474,10 @@ TEST_CASE("io/safetensors: every cut of a valid file is refused") {
       "{" + entry("a", "F32", "2", "0,8") + "," + entry("s", "U8", "", "8,9") + "}", "123456789");
   const Folder folder;
   for (std::size_t length = 0; length < whole.size(); ++length) {
-    put(folder / "m", std::string_view(whole).substr(0, length));
+    put_text(folder / "m", std::string_view(whole).substr(0, length));
     CHECK(caught([&] { Model::open(folder / "m"); }).code() == Errc::bad_container);
   }
-  put(folder / "m", whole);
+  put_text(folder / "m", whole);
   CHECK_NOTHROW(Model::open(folder / "m"));
 }
 
@@ -531,12 +509,12 @@ TEST_CASE("io/safetensors: what is written reads back") {
   const std::uint64_t none[] = {4, 0};
   SafetensorsWriter writer(folder / "m", Overwrite::no, 1001);
   writer.begin("w", DType::f32, matrix);
-  writer.write(bytes_of("0123456789"));
-  writer.write(bytes_of(""));
-  writer.write(bytes_of("abcdefghijklmn"));
+  writer.write(view_of("0123456789"));
+  writer.write(view_of(""));
+  writer.write(view_of("abcdefghijklmn"));
   writer.begin("empty", DType::f16, none);
   writer.begin("scalar \"\xE2\x82\xAC\"", DType::boolean, {});
-  writer.write(bytes_of("!"));
+  writer.write(view_of("!"));
   CHECK_FALSE(fs::exists(folder / "m"));
   const std::uint64_t bytes = writer.finish(metadata);
   CHECK(bytes == 8 + 1008 + 25);
@@ -547,9 +525,9 @@ TEST_CASE("io/safetensors: what is written reads back") {
     CHECK(file.metadata() == metadata);
     REQUIRE(file.tensors().size() == 3);
     CHECK(file.find("w")->shape == std::vector<std::uint64_t>{2, 3});
-    CHECK(text_of(file, "w") == "0123456789abcdefghijklmn");
-    CHECK(text_of(file, "empty").empty());
-    CHECK(text_of(file, "scalar \"\xE2\x82\xAC\"") == "!");
+    CHECK(stored_text(file, "w") == "0123456789abcdefghijklmn");
+    CHECK(stored_text(file, "empty").empty());
+    CHECK(stored_text(file, "scalar \"\xE2\x82\xAC\"") == "!");
   }
 }
 
@@ -558,11 +536,11 @@ TEST_CASE("io/safetensors: the bytes are those of the format") {
   SafetensorsWriter writer(folder / "m", Overwrite::no, 65);
   const std::uint64_t shape[] = {2};
   writer.begin("a", DType::u8, shape);
-  writer.write(bytes_of("xy"));
+  writer.write(view_of("xy"));
   writer.finish();
   std::string header = R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
   header.resize(72, ' ');
-  CHECK(get(folder / "m") == container(header, "xy"));
+  CHECK(get_text(folder / "m") == container(header, "xy"));
 }
 
 TEST_CASE("io/safetensors: header_bytes is exact") {
@@ -574,17 +552,17 @@ TEST_CASE("io/safetensors: header_bytes is exact") {
     SafetensorsWriter writer(folder / "m", Overwrite::yes, capacity);
     for (const auto& tensor : tensors) {
       writer.begin(tensor.name, tensor.dtype, tensor.shape);
-      writer.write(bytes_of(std::string(tensor.bytes(), 'x')));
+      writer.write(view_of(std::string(tensor.bytes(), 'x')));
     }
     return writer.finish(metadata);
   };
   CHECK(write(length) == 8 + (length + 7) / 8 * 8 + 12);
-  const std::string file = get(folder / "m");
+  const std::string file = get_text(folder / "m");
   CHECK(file[8 + length - 1] == '}');
   CHECK(file.substr(8 + length, (8 - length % 8) % 8).find_first_not_of(' ') == std::string::npos);
   CHECK(Model::open(folder / "m").tensors().size() == 2);
   CHECK(caught([&] { write((length - 1) / 8 * 8); }).code() == Errc::too_large);
-  CHECK(get(folder / "m") == file);
+  CHECK(get_text(folder / "m") == file);
   CHECK(folder.entries() == 1);
   CHECK(header_bytes({}, {}) == 2);
 }
@@ -601,27 +579,27 @@ TEST_CASE("io/safetensors: a tensor's data is neither more nor less than its sha
   {
     SafetensorsWriter writer(folder / "m", Overwrite::no, 200);
     const std::uint64_t shape[] = {2, 2};
-    CHECK(caught([&] { writer.write(bytes_of("x")); }).code() == Errc::shape_mismatch);
+    CHECK(caught([&] { writer.write(view_of("x")); }).code() == Errc::shape_mismatch);
     writer.begin("t", DType::u8, shape);
-    writer.write(bytes_of("123"));
+    writer.write(view_of("123"));
     for (const Error& error :
-         {caught([&] { writer.write(bytes_of("45")); }),
+         {caught([&] { writer.write(view_of("45")); }),
           caught([&] { writer.begin("u", DType::u8, shape); }), caught([&] { writer.finish(); })}) {
       CHECK(error.code() == Errc::shape_mismatch);
       CHECK(error.where() == where + ": t");
     }
-    writer.write(bytes_of("4"));
-    CHECK(caught([&] { writer.write(bytes_of("5")); }).code() == Errc::shape_mismatch);
+    writer.write(view_of("4"));
+    CHECK(caught([&] { writer.write(view_of("5")); }).code() == Errc::shape_mismatch);
     writer.finish();
   }
-  CHECK(text_of(Model::open(folder / "m"), "t") == "1234");
+  CHECK(stored_text(Model::open(folder / "m"), "t") == "1234");
 }
 
 TEST_CASE("io/safetensors: names that the reader would refuse are not written") {
   const Folder folder;
   SafetensorsWriter writer(folder / "m", Overwrite::no, 200);
   writer.begin("a", DType::u8, kScalar);
-  writer.write(bytes_of("x"));
+  writer.write(view_of("x"));
   for (const std::string& name : {std::string("a"), std::string("__metadata__"),
                                   std::string("x\0y", 3), std::string("\xFF")}) {
     const Error error = caught([&] { writer.begin(name, DType::u8, kScalar); });
@@ -654,50 +632,44 @@ TEST_CASE("io/safetensors: what is too large is refused") {
 
 TEST_CASE("io/safetensors: an output is replaced only when asked, and only by a complete one") {
   const Folder folder;
-  put(folder / "m", "old");
+  put_text(folder / "m", "old");
   CHECK(caught([&] { SafetensorsWriter(folder / "m", Overwrite::no, 100); }).code() ==
         Errc::output_exists);
   {
     SafetensorsWriter writer(folder / "m", Overwrite::yes, 100);
     writer.begin("a", DType::u8, kScalar);
   }
-  CHECK(get(folder / "m") == "old");
+  CHECK(get_text(folder / "m") == "old");
   {
     SafetensorsWriter writer(folder / "m", Overwrite::yes, 0);
     CHECK(caught([&] { writer.finish(); }).code() == Errc::too_large);
   }
-  CHECK(get(folder / "m") == "old");
+  CHECK(get_text(folder / "m") == "old");
   CHECK(folder.entries() == 1);
   SafetensorsWriter(folder / "m", Overwrite::yes, 8).finish();
   CHECK(Model::open(folder / "m").tensors().empty());
   {
     SafetensorsWriter writer(folder / "new", Overwrite::no, 8);
-    put(folder / "new", "theirs");
+    put_text(folder / "new", "theirs");
     CHECK(caught([&] { writer.finish(); }).code() == Errc::output_exists);
   }
-  CHECK(get(folder / "new") == "theirs");
+  CHECK(get_text(folder / "new") == "theirs");
   CHECK(folder.entries() == 2);
 }
 
 TEST_CASE("io/safetensors: a disk that fills leaves the old file") {
   const Folder folder;
-  put(folder / "m", "old");
+  put_text(folder / "m", "old");
   const std::uint64_t shape[] = {5'000'000};
   const std::string data(5'000'000, 'x');  // more than is gathered before it is written
-  rlimit before{};
-  ::getrlimit(RLIMIT_FSIZE, &before);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit limit{65'536, before.rlim_max};
-  ::setrlimit(RLIMIT_FSIZE, &limit);
+  const FileSizeLimit limit(65'536);
   const Error error = caught([&] {
     SafetensorsWriter writer(folder / "m", Overwrite::yes, 100);
     writer.begin("t", DType::u8, shape);
-    writer.write(bytes_of(data));
+    writer.write(view_of(data));
   });
-  ::setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, handler);
   CHECK(error.code() == Errc::io_failure);
   CHECK(error.where() == (folder / "m").string() + ": t");
-  CHECK(get(folder / "m") == "old");
+  CHECK(get_text(folder / "m") == "old");
   CHECK(folder.entries() == 1);
 }

@@ -3,6 +3,8 @@
 
 #include <deltadct/core/error.hpp>
 
+#include <filesystem>
+#include <string>
 #include <string_view>
 
 #include <doctest/doctest.h>
@@ -24,6 +26,14 @@ deltadct::Error caught(Fn fn) {
 /// Whether an error's text has this in it.
 inline bool names(const deltadct::Error& error, std::string_view text) {
   return std::string_view(error.what()).find(text) != std::string_view::npos;
+}
+
+/// Expects an error with a path as its place and a text in its detail.
+inline void check_names(const deltadct::Error& error, deltadct::Errc code,
+                        const std::filesystem::path& path, std::string_view text) {
+  CHECK(error.code() == code);
+  CHECK(error.where() == path.string());
+  CHECK(error.detail().find(text) != std::string::npos);
 }
 
 }  // namespace test

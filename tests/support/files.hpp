@@ -2,10 +2,14 @@
 #pragma once
 
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include <sys/resource.h>
 
@@ -33,6 +37,23 @@ struct Folder {
 
   fs::path path;
 };
+
+inline void put_text(const fs::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+inline std::string get_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline std::span<const std::byte> view_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+inline std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
 struct FileSizeLimit {

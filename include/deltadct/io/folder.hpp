@@ -8,7 +8,8 @@
 //   NAME/                    from publish() on
 #pragma once
 
-#include <deltadct/io/file.hpp>
+#include <deltadct/io/atomic_file.hpp>
+#include <deltadct/io/input_file.hpp>
 
 #include <sys/file.h>
 
@@ -98,11 +99,7 @@ class AtomicFolder {
     const std::string name = entry.path().filename().string();
     return entry.symlink_status(error).type() == std::filesystem::file_type::regular &&
            (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") ||
-            name == kPlan || name == kReplaced || is_temporary(name));
-  }
-
-  static bool is_temporary(const std::string& name) {
-    return name.starts_with(".deltadct-") && name.ends_with(".tmp");
+            name == kPlan || name == kReplaced || detail::is_temporary_name(name));
   }
 
   template <class Fn>
@@ -176,7 +173,7 @@ class AtomicFolder {
         detail::throw_errno(stage_, "fsync");
       }
     }
-    clear(is_temporary);
+    clear(detail::is_temporary_name);
     sync(stage_);
   }
 

@@ -14,7 +14,8 @@
 #include <deltadct/config.hpp>
 #include <deltadct/core/dtype.hpp>
 #include <deltadct/core/error.hpp>
-#include <deltadct/io/file.hpp>
+#include <deltadct/io/atomic_file.hpp>
+#include <deltadct/io/input_file.hpp>
 #include <deltadct/io/json.hpp>
 
 #include <algorithm>

@@ -1,160 +1,25 @@
-// Files as the containers need them: read through a map or on demand, written whole or not at all.
-//
-// The only header that talks to the operating system (POSIX; Linux for renameat2).
+// A file that is written whole or not at all.
 #pragma once
 
-#include <deltadct/config.hpp>
 #include <deltadct/core/arithmetic.hpp>
-#include <deltadct/core/error.hpp>
+#include <deltadct/io/posix.hpp>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <new>
-#include <span>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <utility>
-#include <vector>
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 namespace deltadct::inline DELTADCT_ABI::io {
-
-/// How an InputFile reaches its bytes: through a memory map, or with a read for every request.
-enum class Access { map, read };
-
-/// Whether a name that is a symbolic link is followed.
-enum class Links { refuse, follow };
-
-/// What tells a file from another one, or from itself before a change.
-struct FileIdentity {
-  std::uint64_t device = 0;
-  std::uint64_t inode = 0;
-  std::uint64_t bytes = 0;
-  std::int64_t modified_ns = 0;  ///< since 1970
-
-  bool operator==(const FileIdentity&) const = default;
-};
 
 /// Whether an output may replace a file of the same name.
 enum class Overwrite : bool { no, yes };
 
 namespace detail {
 
-/// Throws io_failure for a failed system call: "path: ... (call: text of the error number)".
-[[noreturn]] inline void throw_errno(const std::filesystem::path& path, std::string_view call,
-                                     int number = errno) {
-  throw Error(Errc::io_failure, path.string(),
-              std::string(call) + ": " + std::generic_category().message(number));
-}
-
-/// Repeats a system call while signals interrupt it.
-template <class Call>
-auto retry(Call call) {
-  auto result = call();
-  while (result == -1 && errno == EINTR) result = call();
-  return result;
-}
-
-/// Owns a file descriptor.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int number) noexcept : number_(number) {}
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (number_ != -1) ::close(number_);
-  }
-
-  int get() const noexcept { return number_; }
-
-  /// Closes early, for those who need to see what close() returns.
-  int close() noexcept { return ::close(std::exchange(number_, -1)); }
-
- private:
-  int number_ = -1;
-};
-
-/// Owns a read-only memory map; no map at all for no bytes.
-class Mapping {
- public:
-  Mapping() = default;
-  Mapping(void* start, std::size_t length) noexcept : start_(start), length_(length) {}
-  Mapping(Mapping&& other) noexcept
-      : start_(std::exchange(other.start_, nullptr)), length_(std::exchange(other.length_, 0)) {}
-  Mapping& operator=(Mapping&& other) noexcept {
-    std::swap(start_, other.start_);
-    std::swap(length_, other.length_);
-    return *this;
-  }
-  ~Mapping() {
-    if (length_ != 0) ::munmap(start_, length_);
-  }
-
-  std::span<const std::byte> bytes() const noexcept {
-    return {static_cast<const std::byte*>(start_), length_};
-  }
-
-  /// Gives back the pages the range has reached the end of. The page of the first byte goes too: a
-  /// forward pass over tensors smaller than a page would otherwise never give one back. The bytes
-  /// stay readable; a later access fetches them from the file again.
-  void release(std::size_t offset, std::size_t length) const noexcept {
-    static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    if (offset >= length_) return;
-    const std::size_t end = offset + std::min(length, length_ - offset);
-    const std::size_t first = offset / page * page;
-    const std::size_t last = end == length_ ? end : end / page * page;
-    if (first < last)
-      ::madvise(static_cast<std::byte*>(start_) + first, last - first, MADV_DONTNEED);
-  }
-
- private:
-  void* start_ = nullptr;
-  std::size_t length_ = 0;
-};
-
-/// Fills a buffer from the file; an end of file before that is an error.
-inline void read_at(int descriptor, std::uint64_t offset, std::span<std::byte> out,
-                    const std::filesystem::path& path) {
-  while (!out.empty()) {
-    const auto count = retry(
-        [&] { return ::pread(descriptor, out.data(), out.size(), static_cast<off_t>(offset)); });
-    if (count < 0) throw_errno(path, "pread");
-    if (count == 0) {
-      throw Error(Errc::io_failure, path.string(),
-                  "the file was cut off at byte " + std::to_string(offset) + " while being read");
-    }
-    out = out.subspan(static_cast<std::size_t>(count));
-    offset += static_cast<std::uint64_t>(count);
-  }
-}
-
-/// Writes all of a buffer; what a short write leaves goes into the next one.
-inline void write_at(int descriptor, std::uint64_t offset, std::span<const std::byte> bytes,
-                     const std::filesystem::path& path) {
-  while (!bytes.empty()) {
-    const auto count = retry([&] {
-      return ::pwrite(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    });
-    if (count <= 0) throw_errno(path, "pwrite", count == 0 ? EIO : errno);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-    offset += static_cast<std::uint64_t>(count);
-  }
-}
+inline constexpr const char* kTemporaryPrefix = ".deltadct-";
+inline constexpr const char* kTemporarySuffix = ".tmp";
 
 /// A name nobody can have prepared. It leaves the output's own name out, which may be as long as
 /// the file system allows.
@@ -163,130 +28,19 @@ inline std::string temporary_name(const std::filesystem::path& path) {
   if (::getrandom(random, sizeof random, 0) != static_cast<ssize_t>(sizeof random)) {
     throw_errno(path, "getrandom");
   }
-  std::string name = ".deltadct-";
+  std::string name = kTemporaryPrefix;
   for (const unsigned char byte : random) {
     name += "0123456789abcdef"[byte >> 4];
     name += "0123456789abcdef"[byte & 15];
   }
-  return name + ".tmp";
+  return name + kTemporarySuffix;
 }
 
-/// Moves a file within a folder unless the new name is taken (errno EEXIST), by way of a link.
-inline bool link_new(int folder, const std::string& from, const std::string& to) noexcept {
-  if (::linkat(folder, from.c_str(), folder, to.c_str(), 0) != 0) return false;
-  ::unlinkat(folder, from.c_str(), 0);
-  return true;
-}
-
-/// The same in one step where the file system can; NFS and some FUSE ones say EINVAL.
-inline bool rename_new(int folder, const std::string& from, const std::string& to) noexcept {
-#if defined(RENAME_NOREPLACE)
-  if (::renameat2(folder, from.c_str(), folder, to.c_str(), RENAME_NOREPLACE) == 0) return true;
-  if (errno != EINVAL && errno != ENOSYS) return false;
-#endif
-  return link_new(folder, from, to);
+inline bool is_temporary_name(std::string_view name) {
+  return name.starts_with(kTemporaryPrefix) && name.ends_with(kTemporarySuffix);
 }
 
 }  // namespace detail
-
-/// A regular file, open for reading. Directories, pipes, sockets and devices are refused.
-///
-/// Const members may be called by several threads at once, each with its own storage. As with every
-/// memory map, a file that another process shortens while it is mapped raises SIGBUS on access; a
-/// caller who cannot rule that out takes Access::read.
-class InputFile {
- public:
-  /// Throws io_failure naming the path.
-  static InputFile open(const std::filesystem::path& path, Access access,
-                        Links links = Links::follow) {
-    // Without O_NONBLOCK, opening a pipe would wait for its writer before it could be refused.
-    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
-    detail::Descriptor descriptor(detail::retry([&] { return ::open(path.c_str(), flags); }));
-    if (descriptor.get() == -1) {
-      if (links == Links::refuse && errno == ELOOP) {
-        throw Error(Errc::io_failure, path.string(), "open: a symbolic link");
-      }
-      detail::throw_errno(path, "open");
-    }
-    const FileIdentity identity = regular_file(descriptor.get(), path);
-    InputFile file(path, access, identity);
-    if (access == Access::map) {
-      file.mapping_ = map(descriptor.get(), identity.bytes, path);
-    } else {
-      file.descriptor_ = std::move(descriptor);
-    }
-    return file;
-  }
-
-  const std::filesystem::path& path() const noexcept { return path_; }
-
-  /// Bytes, as of open().
-  std::uint64_t size() const noexcept { return identity_.bytes; }
-
-  /// As of open().
-  const FileIdentity& identity() const noexcept { return identity_; }
-
-  /// A range of the file. Mapped: a view that lives as long as this object, storage is untouched.
-  /// Read: storage is resized and filled, the view is of it. The view has no alignment.
-  /// Throws io_failure where the range leaves the file or reading fails.
-  std::span<const std::byte> bytes(std::uint64_t offset, std::uint64_t length,
-                                   std::vector<std::byte>& storage) const {
-    check_range(offset, length);
-    const auto count = static_cast<std::size_t>(length);
-    if (access_ == Access::map) {
-      return mapping_.bytes().subspan(static_cast<std::size_t>(offset), count);
-    }
-    storage.resize(count);
-    detail::read_at(descriptor_.get(), offset, storage, path_);
-    return storage;
-  }
-
-  /// Tells that a forward pass is done with a range, so that a pass over a huge file keeps few
-  /// pages resident. Views stay valid. Nothing happens in read mode.
-  void release(std::uint64_t offset, std::uint64_t length) const noexcept {
-    if (offset > size() || length > size() - offset) return;
-    mapping_.release(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));
-  }
-
- private:
-  InputFile(std::filesystem::path path, Access access, const FileIdentity& identity)
-      : path_(std::move(path)), access_(access), identity_(identity) {}
-
-  static FileIdentity regular_file(int descriptor, const std::filesystem::path& path) {
-    struct stat status {};
-    if (::fstat(descriptor, &status) != 0) detail::throw_errno(path, "fstat");
-    if (S_ISDIR(status.st_mode)) detail::throw_errno(path, "open", EISDIR);
-    if (!S_ISREG(status.st_mode)) {
-      throw Error(Errc::io_failure, path.string(), "open: not a regular file");
-    }
-    return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
-            static_cast<std::uint64_t>(status.st_size),
-            std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
-  }
-
-  static detail::Mapping map(int descriptor, std::uint64_t size,
-                             const std::filesystem::path& path) {
-    if (size == 0) return {};  // mmap refuses a length of 0
-    if (!std::in_range<std::size_t>(size)) detail::throw_errno(path, "mmap", EFBIG);
-    const auto length = static_cast<std::size_t>(size);
-    void* const start = ::mmap(nullptr, length, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (start == MAP_FAILED) detail::throw_errno(path, "mmap");
-    return {start, length};
-  }
-
-  void check_range(std::uint64_t offset, std::uint64_t length) const {
-    if (offset <= size() && length <= size() - offset && std::in_range<std::size_t>(length)) return;
-    throw Error(Errc::io_failure, path_.string(),
-                std::to_string(length) + " bytes from byte " + std::to_string(offset) +
-                    " leave the file of " + std::to_string(size()) + " bytes");
-  }
-
-  std::filesystem::path path_;
-  Access access_;
-  FileIdentity identity_;
-  detail::Descriptor descriptor_;
-  detail::Mapping mapping_;
-};
 
 /// An output that appears under its name complete, or not at all. It is written to a file in the
 /// same folder that has no name until commit(), where the file system has such files: nothing is
