@@ -237,13 +237,6 @@ TEST_CASE("what a mode reads and stores") {
   }
 }
 
-TEST_CASE("a class is named in 0, 1, 2 or 4 bits") {
-  const int expected[] = {0, 0, 1, 2, 2, 4, 4, 4};
-  for (std::size_t classes = 0; classes < std::size(expected); ++classes) {
-    CHECK(io::width_map_bits(classes) == expected[classes]);
-  }
-}
-
 TEST_CASE("modes have distinct names") {
   std::vector<std::string> found;
   for (const Mode mode : io::kModes) found.emplace_back(io::mode_name(mode));

@@ -6,6 +6,7 @@
 //   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
 
+#include <deltadct/io/delta_section.hpp>
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/lossless.hpp>
 #include <deltadct/io/manifest.hpp>
@@ -16,121 +17,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Rows and columns of one matrix of a tensor.
-struct Block {
-  std::size_t matrix = 0;
-  std::size_t row = 0;
-  std::size_t col = 0;
-  std::size_t rows = 0;
-  std::size_t cols = 0;
-};
-
 namespace detail {
-
-using deltadct::detail::fail_validation;
 
 inline constexpr const char* kDeltaPrefix = "delta:";
 inline constexpr const char* kLosslessPrefix = "lossless:";
 inline constexpr const char* kManifestPrefix = "manifest:";
 
-/// Bytes of the packed width map.
-inline std::size_t width_map_bytes(std::size_t patches, std::size_t classes) noexcept {
-  return padded((patches * static_cast<std::size_t>(width_map_bits(classes)) + 7) / 8);
-}
-
-/// Class indices of the patches, packed lowest bits first.
-inline std::vector<std::byte> pack_widths(std::span<const PatchPlace> places, std::size_t classes) {
-  const auto bits = static_cast<std::size_t>(width_map_bits(classes));
-  std::vector<std::byte> map(width_map_bytes(places.size(), classes));
-  if (bits == 0) return map;
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    map[i * bits / 8] |= static_cast<std::byte>(places[i].width_class() << (i * bits % 8));
-  }
-  return map;
-}
-
-/// Throws corrupt_data where bits are set that are no patch's.
-inline std::vector<PatchPlace> unpack_widths(std::span<const std::byte> map, std::size_t patches,
-                                             std::size_t classes) {
-  const auto bits = static_cast<std::size_t>(width_map_bits(classes));
-  std::vector<PatchPlace> places(patches, PatchPlace{0});
-  if (bits != 0) {
-    for (std::size_t i = 0; i < patches; ++i) {
-      const auto byte = static_cast<std::uint32_t>(map[i * bits / 8]);
-      places[i] = {(byte >> (i * bits % 8)) & ((1u << bits) - 1u)};
-    }
-  }
-  const std::size_t used = patches * bits;
-  const bool partial = used % 8 != 0 && (map[used / 8] >> (used % 8)) != std::byte{0};
-  if (partial || !is_zero(map.subspan((used + 7) / 8))) fail_validation("padding is not zero");
-  return places;
-}
-
-/// Bytes of the parts of a matrix in its section, padded.
-struct MatrixLayout {
-  std::size_t bounds = 0;
-  std::size_t widths = 0;
-  std::size_t codes = 0;
-
-  std::size_t bytes() const noexcept { return bounds + widths + codes; }
-};
-
-/// Sets the header's layout. The header has been validated, so that nothing overflows but the sum
-/// of the parts of implausible ones, which is then larger than any section.
-inline MatrixLayout lay_out(TensorHeader& header) noexcept {
-  const auto [bounds, codes] = header.lay_out();
-  return {padded(bounds), width_map_bytes(header.patches(), header.classes.size()), padded(codes)};
-}
-
-/// Fixes the places of patches whose classes are known, and compares the classes' counts with the
-/// header's.
-inline void place_patches(std::vector<PatchPlace>& places, const TensorHeader& header) {
-  std::vector<WidthClass> counted = header.classes;
-  assign_slots(places, counted);
-  for (std::size_t k = 0; k < counted.size(); ++k) {
-    if (counted[k].patches != header.classes[k].patches)
-      fail_validation("patches of a width class");
-  }
-}
-
 }  // namespace detail
-
-/// Compressed matrices read from an archive. Their arrays lie in the archive's mapping or in
-/// storage of their own; mapped, the archive's file stays open as long as they live.
-class StoredDelta {
- public:
-  StoredDelta(StoredDelta&&) = default;
-  StoredDelta& operator=(StoredDelta&&) = default;
-
-  std::size_t size() const noexcept { return matrices_.size(); }
-
-  /// The k-th matrix; valid until this object is assigned to or ends.
-  CompressedView view(std::size_t k = 0) const& noexcept {
-    const Matrix& matrix = matrices_[k];
-    return {&matrix.header, matrix.places, matrix.bounds, matrix.codes};
-  }
-  CompressedView view(std::size_t k = 0) const&& = delete;
-
-  /// Tells that a forward pass is done with it.
-  void release() const noexcept { bytes_.release(); }
-
- private:
-  friend class DeltaArchive;
-
-  struct Matrix {
-    TensorHeader header;
-    std::vector<PatchPlace> places;
-    std::span<const std::byte> bounds;
-    std::span<const std::byte> codes;
-  };
-
-  StoredDelta() = default;
-
-  std::vector<Matrix> matrices_;
-  TensorBytes bytes_;
-  std::vector<std::byte> bounds_;  // gathered ones
-  std::vector<std::byte> codes_;
-};
 
 /// A delta archive, its manifests checked and its tensors within reach.
 ///
@@ -184,18 +77,11 @@ class DeltaArchive {
   /// The delta of an entry that has one: read, its checksum compared, validated. Throws
   /// checksum_mismatch, corrupt_data or io_failure, naming the file and the tensor.
   StoredDelta delta(const ManifestEntry& entry) const {
-    StoredDelta delta;
-    model_.read(section(detail::kDeltaPrefix, entry), delta.bytes_);
-    check_sum(delta.bytes_, entry, entry.delta_sum);
-    within(entry, [&] {
-      std::span<const std::byte> rest = delta.bytes_.bytes();
-      for (const TensorHeader& header : entry.matrices) {
-        delta.matrices_.push_back({header, {}, {}, {}});
-        read_matrix(delta.matrices_.back(), rest);
-      }
-      if (!rest.empty()) detail::fail_validation("size of the section");
-    });
-    return delta;
+    TensorBytes stored;
+    model_.read(section(detail::kDeltaPrefix, entry), stored);
+    check_sum(stored, entry, entry.delta_sum);
+    return within(entry,
+                  [&] { return StoredDelta::of_section(std::move(stored), entry.matrices); });
   }
 
   /// The patches of one matrix that a block needs; rows and columns of the result count from the
@@ -205,14 +91,11 @@ class DeltaArchive {
   StoredDelta delta_block(const ManifestEntry& entry, const Block& block) const {
     if (block.matrix >= entry.matrices.size()) throw Error(Errc::bad_range, place(entry), "matrix");
     const ModelTensor& from = section(detail::kDeltaPrefix, entry);
-    StoredDelta delta;
-    within(entry, [&] {
-      std::size_t at = 0;
-      for (std::size_t k = 0; k < block.matrix; ++k) at += skip_matrix(entry.matrices[k]);
-      delta.matrices_.push_back({entry.matrices[block.matrix], {}, {}, {}});
-      gather(delta, from, at, block);
-    });
-    return delta;
+    const auto read = [&](std::uint64_t offset, std::uint64_t length, TensorBytes& into) {
+      model_.read(from, offset, length, into);
+    };
+    return within(entry,
+                  [&] { return StoredDelta::of_block(entry.matrices, from.bytes(), block, read); });
   }
 
   /// Restores the bytes an entry keeps without loss: all of them, or those of the rows the base
@@ -336,9 +219,9 @@ class DeltaArchive {
   }
 
   template <class Fn>
-  void within(const ManifestEntry& entry, Fn&& fn) const {
+  auto within(const ManifestEntry& entry, Fn&& fn) const -> decltype(fn()) {
     try {
-      fn();
+      return fn();
     } catch (const Error& error) {
       if (error.code() == Errc::io_failure) throw;  // it says where already
       throw error.within(place(entry));
@@ -489,108 +372,6 @@ class DeltaArchive {
       fail(entry, "section " + std::string(prefix) + " is missing or not U8 [bytes]");
     }
     return *found;
-  }
-
-  static std::size_t skip_matrix(TensorHeader header) noexcept {
-    return detail::lay_out(header).bytes();
-  }
-
-  /// Takes a matrix from the front of its section.
-  static void read_matrix(StoredDelta::Matrix& matrix, std::span<const std::byte>& rest) {
-    TensorHeader& header = matrix.header;
-    const detail::MatrixLayout layout = detail::lay_out(header);
-    if (layout.bytes() > rest.size()) detail::fail_validation("size of the section");
-    const auto [bounds, codes] = header.lay_out();
-    const auto take = [&](std::size_t bytes) {
-      const auto front = rest.first(bytes);
-      rest = rest.subspan(bytes);
-      return front;
-    };
-    const auto padded_bounds = take(layout.bounds);
-    const auto widths = take(layout.widths);
-    const auto padded_codes = take(layout.codes);
-    if (!detail::is_zero(padded_bounds.subspan(bounds)) ||
-        !detail::is_zero(padded_codes.subspan(codes))) {
-      detail::fail_validation("padding is not zero");
-    }
-    matrix.bounds = padded_bounds.first(bounds);
-    matrix.codes = padded_codes.first(codes);
-    matrix.places = detail::unpack_widths(widths, header.patches(), header.classes.size());
-    detail::place_patches(matrix.places, header);
-    validate({&header, matrix.places, matrix.bounds, matrix.codes});
-  }
-
-  /// Replaces a whole matrix's header by that of the patches around a block, and gathers their
-  /// bounds and codes from the section, in which the matrix begins at byte `at`.
-  void gather(StoredDelta& delta, const ModelTensor& from, std::size_t at,
-              const Block& block) const {
-    StoredDelta::Matrix& matrix = delta.matrices_.back();
-    TensorHeader whole = matrix.header;
-    const detail::MatrixLayout layout = detail::lay_out(whole);
-    if (at > from.bytes() || layout.bytes() > from.bytes() - at) {
-      detail::fail_validation("size of the section");
-    }
-    if (block.row > whole.rows || block.rows > whole.rows - block.row || block.col > whole.cols ||
-        block.cols > whole.cols - block.col) {
-      throw Error(Errc::bad_range, "block");
-    }
-    const auto side = static_cast<std::size_t>(whole.patch);
-    const std::size_t first_row = block.row / side;
-    const std::size_t first_col = block.col / side;
-    const std::size_t end_row = ceil_div(block.row + block.rows, side);
-    const std::size_t end_col = ceil_div(block.col + block.cols, side);
-    const std::size_t grid_cols = ceil_div(whole.cols, side);
-
-    model_.read(from, at + layout.bounds, layout.widths, delta.bytes_);
-    auto places =
-        detail::unpack_widths(delta.bytes_.bytes(), whole.patches(), whole.classes.size());
-    detail::place_patches(places, whole);
-
-    matrix.header.rows =
-        std::min(end_row * side, whole.rows) - std::min(first_row * side, whole.rows);
-    matrix.header.cols =
-        std::min(end_col * side, whole.cols) - std::min(first_col * side, whole.cols);
-    std::vector<PatchPlace> wanted;
-    for (std::size_t i = first_row; i < end_row; ++i) {
-      for (std::size_t j = first_col; j < end_col; ++j) wanted.push_back(places[i * grid_cols + j]);
-    }
-    for (const PatchPlace place : wanted) matrix.places.push_back({place.width_class()});
-    assign_slots(matrix.places, matrix.header.classes);
-    const auto [bounds, codes] = matrix.header.lay_out();
-    delta.bounds_.resize(bounds);
-    delta.codes_.resize(codes);
-    TensorBytes part;
-    for (std::size_t k = 0; k < whole.classes.size(); ++k) {
-      const WidthClass& width = whole.classes[k];
-      const WidthClass& kept = matrix.header.classes[k];
-      std::vector<std::uint32_t> slots;
-      for (const PatchPlace place : wanted) {
-        if (place.width_class() == k) slots.push_back(place.slot());
-      }
-      gather_slots(from, at + width.bounds_at, whole.bounds_stride(width), slots,
-                   std::span(delta.bounds_).subspan(kept.bounds_at), part);
-      gather_slots(from, at + layout.bounds + layout.widths + width.codes_at,
-                   whole.codes_stride(width), slots, std::span(delta.codes_).subspan(kept.codes_at),
-                   part);
-    }
-    matrix.bounds = delta.bounds_;
-    matrix.codes = delta.codes_;
-    validate({&matrix.header, matrix.places, matrix.bounds, matrix.codes});
-  }
-
-  /// Copies the items of ascending slots, neighbours in one read.
-  void gather_slots(const ModelTensor& from, std::uint64_t begin, std::size_t stride,
-                    std::span<const std::uint32_t> slots, std::span<std::byte> out,
-                    TensorBytes& part) const {
-    if (stride == 0) return;
-    for (std::size_t i = 0; i < slots.size();) {
-      std::size_t end = i + 1;
-      while (end < slots.size() && slots[end] == slots[end - 1] + 1) ++end;
-      model_.read(from, begin + std::uint64_t{slots[i]} * stride, (end - i) * stride, part);
-      std::ranges::copy(part.bytes(), out.begin());
-      out = out.subspan(part.size());
-      i = end;
-    }
   }
 
   Model model_;

@@ -36,17 +36,6 @@ inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
   return text.size();
 }
 
-/// The section of an entry with a delta: matrices one after another.
-inline void append_matrix(std::vector<std::byte>& section, const CompressedTensor& matrix) {
-  const auto append = [&](std::span<const std::byte> bytes) {
-    section.insert(section.end(), bytes.begin(), bytes.end());
-    section.resize(detail::padded(section.size()));
-  };
-  append(matrix.bounds);
-  append(detail::pack_widths(matrix.places, matrix.header.classes.size()));
-  append(matrix.codes);
-}
-
 /// Writes an archive; it appears complete with finish(), or never.
 class ArchiveWriter {
  public:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
+#include <deltadct/io/delta_section.hpp>
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/restore.hpp>
 

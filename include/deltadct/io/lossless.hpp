@@ -10,6 +10,7 @@
 #include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/error.hpp>
 #include <deltadct/core/executor.hpp>
+#include <deltadct/io/padding.hpp>
 
 #include <algorithm>
 #include <array>
@@ -42,14 +43,6 @@ namespace detail {
 inline constexpr int kZstdLevel = 3;
 /// What decides on a chunk's coding: so much of its beginning. A multiple of every dtype's bytes.
 inline constexpr std::size_t kTrialBytes = std::size_t{1} << 17;
-
-inline std::size_t padded(std::size_t bytes) noexcept {
-  return ceil_div<std::size_t>(bytes, 8) * 8;
-}
-
-inline bool is_zero(std::span<const std::byte> bytes) noexcept {
-  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
-}
 
 inline std::size_t chunk_count(std::uint64_t bytes) noexcept {
   return static_cast<std::size_t>(ceil_div<std::uint64_t>(bytes, kChunkBytes));

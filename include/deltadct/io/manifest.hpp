@@ -105,11 +105,6 @@ struct Manifest {
   std::vector<ManifestEntry> entries;
 };
 
-/// The bits that name a class in the packed width map: 0, 1, 2 or 4.
-constexpr int width_map_bits(std::size_t classes) noexcept {
-  return classes <= 1 ? 0 : classes == 2 ? 1 : classes <= 4 ? 2 : 4;
-}
-
 /// The shape of what a tensor shares with its base where they differ in nothing but the first
 /// extent; nothing where they differ in more.
 inline std::optional<std::vector<std::uint64_t>> common_rows(std::span<const std::uint64_t> a,
