@@ -61,10 +61,20 @@ Bytes encode(const Bytes& bytes, const Bytes& base, std::size_t element,
   return io::encode_lossless(bytes, base, element, executor);
 }
 
+/// What a section stored without a base holds, chunk by chunk.
+Bytes joined_chunks(const Bytes& section, std::size_t bytes, std::size_t element = 1) {
+  Bytes out;
+  io::decode_lossless_chunks(section, bytes, element, [&](std::span<const std::byte> chunk) {
+    out.insert(out.end(), chunk.begin(), chunk.end());
+  });
+  return out;
+}
+
 Bytes decode(const Bytes& section, std::size_t bytes, const Bytes& base = {},
              std::size_t element = 1) {
   Bytes out(bytes, std::byte{0xAA});
   io::decode_lossless(section, base, element, out, SerialExecutor{});
+  if (base.empty()) CHECK(joined_chunks(section, bytes, element) == out);
   return out;
 }
 
@@ -110,7 +120,9 @@ Bytes section_of(const std::vector<std::pair<Coding, Bytes>>& chunks) {
 
 void check_refused(const Bytes& section, std::size_t bytes, const char* detail = "") {
   const Error error = caught([&] { decode(section, bytes); });
+  const Error in_turn = caught([&] { joined_chunks(section, bytes); });
   INFO(std::string(error.what()));
+  CHECK(std::string(in_turn.what()) == error.what());
   CHECK(error.code() == Errc::corrupt_data);
   CHECK(names(error, "lossless section"));
   CHECK(names(error, detail));

@@ -103,7 +103,6 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
   if (base != nullptr) restorer.emplace(*base, archive, factory, executor);
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
-    archive.verify(entry);
     if (has_delta(entry.mode)) {
       const StoredDelta delta = archive.delta(entry);
       try {
@@ -113,12 +112,13 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
       } catch (const Error& error) {
         throw error.within(archive.place(entry));
       }
+      delta.release();
     }
-    if (entry.mode == Mode::added || entry.mode == Mode::grown) archive.verify_lossless(entry);
     if (restorer && entry.mode == Mode::lossless) {
       static_cast<void>(restorer->restore(entry));
-    } else if (restorer && entry.base) {
-      restorer->check_base(entry);
+    } else {
+      if (has_lossless(entry.mode)) archive.verify_lossless(entry);
+      if (restorer && entry.base) restorer->check_base(entry);
     }
     done += archive.stored_bytes(entry);
     if (progress) progress({entry.name, done, archive.file_bytes()});

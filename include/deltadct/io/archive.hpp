@@ -77,9 +77,7 @@ class DeltaArchive {
   /// The delta of an entry that has one: read, its checksum compared, validated. Throws
   /// checksum_mismatch, corrupt_data or io_failure, naming the file and the tensor.
   StoredDelta delta(const ManifestEntry& entry) const {
-    TensorBytes stored;
-    model_.read(section(detail::kDeltaPrefix, entry), stored);
-    check_sum(stored, entry, entry.delta_sum);
+    TensorBytes stored = read_section(detail::kDeltaPrefix, entry, entry.delta_sum);
     return within(entry,
                   [&] { return StoredDelta::of_section(std::move(stored), entry.matrices); });
   }
@@ -104,9 +102,7 @@ class DeltaArchive {
   template <concepts::Executor Executor>
   void lossless(const ManifestEntry& entry, std::span<const std::byte> base,
                 std::span<std::byte> out, const Executor& executor) const {
-    TensorBytes stored;
-    model_.read(section(detail::kLosslessPrefix, entry), stored);
-    check_sum(stored, entry, entry.lossless_sum);
+    const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
     within(entry, [&] {
       if (out.size() != lossless_bytes(entry)) throw Error(Errc::bad_range, "out");
       decode_lossless(stored.bytes(), base, dtype_bytes(entry.dtype), out, executor);
@@ -151,23 +147,23 @@ class DeltaArchive {
     });
   }
 
-  /// Decodes what an entry keeps without its base (added, grown), piece by piece. Throws
-  /// corrupt_data or io_failure; checksum_mismatch where an added tensor is not the fine-tune's.
+  /// Compares the checksum of what an entry keeps without loss; what does not depend on the base
+  /// (added, grown) is decoded, too, chunk by chunk. Throws corrupt_data or io_failure;
+  /// checksum_mismatch also where an added tensor is not the fine-tune's.
   void verify_lossless(const ManifestEntry& entry) const {
-    constexpr std::uint64_t kPiece = 64 * kChunkBytes;
-    const std::uint64_t bytes = lossless_bytes(entry);
-    std::vector<std::byte> piece;
-    Fingerprint all;
-    const auto no_base = [](std::uint64_t, std::size_t) { return std::span<const std::byte>{}; };
-    for (std::uint64_t offset = 0; offset == 0 || offset < bytes; offset += kPiece) {
-      require_chunks(entry);
-      piece.resize(static_cast<std::size_t>(std::min(kPiece, bytes - offset)));
-      lossless_range(entry, offset, piece, no_base);
-      all.add(piece);
+    const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
+    if (entry.mode != Mode::lossless) {
+      Fingerprint all;
+      within(entry, [&] {
+        decode_lossless_chunks(stored.bytes(), lossless_bytes(entry), dtype_bytes(entry.dtype),
+                               [&](std::span<const std::byte> chunk) { all.add(chunk); });
+      });
+      if (entry.mode == Mode::added && checksums_ == Checksums::compare &&
+          all.hex() != entry.tuned) {
+        throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
+      }
     }
-    if (entry.mode == Mode::added && checksums_ == Checksums::compare && all.hex() != entry.tuned) {
-      throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
-    }
+    stored.release();
   }
 
   /// Throws corrupt_data unless there are as many chunks as a tensor that is kept without loss has
@@ -183,18 +179,6 @@ class DeltaArchive {
   static std::uint64_t lossless_bytes(const ManifestEntry& entry) noexcept {
     if (!has_lossless(entry.mode)) return 0;
     return entry.bytes() - (entry.mode == Mode::grown ? base_bytes(entry) : 0);
-  }
-
-  /// Compares the checksums of all an entry stores. Throws checksum_mismatch or io_failure.
-  void verify(const ManifestEntry& entry) const {
-    TensorBytes bytes;
-    const auto check = [&](const char* prefix, const std::string& sum) {
-      model_.read(section(prefix, entry), bytes);
-      check_sum(bytes, entry, sum);
-      bytes.release();
-    };
-    if (has_delta(entry.mode)) check(detail::kDeltaPrefix, entry.delta_sum);
-    if (has_lossless(entry.mode)) check(detail::kLosslessPrefix, entry.lossless_sum);
   }
 
  private:
@@ -232,10 +216,15 @@ class DeltaArchive {
     throw Error(Errc::corrupt_data, place(entry), what);
   }
 
-  void check_sum(const TensorBytes& bytes, const ManifestEntry& entry,
-                 const std::string& expected) const {
-    if (checksums_ == Checksums::ignore || fingerprint(bytes.bytes()) == expected) return;
-    throw Error(Errc::checksum_mismatch, place(entry), "what is stored");
+  /// Throws checksum_mismatch unless the section is the one that was written.
+  TensorBytes read_section(const char* prefix, const ManifestEntry& entry,
+                           const std::string& sum) const {
+    TensorBytes stored;
+    model_.read(section(prefix, entry), stored);
+    if (checksums_ == Checksums::compare && fingerprint(stored.bytes()) != sum) {
+      throw Error(Errc::checksum_mismatch, place(entry), "what is stored");
+    }
+    return stored;
   }
 
   static const std::string* value(const Metadata& metadata, const char* key) noexcept {

@@ -206,6 +206,17 @@ inline std::vector<ChunkPlace> read_chunk_table(std::span<const std::byte> table
   return places;
 }
 
+/// The same of a whole section, at whose end padding is zero, too.
+inline std::vector<ChunkPlace> read_chunks(std::span<const std::byte> section,
+                                           std::uint64_t bytes) {
+  const std::size_t table = chunk_table_bytes(bytes);
+  if (section.size() < table) fail_lossless("size of the section");
+  auto places = read_chunk_table(section.first(table), bytes, section.size());
+  const std::size_t end = places.empty() ? table : places.back().offset + places.back().stored;
+  if (!is_zero(section.subspan(end))) fail_lossless("padding is not zero");
+  return places;
+}
+
 /// Restores chunks of one tensor, one at a time.
 class ChunkDecoder {
  public:
@@ -275,11 +286,7 @@ std::vector<std::byte> encode_lossless(std::span<const std::byte> bytes,
 template <concepts::Executor Executor>
 void decode_lossless(std::span<const std::byte> section, std::span<const std::byte> base,
                      std::size_t element, std::span<std::byte> out, const Executor& executor) {
-  const std::size_t table = detail::chunk_table_bytes(out.size());
-  if (section.size() < table) detail::fail_lossless("size of the section");
-  const auto places = detail::read_chunk_table(section.first(table), out.size(), section.size());
-  const std::size_t end = places.empty() ? table : places.back().offset + places.back().stored;
-  if (!detail::is_zero(section.subspan(end))) detail::fail_lossless("padding is not zero");
+  const auto places = detail::read_chunks(section, out.size());
   detail::run_each(executor, places.size(), [&](std::size_t k) {
     const std::size_t at = k * kChunkBytes;
     const std::size_t length = std::min(kChunkBytes, out.size() - at);
@@ -287,6 +294,21 @@ void decode_lossless(std::span<const std::byte> section, std::span<const std::by
         places[k].coding, section.subspan(places[k].offset, places[k].stored),
         detail::clipped(base, at, length), out.subspan(at, length));
   });
+}
+
+/// Restores a tensor stored without a base chunk by chunk, each passed to fn(bytes) in turn: for
+/// those who need not have it whole. Throws corrupt_data where the section does not hold `bytes`.
+template <class Fn>
+void decode_lossless_chunks(std::span<const std::byte> section, std::uint64_t bytes,
+                            std::size_t element, Fn&& fn) {
+  detail::ChunkDecoder decoder(element);
+  std::vector<std::byte> chunk;
+  for (const detail::ChunkPlace& place : detail::read_chunks(section, bytes)) {
+    chunk.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, bytes)));
+    decoder.decode(place.coding, section.subspan(place.offset, place.stored), {}, chunk);
+    fn(std::span<const std::byte>(chunk));
+    bytes -= chunk.size();
+  }
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io
