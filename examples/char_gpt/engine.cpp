@@ -1,9 +1,8 @@
 // Weights from safetensors files.
 #include "engine.hpp"
 
-#include <deltadct/core/convert.hpp>
-
 #include <cstring>
+#include <vector>
 
 namespace char_gpt {
 
@@ -24,28 +23,6 @@ void assign(Matrix& matrix, deltadct::DType dtype, std::span<const std::byte> by
       matrix.data()[i] = static_cast<float>(static_cast<deltadct::compute_t<T>>(values[i]));
     }
   });
-}
-
-void require_base(const deltadct::io::Model& base, const deltadct::io::DeltaArchive& archive) {
-  deltadct::io::TensorBytes bytes;
-  for (const auto& entry : archive.entries()) {
-    const auto* tensor = base.find(entry.name);
-    if (tensor != nullptr) base.read(*tensor, bytes);
-    if (tensor == nullptr || !entry.base ||
-        deltadct::io::fingerprint(bytes.bytes()) != entry.base->fingerprint) {
-      throw deltadct::Error(deltadct::Errc::wrong_base, entry.name);
-    }
-  }
-}
-
-std::vector<std::byte> lossless_bytes(const deltadct::io::Model& base,
-                                      const deltadct::io::DeltaArchive& archive,
-                                      const deltadct::io::ManifestEntry& entry) {
-  deltadct::io::TensorBytes relative_to;
-  base.read(*base.find(entry.name), relative_to);
-  std::vector<std::byte> bytes(entry.bytes());
-  archive.lossless(entry, relative_to.bytes(), bytes, deltadct::SerialExecutor{});
-  return bytes;
 }
 
 Weights load_weights(const std::string& path) {

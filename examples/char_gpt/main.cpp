@@ -56,9 +56,6 @@ class Demo {
 
   template <class Policy>
   void run_delta(const std::string& name, const std::string& file) {
-    const auto factory = [](const deltadct::CodecSpec& spec) {
-      return std::make_unique<deltadct::AnyCodecOf<Policy>>(spec.allocator);
-    };
     io::CompressOptions options;
     options.codec.patch = Policy::patch;
     options.codec.transform = Policy::Transform::name;
@@ -66,7 +63,8 @@ class Demo {
     const auto base = io::Model::open(path("base"));
     const auto tuned = io::Model::open(path("tuned"));
     const auto report =
-        io::compress_model(base, tuned, path(file), options, factory, deltadct::OpenMpExecutor{});
+        io::compress_model(base, tuned, path(file), options, char_gpt::codec_factory<Policy>(),
+                           deltadct::OpenMpExecutor{});
     char_gpt::apply_archive<Policy>(path(file), path("base"), base_, live_);
     add({.name = name,
          .bytes = report.file_bytes,
