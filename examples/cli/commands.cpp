@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <regex>
+#include <stdexcept>
 
 namespace cli {
 
@@ -250,7 +251,8 @@ void set_limit(io::Limits& limits, const std::string& text) {
   const char* last = text.data() + text.size();
   const auto parsed = std::from_chars(first, last, value);
   if (parsed.ec != std::errc{} || parsed.ptr != last || !(value >= 0 && value <= 1e18)) {
-    throw Error(Errc::bad_range, "'" + text + "'", "expected NAME=NUMBER, as in tensors=1000");
+    throw std::invalid_argument(
+        "'" + text + "' is not a limit: expected NAME=NUMBER, as in tensors=1000, up to 1e18");
   }
   const auto whole = static_cast<std::uint64_t>(value);
   const std::map<std::string, std::function<void()>> setters = {
@@ -263,7 +265,9 @@ void set_limit(io::Limits& limits, const std::string& text) {
       {"expansion", [&] { limits.expansion = value; }},
   };
   const auto setter = setters.find(name);
-  if (setter == setters.end()) throw Error(Errc::bad_range, "'" + text + "'", "no such limit");
+  if (setter == setters.end()) {
+    throw std::invalid_argument("'" + text + "' is not a limit: there is none of this name");
+  }
   setter->second();
 }
 

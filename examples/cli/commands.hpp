@@ -41,8 +41,8 @@ struct CompressArguments {
   bool no_dct = false;
 };
 
-/// A limit such as "tensors=1000" put into limits. Throws deltadct::Error (bad_range) for another
-/// name or no number.
+/// A limit such as "tensors=1000" put into limits. Throws std::invalid_argument for another name or
+/// no number.
 void set_limit(deltadct::io::Limits& limits, const std::string& text);
 
 /// A mix such as "2:0.5,0:0.5". Throws deltadct::Error (bad_mix).

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <regex>
+#include <stdexcept>
 
 #include <unistd.h>
 
@@ -70,7 +71,7 @@ std::string check_limit(const std::string& text) {
     deltadct::io::Limits limits;
     cli::set_limit(limits, text);
     return {};
-  } catch (const deltadct::Error& error) {
+  } catch (const std::invalid_argument& error) {
     return error.what();
   }
 }

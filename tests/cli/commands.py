@@ -1247,7 +1247,9 @@ class Limits(Case):
                             ["compress", self.path("base"), self.path("tuned"), "-o", "x"],
                             ["apply", self.path("base"), self.path("delta"), "-o", "x"],
                             ["diff", *[self.path("base")] * 3]):
-                self.assertIn("--limit", self.fails(USAGE, *command, "--limit", limit))
+                message = self.fails(USAGE, *command, "--limit", limit)
+                self.assertIn("--limit", message)
+                self.assertIn(f"'{limit}' is not a limit", message)
 
 
 class WrongBase(Case):
