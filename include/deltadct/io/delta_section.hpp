@@ -34,7 +34,8 @@ using deltadct::detail::fail_validation;
 
 /// Bytes of the packed width map.
 inline std::size_t width_map_bytes(std::size_t patches, std::size_t classes) noexcept {
-  return padded((patches * static_cast<std::size_t>(width_map_bits(classes)) + 7) / 8);
+  const auto bits = static_cast<std::size_t>(width_map_bits(classes));
+  return padded(ceil_div<std::size_t>(patches * bits, 8));
 }
 
 /// Class indices of the patches, packed lowest bits first.
@@ -61,7 +62,9 @@ inline std::vector<PatchPlace> unpack_widths(std::span<const std::byte> map, std
   }
   const std::size_t used = patches * bits;
   const bool partial = used % 8 != 0 && (map[used / 8] >> (used % 8)) != std::byte{0};
-  if (partial || !is_zero(map.subspan((used + 7) / 8))) fail_validation("padding is not zero");
+  if (partial || !is_zero(map.subspan(ceil_div<std::size_t>(used, 8)))) {
+    fail_validation("padding is not zero");
+  }
   return places;
 }
 

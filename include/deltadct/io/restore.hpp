@@ -106,6 +106,9 @@ class Restorer {
     if (!has_delta(entry.mode)) return stack_of(entry.shape);
     MatrixStack stack = entry.stack;
     const auto common = common_rows(entry.shape, entry.base->shape);
+    // One matrix of a rank above 2 does not tell whether the tensor goes on with more matrices or
+    // with more rows: [1, 64, 64] of [3, 64, 64] is 1 x 64 x 64 either way. Compressing takes
+    // stack_of(), so that what fits it is meant by it.
     if (stack == stack_of(*common)) return stack_of(entry.shape);
     if (stack.rows == 0 || stack.cols == 0) return stack;
     const auto all = static_cast<std::size_t>(elements(entry.shape));

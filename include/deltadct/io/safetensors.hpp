@@ -17,6 +17,7 @@
 #include <deltadct/io/atomic_file.hpp>
 #include <deltadct/io/input_file.hpp>
 #include <deltadct/io/json.hpp>
+#include <deltadct/io/padding.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -382,7 +383,7 @@ class SafetensorsWriter {
       throw Error(Errc::too_large, path.string(),
                   "header of " + std::to_string(capacity) + " bytes");
     }
-    return (capacity + 7) / 8 * 8;
+    return detail::padded(capacity);
   }
 
   std::string place() const { return file_.path().string(); }
