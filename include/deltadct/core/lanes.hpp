@@ -20,6 +20,15 @@ struct Lanes<T> {
 
   DELTADCT_HD static T load(const T* from) noexcept { return *from; }
   DELTADCT_HD static void store(T* to, T x) noexcept { *to = x; }
+  /// From and to elements of a matrix, at any address, rounded to nearest.
+  template <concepts::Element U>
+  DELTADCT_HD static T load_elements(const U* from) noexcept {
+    return static_cast<T>(*from);
+  }
+  template <concepts::Element U>
+  DELTADCT_HD static void store_elements(U* to, T x) noexcept {
+    *to = static_cast<U>(x);
+  }
   DELTADCT_HD static T abs(T x) noexcept { return std::abs(x); }
   DELTADCT_HD static T min(T a, T b) noexcept { return b < a ? b : a; }
   DELTADCT_HD static T max(T a, T b) noexcept { return a < b ? b : a; }

@@ -1,6 +1,7 @@
 // Lanes of an xsimd batch: loads, rounding and the in-register transpose.
 #pragma once
 
+#include <deltadct/backend/simd/elements.hpp>
 #include <deltadct/core/lanes.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -84,6 +85,14 @@ struct Lanes<xsimd::batch<T, A>> {
 
   static DELTADCT_INLINE V load(const T* from) noexcept { return V::load_aligned(from); }
   static DELTADCT_INLINE void store(T* to, V x) noexcept { x.store_aligned(to); }
+  template <concepts::Element U>
+  static DELTADCT_INLINE V load_elements(const U* from) noexcept {
+    return detail::ElementLanes<V, U>::load(from);
+  }
+  template <concepts::Element U>
+  static DELTADCT_INLINE void store_elements(U* to, V x) noexcept {
+    detail::ElementLanes<V, U>::store(to, x);
+  }
   static DELTADCT_INLINE V abs(V x) noexcept { return xsimd::abs(x); }
   static DELTADCT_INLINE V min(V a, V b) noexcept { return xsimd::min(a, b); }
   static DELTADCT_INLINE V max(V a, V b) noexcept { return xsimd::max(a, b); }
