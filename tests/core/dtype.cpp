@@ -1,5 +1,4 @@
 // The 2-byte floats: every value both ways, rounding, and agreement with their counterparts.
-#include <deltadct/core/convert.hpp>
 #include <deltadct/core/dtype.hpp>
 
 #include <array>
@@ -188,28 +187,6 @@ TEST_CASE_TEMPLATE("dtype: compile time and run time agree", H, half, bfloat16) 
     CHECK(std::bit_cast<std::uint32_t>(widened_then[i]) ==
           std::bit_cast<std::uint32_t>(widened<H>(static_cast<int>(257 * i))));
     CHECK(rounded_then[i] == rounded<H>(std::bit_cast<float>(i * 0x01010101u)));
-  }
-}
-
-TEST_CASE_TEMPLATE("dtype: runs of any length and stride convert as single values do", H, half,
-                   bfloat16) {
-  for (std::size_t n = 0; n <= 41; ++n) {
-    for (const std::ptrdiff_t stride : {1, 3}) {
-      const auto step = static_cast<std::size_t>(stride);
-      std::vector<H> from(n * step + 1);
-      for (std::size_t s = 0; s < from.size(); ++s) from[s] = nth<H>(static_cast<int>(1009 * s));
-      std::vector<float> wide(n + 1, 5.0F);
-      visit_run(from.data(), stride, n, [&](std::size_t k, float x) { wide[k] = x; });
-      std::vector<H> back(from.size(), nth<H>(0x1234));
-      narrow_run(wide.data(), n, back.data(), stride);
-      for (std::size_t k = 0; k < n; ++k) {
-        const auto expected = static_cast<float>(from[k * step]);
-        CHECK(std::bit_cast<std::uint32_t>(wide[k]) == std::bit_cast<std::uint32_t>(expected));
-        CHECK(back[k * step].bits == H(expected).bits);
-      }
-      CHECK(wide[n] == 5.0F);
-      CHECK(back[n * step].bits == 0x1234);
-    }
   }
 }
 

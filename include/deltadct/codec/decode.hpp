@@ -12,11 +12,20 @@ template <concepts::Element U>
 struct StoreRows {
   MatrixView<U> out;
 
-  template <class Count>
-  DELTADCT_INLINE void write(std::size_t i, std::size_t j, Count n,
-                             const compute_t<U>* values) const noexcept {
-    narrow_run(values, n, &out(i, j), out.col_stride);
-  }
+  /// A row from some column on.
+  struct Row {
+    U* out;
+
+    /// Values for the elements k, k + 1, ... of the row.
+    template <class V>
+    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
+      Lanes<V>::store_elements(out + k, values);
+    }
+  };
+
+  /// Whether rows are contiguous, so that values may be whole registers.
+  bool is_dense() const noexcept { return out.col_stride == 1; }
+  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
 };
 
 /// out = base + delta^; base and out are the same elements or do not overlap.
@@ -25,13 +34,20 @@ struct AddRows {
   MatrixView<const U> base;
   MatrixView<U> out;
 
-  template <class Count>
-  DELTADCT_INLINE void write(std::size_t i, std::size_t j, Count n,
-                             const compute_t<U>* values) const noexcept {
-    compute_t<U> run[64];  // no run is longer than the largest P
-    visit_run(&base(i, j), base.col_stride, n,
-              [&](std::size_t k, compute_t<U> x) { run[k] = x + values[k]; });
-    narrow_run(run, n, &out(i, j), out.col_stride);
+  struct Row {
+    const U* base;
+    U* out;
+
+    template <class V>
+    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
+      Lanes<V>::store_elements(out + k, Lanes<V>::load_elements(base + k) + values);
+    }
+  };
+
+  bool is_dense() const noexcept { return base.col_stride == 1 && out.col_stride == 1; }
+
+  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+    return {&base(i, j), &out(i, j)};
   }
 };
 
@@ -47,9 +63,10 @@ template <class Policy, class Backend>
 class RegionDecoder {
   using Codec = PatchCodec<Policy, Backend>;
   using T = typename Codec::T;
+  using V = typename Codec::V;
   static constexpr int P = Codec::P;
   static constexpr auto side = static_cast<std::size_t>(P);
-  using Walk = TileWalk<T, P, kDecodeRowBytes>;
+  using Walk = TileWalk<kDecodeUnit<T, P>, kDecodeTile<T, P>>;
 
  public:
   RegionDecoder(const CompressedView& compressed, const Region& region, double alpha) noexcept
@@ -58,15 +75,14 @@ class RegionDecoder {
         patches_(compressed.header->rows, compressed.header->cols),
         factor_(static_cast<T>(alpha * compressed.header->scale)) {}
 
-  /// Hands every row of every patch of the region to rows.write(i, j, n, values), (i, j) counted
-  /// from the region's corner.
+  /// Hands all values of the region to rows.write(i, j, values), (i, j) counted from its corner.
   template <class Rows, concepts::Executor Executor>
   void run(const Rows& rows, const Executor& executor) const {
     if (region_.rows == 0 || region_.cols == 0) return;
     const Walk walk{region_.row / side, ceil_div(region_.row + region_.rows, side),
                     region_.col / side, ceil_div(region_.col + region_.cols, side)};
     executor.parallel_for(walk.units(), [&](std::size_t unit) {
-      alignas(64) T tile[Walk::tile_patches * side * side];
+      alignas(64) T tile[kDecodeTile<T, P> * side * side];
       walk.for_each_tile(unit, [&](const TileSpan& span) {
         decode_tile(span, tile);
         write_tile(span, tile, rows);
@@ -92,18 +108,26 @@ class RegionDecoder {
   void write_tile(const TileSpan& span, const T* tile, const Rows& rows) const noexcept {
     const std::size_t top = std::max(span.grid_row * side, region_.row);
     const std::size_t bottom = std::min(span.grid_row * side + side, region_.row + region_.rows);
-    for (std::size_t i = top; i < bottom; ++i) {
-      for (std::size_t k = 0; k < span.count; ++k) {
-        const std::size_t origin = (span.first + k) * side;
-        const std::size_t left = std::max(origin, region_.col);
-        const std::size_t right = std::min(origin + side, region_.col + region_.cols);
-        const T* values = tile + (k * side + i % side) * side + (left - origin);
-        if (right - left == side) {
-          rows.write(i - region_.row, left - region_.col,
-                     std::integral_constant<std::size_t, side>{}, values);
-        } else {
-          rows.write(i - region_.row, left - region_.col, right - left, values);
+    const std::size_t left = span.first * side;
+    const std::size_t right = left + span.count * side;
+    if (rows.is_dense() && left >= region_.col && right <= region_.col + region_.cols) {
+      for (std::size_t i = top; i < bottom; ++i) {
+        const auto row = rows.row(i - region_.row, left - region_.col);
+        const T* values = tile + i % side * side;
+        for (std::size_t k = 0; k < span.count; ++k) {
+          for (std::size_t s = 0; s < side; s += Lanes<V>::count) {
+            row.write(k * side + s, Lanes<V>::load(values + k * side * side + s));
+          }
         }
+      }
+      return;
+    }
+    for (std::size_t i = top; i < bottom; ++i) {
+      const std::size_t end = std::min(right, region_.col + region_.cols);
+      for (std::size_t j = std::max(left, region_.col); j < end; ++j) {
+        const std::size_t k = j / side - span.first;
+        rows.row(i - region_.row, j - region_.col)
+            .write(0, tile[(k * side + i % side) * side + j % side]);
       }
     }
   }

@@ -73,7 +73,12 @@ class MatrixEncoder {
   using Rescale = typename Policy::Rescale;
   static constexpr int P = Codec::P;
   static constexpr auto area = static_cast<std::size_t>(P) * P;
-  using Walk = TileWalk<T, P, kEncodeRowBytes<P>>;
+  using Scorer = typename Policy::Scorer;
+  using V = typename Codec::V;
+  // Columns are summed apart, so that the widest register serves every P.
+  using Wide = typename Codec::Kernel::template Vector<T, 64>;
+  static constexpr std::size_t kRun = kEncodeRun<T, P>;
+  using Walk = TileWalk<kRun, kRun>;
 
  public:
   MatrixEncoder(std::size_t rows, std::size_t cols)
@@ -110,36 +115,99 @@ class MatrixEncoder {
     return {0, empty ? 0 : patches_.grid_rows(), 0, empty ? 0 : patches_.grid_cols()};
   }
 
+  /// Sums over the columns of a run of patches.
+  struct ColumnSums {
+    alignas(64) T terms[kRun * P];
+    alignas(64) T shares[kRun * P];
+    alignas(64) T originals[kRun * P];
+  };
+
+  static constexpr bool sums_terms = requires(T x) {
+    { Scorer::term(x) } -> std::same_as<T>;
+    { Scorer::from_sum(x, x) } -> std::same_as<bool>;
+  };
+
   template <class Source>
   void measure_unit(const Source& source, EncodeWorkspace<T>& work, std::size_t unit) const {
-    alignas(64) T tile[Walk::tile_patches * area];
+    const TileSpan span = walk().unit(unit);
+    const PatchExtent corner = patches_.extent(span.grid_row, span.first);
+    const bool whole_rows = corner.rows == P && source.is_dense();
+    const std::size_t whole = whole_rows ? std::min(span.count, (cols_ - corner.col) / P) : 0;
     UnitSums sums;
-    walk().for_each_tile(unit, [&](const TileSpan& span) {
-      patches_.load(
-          source, span.grid_row, span.first, span.count, [](std::size_t) { return true; }, tile);
-      for (std::size_t k = 0; k < span.count; ++k) {
-        const std::size_t index = span.grid_row * patches_.grid_cols() + span.first + k;
-        patches_.prefetch(source, span.grid_row, span.first + span.count + k);
-        const T* patch = tile + k * area;
-        if (!all_finite(patch, P * P)) {
-          sums.failed = std::min(sums.failed, index);
-          continue;
-        }
-        measure_patch(patch, patches_.extent(span.grid_row, span.first + k), index, work, sums);
+    ColumnSums columns;
+    sum_columns(source, corner, whole * P, columns);
+    for (std::size_t k = 0; k < span.count; ++k) {
+      const std::size_t index = span.grid_row * patches_.grid_cols() + span.first + k;
+      if (k >= whole || !measure_summed(columns, k * P, index, work, sums)) {
+        measure_patch(source, span.grid_row, span.first + k, index, work, sums);
       }
-    });
+    }
     work.sums[unit] = sums;
   }
 
-  void measure_patch(const T* patch, const PatchExtent& extent, std::size_t index,
-                     EncodeWorkspace<T>& work, UnitSums& sums) const {
-    using Scorer = typename Policy::Scorer;
+  /// Four rows at a time: as many streams as prefetchers follow, and sums that are loaded and
+  /// stored once for eight elements.
+  template <class Source>
+  static void sum_columns(const Source& source, const PatchExtent& corner, std::size_t columns,
+                          ColumnSums& sums) {
+    constexpr std::size_t kRows = 4;
+    using L = Lanes<Wide>;
+    const auto load = [](const T* from, std::size_t i)
+                          DELTADCT_INLINE_LAMBDA { return i == 0 ? Wide(T(0)) : L::load(from); };
+    for (std::size_t i = 0; i < P; i += kRows) {
+      typename Source::Row rows[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) rows[r] = source.row(corner.row + i + r, corner.col);
+      for (std::size_t j = 0; j < columns; j += L::count) {
+        Wide terms = load(sums.terms + j, i);
+        Wide shares = load(sums.shares + j, i);
+        Wide originals = load(sums.originals + j, i);
+        repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA {
+          const Wide x = rows[r].template lanes<Wide>(j);
+          if constexpr (sums_terms) terms = terms + Scorer::term(x);
+          shares = shares + x * Wide(share(area));
+          if constexpr (Rescale::enabled) originals = originals + Rescale::original(x);
+        });
+        L::store(sums.terms + j, terms);
+        L::store(sums.shares + j, shares);
+        L::store(sums.originals + j, originals);
+      }
+    }
+  }
+
+  // The mean is summed in shares: the sum of values near the type's limit does not leave it.
+  static T share(std::size_t elements) noexcept { return T(1) / static_cast<T>(elements); }
+
+  /// Measures a patch by its columns' sums; false where they do not suffice.
+  static bool measure_summed(ColumnSums& columns, std::size_t first, std::size_t index,
+                             EncodeWorkspace<T>& work, UnitSums& sums) {
+    const T mean = fold_columns<P>(columns.shares + first);
+    if (!sums_terms || !all_finite(&mean, 1)) return false;
+    if constexpr (sums_terms) {
+      const T terms = fold_columns<P>(columns.terms + first);
+      if (!Scorer::from_sum(terms, work.scores[index])) return false;
+    }
+    work.means[index] = mean;
+    if constexpr (Rescale::enabled) {
+      sums.original += static_cast<double>(fold_columns<P>(columns.originals + first));
+    }
+    return true;
+  }
+
+  /// Measures any patch.
+  template <class Source>
+  void measure_patch(const Source& source, std::size_t grid_row, std::size_t grid_col,
+                     std::size_t index, EncodeWorkspace<T>& work, UnitSums& sums) const {
+    alignas(64) T patch[area];
+    patches_.template load<V>(source, grid_row, grid_col, patch);
+    if (!all_finite(patch, P * P)) {
+      sums.failed = std::min(sums.failed, index);
+      return;
+    }
     const auto score =
         static_cast<T>(Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
     work.scores[index] = std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
-    // In shares, so that the sum of values near the type's limit does not leave it.
-    const T share = T(1) / static_cast<T>(extent.elements());
-    work.means[index] = sum_patch<P, T>(patch, [share](T x) { return x * share; });
+    const T part = share(patches_.extent(grid_row, grid_col).elements());
+    work.means[index] = sum_patch<P, T>(patch, [part](T x) { return x * part; });
     if constexpr (Rescale::enabled) {
       const T original = sum_patch<P, T>(patch, [](T x) { return Rescale::original(x); });
       sums.original += static_cast<double>(original);
@@ -175,28 +243,30 @@ class MatrixEncoder {
   template <class Source>
   void encode_unit(const Source& source, EncodeWorkspace<T>& work, CompressedTensor& out,
                    std::size_t unit) const {
-    alignas(64) T tile[Walk::tile_patches * area];
-    walk().for_each_tile(unit, [&](const TileSpan& span) {
-      const std::size_t first = span.grid_row * patches_.grid_cols() + span.first;
-      const auto bits_of = [&](std::size_t index) {
-        return out.header.classes[out.places[index].width_class()].bits;
-      };
-      int bits[Walk::tile_patches];
-      for (std::size_t k = 0; k < span.count; ++k) bits[k] = bits_of(first + k);
-      patches_.load(
-          source, span.grid_row, span.first, span.count,
-          [&](std::size_t k) { return bits[k] != 0; }, tile);
-      for (std::size_t k = 0; k < span.count; ++k) {
-        const std::size_t ahead = span.first + span.count + k;
-        if (ahead < patches_.grid_cols() && bits_of(first + span.count + k) != 0) {
-          patches_.prefetch(source, span.grid_row, ahead);
-        }
-        with_bits(bits[k], [&]<int Bits>() {
-          encode_patch<Bits>(tile + k * area, patches_.extent(span.grid_row, span.first + k),
-                             first + k, work, out, work.sums[unit]);
-        });
+    constexpr std::size_t kAhead = 4;  // patches whose rows are on their way
+    const TileSpan span = walk().unit(unit);
+    const std::size_t first = span.grid_row * patches_.grid_cols() + span.first;
+    const auto bits_of = [&](std::size_t k) {
+      return out.header.classes[out.places[first + k].width_class()].bits;
+    };
+    std::size_t ahead = 0;
+    const auto prefetch = [&] {
+      while (ahead < span.count && bits_of(ahead) == 0) ++ahead;
+      if (ahead < span.count) patches_.prefetch(source, span.grid_row, span.first + ahead++);
+    };
+    for (std::size_t k = 0; k < kAhead; ++k) prefetch();
+    alignas(64) T patch[area];
+    for (std::size_t k = 0; k < span.count; ++k) {
+      const int bits = bits_of(k);
+      if (bits != 0) {
+        prefetch();
+        patches_.template load<V>(source, span.grid_row, span.first + k, patch);
       }
-    });
+      with_bits(bits, [&]<int Bits>() {
+        encode_patch<Bits>(patch, patches_.extent(span.grid_row, span.first + k), first + k, work,
+                           out, work.sums[unit]);
+      });
+    }
   }
 
   template <int Bits>
@@ -241,7 +311,7 @@ class MatrixEncoder {
     for (std::size_t i = at.row; i < at.row + at.rows; ++i) {
       for (std::size_t j = at.col; j < at.col + at.cols; ++j) {
         T value;
-        source.read(i, j, std::size_t{1}, &value);
+        source.read(i, j, 1, &value);
         if (!all_finite(&value, 1)) throw Error(Errc::non_finite, element_text(i, j));
       }
     }

@@ -9,6 +9,17 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
+// Sums P columns by halves.
+template <int P, class Sum>
+DELTADCT_INLINE Sum fold_columns(Sum* column) noexcept {
+  int width = P;
+  for (; width % 2 == 0; width /= 2) {
+    for (int j = 0; j < width / 2; ++j) column[j] += column[j + width / 2];
+  }
+  for (int j = 1; j < width; ++j) column[0] += column[j];
+  return column[0];
+}
+
 // Sums fn over a row-major P x P patch by columns, then the columns by halves: independent chains,
 // which compilers vectorise and processors overlap.
 template <int P, class Sum, class T, class Fn>
@@ -17,12 +28,7 @@ DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
   for (int i = 0; i < P; ++i) {
     for (int j = 0; j < P; ++j) column[j] += fn(static_cast<Sum>(patch[i * P + j]));
   }
-  int width = P;
-  for (; width % 2 == 0; width /= 2) {
-    for (int j = 0; j < width / 2; ++j) column[j] += column[j + width / 2];
-  }
-  for (int j = 1; j < width; ++j) column[0] += column[j];
-  return column[0];
+  return fold_columns<P>(column);
 }
 
 // Whether all n values are finite; by their exponents, so that -ffast-math cannot fold it away.

@@ -14,12 +14,28 @@ namespace deltadct::inline DELTADCT_ABI {
 struct L2Norm {
   template <int P, concepts::Compute T>
   T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const noexcept {
-    const T square = detail::sum_patch<P, T>(patch.data(), [](auto x) { return x * x; });
+    T score;
+    if (from_sum(detail::sum_patch<P, T>(patch.data(), [](T x) { return term(x); }), score)) {
+      return score;
+    }
     // Squares that left the type's range are summed again in one that holds them.
-    constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
-    if (square >= tiny && square <= std::numeric_limits<T>::max()) return std::sqrt(square);
     const auto wide = detail::sum_patch<P, long double>(patch.data(), [](auto x) { return x * x; });
     return static_cast<T>(std::sqrt(wide));
+  }
+
+  /// What encoding may sum over a patch while it reads the matrix, instead of asking for the score
+  /// of every patch.
+  template <class V>
+  static V term(V x) noexcept {
+    return x * x;
+  }
+
+  /// The score of a patch whose terms have that sum; false where the sum is not enough.
+  template <concepts::Compute T>
+  static bool from_sum(T square, T& score) noexcept {
+    constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+    score = std::sqrt(square);
+    return square >= tiny && square <= std::numeric_limits<T>::max();
   }
 };
 

@@ -2,13 +2,12 @@
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
-#include <deltadct/core/convert.hpp>
+#include <deltadct/core/lanes.hpp>
 #include <deltadct/core/matrix_view.hpp>
 #include <deltadct/core/prefetch.hpp>
 #include <deltadct/dct/butterfly.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -19,10 +18,25 @@ struct DeltaSource {
   using compute = compute_t<U>;
   MatrixView<const U> delta;
 
-  template <class Count>
-  DELTADCT_INLINE void read(std::size_t i, std::size_t j, Count n, compute* to) const {
-    visit_run(&delta(i, j), delta.col_stride, n, [to](std::size_t k, compute x) { to[k] = x; });
+  /// A row from some column on.
+  struct Row {
+    const U* delta;
+
+    /// The elements k, k + 1, ... of the row.
+    template <class V>
+    DELTADCT_INLINE V lanes(std::size_t k) const noexcept {
+      return Lanes<V>::load_elements(delta + k);
+    }
+  };
+
+  /// Whether rows are contiguous, so that there are Rows.
+  bool is_dense() const noexcept { return delta.col_stride == 1; }
+  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&delta(i, j)}; }
+
+  void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
+    for (std::size_t k = 0; k < n; ++k) to[k] = static_cast<compute>(delta(i, j + k));
   }
+
   void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
     detail::prefetch_run(&delta(i, j), n);
   }
@@ -36,13 +50,27 @@ struct DifferenceSource {
   MatrixView<const U> base;
   MatrixView<const W> tuned;
 
-  template <class Count>
-  DELTADCT_INLINE void read(std::size_t i, std::size_t j, Count n, compute* to) const {
-    visit_run(&tuned(i, j), tuned.col_stride, n,
-              [to](std::size_t k, compute x) DELTADCT_INLINE_LAMBDA { to[k] = x; });
-    visit_run(&base(i, j), base.col_stride, n,
-              [to](std::size_t k, compute x) DELTADCT_INLINE_LAMBDA { to[k] -= x; });
+  struct Row {
+    const U* base;
+    const W* tuned;
+
+    template <class V>
+    DELTADCT_INLINE V lanes(std::size_t k) const noexcept {
+      return Lanes<V>::load_elements(tuned + k) - Lanes<V>::load_elements(base + k);
+    }
+  };
+
+  bool is_dense() const noexcept { return base.col_stride == 1 && tuned.col_stride == 1; }
+  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+    return {&base(i, j), &tuned(i, j)};
   }
+
+  void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
+    for (std::size_t k = 0; k < n; ++k) {
+      to[k] = static_cast<compute>(tuned(i, j + k)) - static_cast<compute>(base(i, j + k));
+    }
+  }
+
   void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
     detail::prefetch_run(&tuned(i, j), n);
     detail::prefetch_run(&base(i, j), n);
@@ -93,31 +121,23 @@ class Patchifier {
     for (std::size_t i = 0; i < at.rows; ++i) source.prefetch(at.row + i, at.col, at.cols);
   }
 
-  /// Reads the patches (grid_row, first) ... (grid_row, first + n - 1) for which wanted(k),
-  /// k = 0 ... n - 1, holds into patches[k * area]. Row by row across the patches: a run of
-  /// neighbouring rows is a stride of whole pages, which caches and prefetchers dislike.
-  template <class Source, class Wanted>
-  void load(const Source& source, std::size_t grid_row, std::size_t first, std::size_t n,
-            Wanted wanted, compute* patches) const {
-    const PatchExtent corner = extent(grid_row, first);
-    const std::size_t whole = std::min(n, (cols_ - corner.col) / side);
-    for (std::size_t i = 0; i < side; ++i) {
-      compute* to = patches + i * side;
-      for (std::size_t k = 0; k < n; ++k, to += area) {
-        if (!wanted(k)) continue;
-        const std::size_t col = corner.col + k * side;
-        if (i >= corner.rows) {
-          std::memset(to, 0, side * sizeof(compute));
-        } else if (k < whole) {
-          // By way of a local array: nothing the source reads can lie in it, so loops vectorise.
-          compute run[side];
-          source.read(corner.row + i, col, std::integral_constant<std::size_t, side>{}, run);
-          std::memcpy(to, run, sizeof run);
-        } else {
-          source.read(corner.row + i, col, cols_ - col, to);
-          std::memset(to + (cols_ - col), 0, (side - (cols_ - col)) * sizeof(compute));
+  /// Reads a patch into P * P values aligned to 64 bytes, V at a time where it can.
+  template <class V = compute, class Source>
+  void load(const Source& source, std::size_t grid_row, std::size_t grid_col,
+            compute* patch) const {
+    const PatchExtent at = extent(grid_row, grid_col);
+    if (at.elements() == area && source.is_dense()) {
+      for (std::size_t i = 0; i < side; ++i, patch += side) {
+        const auto row = source.row(at.row + i, at.col);
+        for (std::size_t j = 0; j < side; j += Lanes<V>::count) {
+          Lanes<V>::store(patch + j, row.template lanes<V>(j));
         }
       }
+      return;
+    }
+    std::fill_n(patch, area, compute(0));
+    for (std::size_t i = 0; i < at.rows; ++i) {
+      source.read(at.row + i, at.col, at.cols, patch + i * side);
     }
   }
 
