@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
   g++ clang libomp-dev cmake ninja-build ccache
-  libxsimd-dev libeigen3-dev nlohmann-json3-dev libxxhash-dev libzstd-dev libcli11-dev
+  libxsimd-dev libeigen3-dev libfftw3-dev libtbb-dev nlohmann-json3-dev libxxhash-dev libzstd-dev libcli11-dev
   doctest-dev libbenchmark-dev
   python3 python3-numpy python3-scipy
 )

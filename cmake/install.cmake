@@ -1,5 +1,6 @@
-# Install rules: the headers, and a CMake package `deltadct` with the targets deltadct::deltadct and
-# (component io) deltadct::io.
+# Install rules: the headers, and a CMake package `deltadct` with deltadct::deltadct and, as its
+# components, the targets of components.cmake. Each of these is exported by itself: a consumer who
+# lacks what one of them needs has the others.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
@@ -9,10 +10,11 @@ install(DIRECTORY include/deltadct DESTINATION include)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
 install(TARGETS deltadct EXPORT deltadctTargets)
-if(DELTADCT_HAS_IO)
-  install(TARGETS deltadct_io EXPORT deltadctTargets)
-endif()
 install(EXPORT deltadctTargets NAMESPACE deltadct:: DESTINATION ${package_dir})
+foreach(component IN LISTS DELTADCT_COMPONENTS)
+  install(TARGETS deltadct_${component} EXPORT deltadct_${component}Targets)
+  install(EXPORT deltadct_${component}Targets NAMESPACE deltadct:: DESTINATION ${package_dir})
+endforeach()
 
 if(PROJECT_VERSION_MAJOR EQUAL 0)
   set(compatibility SameMinorVersion)

@@ -16,9 +16,9 @@ endif()
 
 add_library(deltadct_dev INTERFACE)
 target_link_libraries(deltadct_dev INTERFACE deltadct::deltadct deltadct_warnings)
-if(DELTADCT_HAS_IO)
-  target_link_libraries(deltadct_dev INTERFACE deltadct::io)
-endif()
+foreach(component IN LISTS DELTADCT_COMPONENTS)
+  target_link_libraries(deltadct_dev INTERFACE deltadct::${component})
+endforeach()
 
 find_package(OpenMP QUIET COMPONENTS CXX)
 if(TARGET OpenMP::OpenMP_CXX)
