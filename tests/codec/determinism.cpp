@@ -2,6 +2,9 @@
 #include "support.hpp"
 
 #include <deltadct/openmp.hpp>
+#if __has_include(<oneapi/tbb/parallel_for.h>)
+  #include <deltadct/tbb.hpp>
+#endif
 
 #include <thread>
 
@@ -29,8 +32,9 @@ struct BackwardExecutor {
 template <class Codec, class Executor>
 void check_executor(const Executor& executor) {
   const Codec codec{RatioAllocator(kWideMix)};
-  const auto base = random_matrix<float>(203, 1511, 1);
-  const auto tuned = random_matrix<float>(203, 1511, 2);
+  // Wide: one row of patches is several units of work.
+  const auto base = random_matrix<float>(43, 9001, 1);
+  const auto tuned = random_matrix<float>(43, 9001, 2);
   const auto expected = codec.encode(base.view(), tuned.view());
   const auto found = codec.encode(base.view(), tuned.view(), executor);
   check_same(found, expected);
@@ -43,8 +47,8 @@ void check_executor(const Executor& executor) {
   codec.decode(expected, serial.view());
   codec.decode(found, other.view(), executor);
   CHECK(values_of(other) == values_of(serial));
-  codec.decode_add_block(expected, 5, 3, serial.view().block(5, 3, 100, 1400));
-  codec.decode_add_block(found, 5, 3, other.view().block(5, 3, 100, 1400), 1, executor);
+  codec.decode_add_block(expected, 5, 3, serial.view().block(5, 3, 30, 8400));
+  codec.decode_add_block(found, 5, 3, other.view().block(5, 3, 30, 8400), 1, executor);
   CHECK(values_of(other) == values_of(serial));
 }
 
@@ -58,6 +62,16 @@ TEST_CASE("determinism: any number of OpenMP threads gives the same bits") {
     check_executor<Codec8>(OpenMpExecutor{threads});
   }
 }
+
+#if __has_include(<oneapi/tbb/parallel_for.h>)
+TEST_CASE("determinism: any number of oneTBB threads gives the same bits") {
+  for (const int threads : {1, 2, 3}) {
+    CAPTURE(threads);
+    oneapi::tbb::task_arena arena(threads);
+    check_executor<Codec8>(OneTbbExecutor{&arena});
+  }
+}
+#endif
 
 TEST_CASE("determinism: the order of the work does not matter") {
   check_executor<Codec8>(BackwardExecutor{});

@@ -27,4 +27,20 @@ struct SerialExecutor {
   }
 };
 
+/// Runs on what the caller has: a thread pool, a task system. call(n, fn) does what
+/// concepts::Executor asks of parallel_for(n, fn).
+///
+///     const CallableExecutor executor{[&pool](std::size_t n, auto&& fn) { pool.run(n, fn); }};
+template <class Call>
+struct CallableExecutor {
+  Call call;
+
+  template <class Fn>
+  void parallel_for(std::size_t n, Fn&& fn) const {
+    call(n, fn);
+  }
+};
+template <class Call>
+CallableExecutor(Call) -> CallableExecutor<Call>;
+
 }  // namespace deltadct::inline DELTADCT_ABI
