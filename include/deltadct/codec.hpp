@@ -32,9 +32,10 @@ using DefaultBackend = Serial;
 
 /// Encodes and decodes matrices with the stages of a policy on a backend.
 ///
-/// A codec holds its allocator and nothing else: it is immutable, cheap to copy, and every method
-/// may run on any number of threads at once. Results do not depend on the executor. Views may hold
-/// any element type whose compute type is the policy's: float, half and bfloat16, or double.
+/// A codec holds its allocator and its backend's kernel, which most often is empty. It is
+/// immutable, cheap to copy, and every method may run on any number of threads at once. Results do
+/// not depend on the executor. Views may hold any element type whose compute type is the policy's:
+/// float, half and bfloat16, or double.
 ///
 /// Errors are thrown as deltadct::Error, by decoding before anything is written to a destination.
 template <concepts::Policy Policy, class Backend = DefaultBackend>
@@ -42,9 +43,14 @@ class DeltaCodec {
  public:
   using Compute = compute_t<typename Policy::Element>;
   using Allocator = typename Policy::Allocator;
+  using Kernel = DctKernel<Backend>;
   static constexpr int patch = Policy::patch;
 
-  explicit DeltaCodec(Allocator allocator = Allocator{}) : allocator_(std::move(allocator)) {}
+  /// Prepares the kernel, and throws what that throws.
+  explicit DeltaCodec(Allocator allocator = Allocator{}, Kernel kernel = Kernel{})
+      : allocator_(std::move(allocator)), kernel_(std::move(kernel)) {
+    kernel_.template prepare<patch, Compute>();
+  }
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
@@ -100,7 +106,7 @@ class DeltaCodec {
     check_destination(out, "out");
     check_shape(out, compressed.header->rows, compressed.header->cols, "out");
     const detail::Region all{0, 0, out.rows, out.cols};
-    Region(compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
+    Region(kernel_, compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
   }
 
   /// weights += alpha * delta^, in place.
@@ -182,7 +188,7 @@ class DeltaCodec {
 
   /// Bytes of the scratch that encode_into() takes.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
-    return detail::MatrixEncoder<Policy, Backend>(rows, cols).workspace_bytes();
+    return detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols).workspace_bytes();
   }
 
   /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
@@ -205,7 +211,7 @@ class DeltaCodec {
                      std::size_t cols, const Source& source, const Executor& executor) const {
     static_assert(std::same_as<typename Source::compute, Compute>,
                   "the views' elements must have the compute type of the policy");
-    detail::MatrixEncoder<Policy, Backend>(rows, cols)
+    detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols)
         .run(source, allocator_, workspace, out, executor);
   }
 
@@ -219,7 +225,7 @@ class DeltaCodec {
     check_view(base, "base");
     check_shape(base, out.rows, out.cols, "base");
     const detail::Region region{row, col, out.rows, out.cols};
-    Region(compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
+    Region(kernel_, compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
   }
 
   static int side_values(int bits) noexcept {
@@ -227,6 +233,7 @@ class DeltaCodec {
   }
 
   Allocator allocator_;
+  [[no_unique_address]] Kernel kernel_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -2,23 +2,31 @@
 // specialised for it.
 #pragma once
 
+#include <deltadct/core/bits.hpp>
 #include <deltadct/core/lanes.hpp>
 #include <deltadct/dct/transform.hpp>
 
 #include <cstddef>
+#include <cstring>
 #include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
 
 /// The kernels of a backend. Declared here, specialised in backend/<name>/; including that header
-/// is what makes a backend available to a codec. A specialisation gives
+/// is what makes a backend available to a codec. A specialisation gives, static,
 ///   name                                    of the backend, for people
 ///   available()                             whether this machine can run it
 ///   Vector<T, P>                            the arithmetic type for P x P patches of T
-///   forward<Transform, P, T>(source, sink)  the transform of one patch (see dct/transform.hpp)
-///   inverse<Transform, P, T>(source, sink)
 ///   unpack<Bits, N, V>(bytes, s)            Lanes<V>::count codes from code s on, as V
 ///   pack<Bits, N, V>(bytes, code)           writes all N codes; code(s) yields those from s on
+/// and of an object, which holds what transforms need and is cheap to copy,
+///   prepare<P, T>()                         makes it; the only member that may allocate or throw
+///   forward<Transform, P, T>(source, sink)  the transform of one patch (see dct/transform.hpp)
+///   inverse<Transform, P, T>(source, sink)
+///   forward_patch<P, T>(from, to)           the orthonormal DCT of one patch in memory
+///   inverse_patch<P, T>(from, to)
+/// for P from 2 to 64. A backend writes one of the pairs; FusedKernel and ArrayKernel give the
+/// other.
 template <class Backend>
 struct DctKernel;
 
@@ -33,7 +41,7 @@ struct ArraySource {
   }
 };
 
-/// Writes P * P values, times a factor, to memory.
+/// Writes P * P values to memory.
 template <class T>
 struct ArraySink {
   T* to;
@@ -44,7 +52,7 @@ struct ArraySink {
   }
 };
 
-namespace detail {
+/// Writes P * P values, times a factor, to memory.
 template <class T>
 struct ScaledSink {
   T* to;
@@ -55,23 +63,106 @@ struct ScaledSink {
     Lanes<V>::store(to + s, x * V(factor));
   }
 };
-}  // namespace detail
 
-/// The orthonormal 2-D DCT of one P x P patch, row-major, on a backend: coefficients come out
-/// transposed, F[k_column * P + k_row]. Both arrays are aligned to 64 bytes and do not overlap.
+/// The members of a kernel whose transform runs in registers, from any source to any sink.
+template <class Kernel>
+struct FusedKernel {
+  template <int P, class T>
+  void prepare() const noexcept {}
+
+  template <int P, class T>
+  void forward_patch(const T* patch, T* coefficients) const noexcept {
+    self().template forward<Dct, P, T>(ArraySource<T>{patch},
+                                       ScaledSink<T>{coefficients, T(1) / T(Dct::gain<P>)});
+  }
+
+  template <int P, class T>
+  void inverse_patch(const T* coefficients, T* patch) const noexcept {
+    self().template inverse<Dct, P, T>(ArraySource<T>{coefficients},
+                                       ScaledSink<T>{patch, T(1) / T(Dct::gain<P>)});
+  }
+
+ private:
+  const Kernel& self() const noexcept { return static_cast<const Kernel&>(*this); }
+};
+
+/// The members of a kernel whose transform is somebody else's, from memory to memory. What is not
+/// the DCT runs one scalar at a time.
+template <class Kernel>
+struct ArrayKernel {
+  template <class T, int P>
+  using Vector = T;
+
+  template <class Transform, int P, class T, class Source, class Sink>
+  void forward(const Source& source, const Sink& sink) const noexcept {
+    transform<Transform, P, T>(source, sink, [this](const T* patch, T* coefficients) {
+      self().template forward_patch<P, T>(patch, coefficients);
+    });
+  }
+
+  template <class Transform, int P, class T, class Source, class Sink>
+  void inverse(const Source& source, const Sink& sink) const noexcept {
+    transform<Transform, P, T>(source, sink, [this](const T* coefficients, T* patch) {
+      self().template inverse_patch<P, T>(coefficients, patch);
+    });
+  }
+
+ private:
+  template <class Transform, int P, class T, class Source, class Sink, class Fn>
+  static void transform(const Source& source, const Sink& sink, Fn fn) noexcept {
+    if constexpr (std::same_as<Transform, Dct>) {
+      alignas(64) T from[P * P];
+      alignas(64) T to[P * P];
+      for (int s = 0; s < P * P; ++s) from[s] = source.template load<T>(s);
+      fn(from, to);
+      for (int s = 0; s < P * P; ++s) sink.store(s, to[s] * T(Dct::gain<P>));
+    } else {
+      Transform::template forward<P, T>(source, sink);
+    }
+  }
+
+  const Kernel& self() const noexcept { return static_cast<const Kernel&>(*this); }
+};
+
+/// Packed codes for kernels whose arithmetic type is a scalar.
+struct ScalarCodes {
+  template <int Bits, int N, class V>
+  static V unpack(const std::byte* bytes, int s) noexcept {
+    return static_cast<V>(bits::get<Bits, N>(bytes, s));
+  }
+
+  template <int Bits, int N, class V, class Code>
+  static void pack(std::byte* bytes, Code code) noexcept {
+    std::memset(bytes, 0, code_bytes(Bits, N));
+    for (int s = 0; s < N; ++s) {
+      bits::put<Bits, N>(bytes, s, static_cast<std::uint32_t>(code(s)));
+    }
+  }
+};
+
+/// The orthonormal 2-D DCT of `count` P x P patches, 2 <= P <= 64, one after another and each
+/// row-major: coefficients come out transposed, F[k_column * P + k_row]. Both arrays are aligned to
+/// 64 bytes and do not overlap. A kernel that has to be prepared is better kept for many calls;
+/// then what prepare() throws is thrown by the first.
 template <class Backend, int P, class T>
-void forward_dct(const T* patch, T* coefficients) noexcept {
-  static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
-  DctKernel<Backend>::template forward<Dct, P, T>(
-      ArraySource<T>{patch}, detail::ScaledSink<T>{coefficients, T(1) / T(Dct::gain<P>)});
+void forward_dct(const T* patches, T* coefficients, std::size_t count = 1,
+                 const DctKernel<Backend>& kernel = {}) {
+  static_assert(is_transform_size(P), "P must be between 2 and 64");
+  kernel.template prepare<P, T>();
+  for (std::size_t s = 0; s < count * P * P; s += P * P) {
+    kernel.template forward_patch<P, T>(patches + s, coefficients + s);
+  }
 }
 
 /// The inverse of forward_dct().
 template <class Backend, int P, class T>
-void inverse_dct(const T* coefficients, T* patch) noexcept {
-  static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
-  DctKernel<Backend>::template inverse<Dct, P, T>(
-      ArraySource<T>{coefficients}, detail::ScaledSink<T>{patch, T(1) / T(Dct::gain<P>)});
+void inverse_dct(const T* coefficients, T* patches, std::size_t count = 1,
+                 const DctKernel<Backend>& kernel = {}) {
+  static_assert(is_transform_size(P), "P must be between 2 and 64");
+  kernel.template prepare<P, T>();
+  for (std::size_t s = 0; s < count * P * P; s += P * P) {
+    kernel.template inverse_patch<P, T>(coefficients + s, patches + s);
+  }
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI

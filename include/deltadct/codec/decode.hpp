@@ -69,8 +69,10 @@ class RegionDecoder {
   using Walk = TileWalk<kDecodeUnit<T, P>, kDecodeTile<T, P>>;
 
  public:
-  RegionDecoder(const CompressedView& compressed, const Region& region, double alpha) noexcept
-      : compressed_(compressed),
+  RegionDecoder(const typename Codec::Kernel& kernel, const CompressedView& compressed,
+                const Region& region, double alpha) noexcept
+      : kernel_(kernel),
+        compressed_(compressed),
         region_(region),
         patches_(compressed.header->rows, compressed.header->cols),
         factor_(static_cast<T>(alpha * compressed.header->scale)) {}
@@ -99,7 +101,8 @@ class RegionDecoder {
       const std::byte* bounds = compressed_.bounds_of(place);
       T* patch = tile + k * side * side;
       with_bits(compressed_.width_class(place).bits, [&]<int Bits>() {
-        Codec::template decode<Bits>(codes, bounds, compressed_.header->bound, factor_, patch);
+        Codec::template decode<Bits>(kernel_, codes, bounds, compressed_.header->bound, factor_,
+                                     patch);
       });
     }
   }
@@ -132,6 +135,7 @@ class RegionDecoder {
     }
   }
 
+  const typename Codec::Kernel& kernel_;
   CompressedView compressed_;
   Region region_;
   typename Policy::Patches patches_;

@@ -81,8 +81,8 @@ class MatrixEncoder {
   using Walk = TileWalk<kRun, kRun>;
 
  public:
-  MatrixEncoder(std::size_t rows, std::size_t cols)
-      : patches_(rows, cols), rows_(rows), cols_(cols) {
+  MatrixEncoder(const typename Codec::Kernel& kernel, std::size_t rows, std::size_t cols)
+      : kernel_(kernel), patches_(rows, cols), rows_(rows), cols_(cols) {
     if (patches_.grid_cols() != 0 &&
         patches_.grid_rows() > PatchPlace::kMaxSlots / patches_.grid_cols()) {
       throw Error(Errc::too_large, "matrix", shape_text(rows, cols) + " has too many patches");
@@ -284,10 +284,10 @@ class MatrixEncoder {
           Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
     } else {
       std::byte* codes = out.codes.data() + (view.codes_of(place) - view.codes.data());
-      if (!Codec::template encode<Bits>(patch, codes, bounds)) {
+      if (!Codec::template encode<Bits>(kernel_, patch, codes, bounds)) {
         sums.failed = std::min(sums.failed, index);
       } else if constexpr (Rescale::enabled) {
-        sums.reconstructed += Codec::template compare<Bits>(patch, extent, codes, bounds);
+        sums.reconstructed += Codec::template compare<Bits>(kernel_, patch, extent, codes, bounds);
       }
     }
     sums.largest = std::max(sums.largest, Codec::largest_value(Bits, bounds, out.header.bound));
@@ -349,6 +349,7 @@ class MatrixEncoder {
     return Rescale::enabled && factor <= std::numeric_limits<T>::max() ? factor : 1;
   }
 
+  const typename Codec::Kernel& kernel_;
   typename Policy::Patches patches_;
   std::size_t rows_;
   std::size_t cols_;

@@ -69,25 +69,26 @@ struct PatchCodec {
 
   /// Writes factor * (the patch that decodes from codes and bounds).
   template <int Bits>
-  DELTADCT_INLINE static void decode(const std::byte* codes, const std::byte* bounds, DType bound,
-                                     T factor, T* patch) noexcept {
+  DELTADCT_INLINE static void decode(const Kernel& kernel, const std::byte* codes,
+                                     const std::byte* bounds, DType bound, T factor,
+                                     T* patch) noexcept {
     using Q = Quantizer<Bits>;
     T side[Q::side_values];
     for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
     if constexpr (Bits == 0)
       std::fill_n(patch, N, factor * side[0]);
     else
-      reconstruct<Bits>(codes, side, factor / gain, patch);
+      reconstruct<Bits>(kernel, codes, side, factor / gain, patch);
   }
 
   /// Quantizes a patch into codes and bounds. Returns false where the bounds cannot be
   /// stored or computed with.
   template <int Bits>
-  DELTADCT_NOINLINE static bool encode(const T* patch, std::byte* codes,
+  DELTADCT_NOINLINE static bool encode(const Kernel& kernel, const T* patch, std::byte* codes,
                                        std::byte* bounds) noexcept {
     using Q = Quantizer<Bits>;
     alignas(64) T coefficients[N];
-    transform(patch, coefficients);
+    transform(kernel, patch, coefficients);
     // Weights near the type's limit can overflow into NaN, which a minimum would not show.
     if (!all_finite(coefficients, N)) return false;
     T side[Q::side_values];
@@ -143,10 +144,10 @@ struct PatchCodec {
 
   /// The sum over the patch's real elements of what Rescale compares with the original.
   template <int Bits>
-  static double compare(const T* patch, const PatchExtent& extent, const std::byte* codes,
-                        const std::byte* bounds) noexcept {
+  static double compare(const Kernel& kernel, const T* patch, const PatchExtent& extent,
+                        const std::byte* codes, const std::byte* bounds) noexcept {
     alignas(64) T decoded[N];
-    decode<Bits>(codes, bounds, dtype_of<Bound>(), T(1), decoded);
+    decode<Bits>(kernel, codes, bounds, dtype_of<Bound>(), T(1), decoded);
     if (extent.elements() != N) clear_padding(extent, decoded);
     V sum(T(0));
     for (int s = 0; s < N; s += Lanes<V>::count) {
@@ -157,16 +158,17 @@ struct PatchCodec {
 
  private:
   // gain times the coefficients.
-  DELTADCT_NOINLINE static void transform(const T* patch, T* coefficients) noexcept {
-    Kernel::template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
+  DELTADCT_NOINLINE static void transform(const Kernel& kernel, const T* patch,
+                                          T* coefficients) noexcept {
+    kernel.template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
   }
 
   template <int Bits>
-  DELTADCT_NOINLINE static void reconstruct(const std::byte* codes,
+  DELTADCT_NOINLINE static void reconstruct(const Kernel& kernel, const std::byte* codes,
                                             const T (&side)[Quantizer<Bits>::side_values], T factor,
                                             T* patch) noexcept {
     using Decoder = typename Quantizer<Bits>::template Decoder<V>;
-    Kernel::template inverse<Transform, P, T>(
+    kernel.template inverse<Transform, P, T>(
         CodeSource<Kernel, Bits, N, Decoder>{codes, Decoder(side, factor)}, ArraySink<T>{patch});
   }
 

@@ -31,6 +31,7 @@ enum class Errc {
   io_failure,
   output_exists,
   cannot_resume,
+  no_plan,
 };
 
 /// The text of a code, without the place.
@@ -76,6 +77,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "output exists";
     case Errc::cannot_resume:
       return "what was interrupted was another operation";
+    case Errc::no_plan:
+      return "no plan for the transform";
   }
   return "unknown error";
 }

@@ -9,7 +9,8 @@
 //     b[i] = (x[i] - x[N-1-i]) / (2 cos(pi (2i+1) / 2N))   S x [2k+1] = (S b)[k] + (S b)[k+1]
 //
 // where (S b)[0] counts sqrt(2) times, for its row lacks the sqrt(2) of the others, and (S b)[N/2]
-// is 0. The inverse is the same graph with every arrow reversed.
+// is 0. The inverse is the same graph with every arrow reversed. An odd number of points is
+// transformed by the definition.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -20,9 +21,14 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Patch sizes the butterflies are made for.
+/// Patch sizes of a codec: powers of two and 12, which butterflies transform fast.
 DELTADCT_HD constexpr bool is_patch_size(int p) noexcept {
   return p == 4 || p == 8 || p == 12 || p == 16 || p == 32 || p == 64;
+}
+
+/// Patch sizes that can be transformed.
+DELTADCT_HD constexpr bool is_transform_size(int p) noexcept {
+  return p >= 2 && p <= 64;
 }
 
 namespace detail {
@@ -70,6 +76,20 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse3(V (&x)[3]) {
   x[2] = even - odd;
 }
 
+// x becomes S x, or S^T x, as a product with the matrix.
+template <bool Transposed, int N, class V>
+DELTADCT_HD constexpr void by_definition(V (&x)[N]) {
+  constexpr auto matrix = dct_table<N, typename Lanes<V>::scalar, true>();
+  V sum[N];
+  for (int a = 0; a < N; ++a) {
+    sum[a] = V(matrix[static_cast<unsigned>(Transposed ? a : a * N)]) * x[0];
+    for (int b = 1; b < N; ++b) {
+      sum[a] = sum[a] + V(matrix[static_cast<unsigned>(Transposed ? b * N + a : a * N + b)]) * x[b];
+    }
+  }
+  for (int a = 0; a < N; ++a) x[a] = sum[a];
+}
+
 template <int N, class V>
 DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]);
 template <int N, class V>
@@ -91,6 +111,8 @@ DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]) {
     both2(x);
   } else if constexpr (N == 3) {
     forward3(x);
+  } else if constexpr (N % 2 != 0) {
+    by_definition<false>(x);
   } else {
     constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
     constexpr int half = N / 2;
@@ -125,6 +147,8 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]) {
     both2(x);
   } else if constexpr (N == 3) {
     inverse3(x);
+  } else if constexpr (N % 2 != 0) {
+    by_definition<true>(x);
   } else {
     constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
     constexpr int half = N / 2;
@@ -155,8 +179,7 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]) {
 
 }  // namespace detail
 
-/// x becomes S x, S = sqrt(N) times the orthonormal DCT-II; N is a power of two up to 64, or 3,
-/// 6, 12.
+/// x becomes S x, S = sqrt(N) times the orthonormal DCT-II; N is at most 64.
 template <int N, class V>
 DELTADCT_HD DELTADCT_INLINE constexpr void forward(V (&x)[N]) {
   detail::forward_inline<N, V>(x);

@@ -5,6 +5,7 @@
 #include <deltadct/config.hpp>
 
 #include <array>
+#include <cstddef>
 #include <numbers>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -36,6 +37,37 @@ constexpr std::array<T, N / 2> half_secants() noexcept {
     factors[static_cast<unsigned>(i)] = static_cast<T>(0.5 / cos_pi(2 * i + 1, 2 * N));
   }
   return factors;
+}
+
+namespace detail {
+
+// Newton's iteration for x >= 1, where it converges in a few steps from x.
+constexpr double square_root(double x) noexcept {
+  double root = x;
+  for (int i = 0; i < 40; ++i) root = 0.5 * (root + x / root);
+  return root;
+}
+
+}  // namespace detail
+
+/// The orthonormal DCT-II matrix of P points, C[k, j] = sqrt((k ? 2 : 1) / P) cos(pi (2 j + 1) k /
+/// 2 P) at k * P + j, times sqrt(P) where `scaled`.
+template <int P, class T, bool Scaled = false>
+constexpr std::array<T, static_cast<std::size_t>(P) * P> dct_table() noexcept {
+  constexpr double norm = Scaled ? 1 : 1 / detail::square_root(P);
+  std::array<double, static_cast<std::size_t>(4) * P> cosine{};
+  for (int m = 0; m < 4 * P; ++m) {
+    cosine[static_cast<unsigned>(m)] = norm * std::numbers::sqrt2 * cos_pi(m, 2 * P);
+  }
+  std::array<T, static_cast<std::size_t>(P) * P> c{};
+  for (int j = 0; j < P; ++j) c[static_cast<unsigned>(j)] = static_cast<T>(norm);
+  for (int k = 1; k < P; ++k) {
+    for (int j = 0; j < P; ++j) {
+      c[static_cast<unsigned>(k * P + j)] =
+          static_cast<T>(cosine[static_cast<unsigned>((2 * j + 1) * k % (4 * P))]);
+    }
+  }
+  return c;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -1,12 +1,14 @@
-// The SIMD backend against the serial one: the same codes but for rounding ties, and each decodes
-// what the other made.
-#include "support.hpp"
+// A codec on TEST_BACKEND against one on the serial backend: the same codes but for rounding ties,
+// and each decodes what the other made.
+#include "../../codec/support.hpp"
+
+#include TEST_HEADER
 
 using namespace test;
 
-#if __has_include(<xsimd/xsimd.hpp>)
-
 namespace {
+
+using Backend = TEST_BACKEND;
 
 template <class T_, int P_>
 struct Case {
@@ -21,27 +23,36 @@ std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
   return values_of(out);
 }
 
+template <class T, class Policy>
+void check_against_serial(const Mix& mix, Tally& tally) {
+  const DeltaCodec<Policy, Backend> codec{RatioAllocator(mix)};
+  const DeltaCodec<Policy, Serial> serial{RatioAllocator(mix)};
+  const auto delta = random_matrix<T>(190, 210, 7);
+  const auto a = codec.encode(delta.view());
+  const auto b = serial.encode(delta.view());
+  tally.compare(read<T>(a), read<T>(b));
+  CHECK(bounds_error(read<T>(a), read<T>(b)) < 2e-6);
+  CHECK(a.header.scale == doctest::Approx(b.header.scale).epsilon(1e-5));
+  const double limit = sizeof(T) == 4 ? 1e-10 : 1e-25;
+  CHECK(nmse(decoded<T>(codec, a), decoded<T>(serial, a)) < limit);
+  CHECK(nmse(decoded<T>(codec, b), decoded<T>(serial, b)) < limit);
+}
+
 }  // namespace
 
-TEST_CASE_TEMPLATE("backends: codes agree but for ties, reconstructions where codes agree", C,
-                   Case<float, 12>, Case<float, 16>, Case<double, 8>) {
+TEST_CASE_TEMPLATE("backend: codes agree but for ties, reconstructions where codes agree", C,
+                   Case<float, 4>, Case<float, 12>, Case<float, 16>, Case<float, 64>,
+                   Case<double, 8>, Case<double, 32>) {
   using T = typename C::T;
-  using Policy = DefaultPolicy<T, C::P>;
   Tally tally;
   for (const Mix& mix : {kWideMix, Mix{{8, 1.0}}, Mix{{6, 0.5}, {1, 0.5}}, Mix{{4, 1.0}}}) {
-    const DeltaCodec<Policy, Simd> simd{RatioAllocator(mix)};
-    const DeltaCodec<Policy, Serial> serial{RatioAllocator(mix)};
-    const auto delta = random_matrix<T>(190, 210, 7);
-    const auto a = simd.encode(delta.view());
-    const auto b = serial.encode(delta.view());
-    tally.compare(read<T>(a), read<T>(b));
-    CHECK(bounds_error(read<T>(a), read<T>(b)) < 2e-6);
-    CHECK(a.header.scale == doctest::Approx(b.header.scale).epsilon(1e-5));
-    const double limit = sizeof(T) == 4 ? 1e-10 : 1e-25;
-    CHECK(nmse(decoded<T>(simd, a), decoded<T>(serial, a)) < limit);
-    CHECK(nmse(decoded<T>(simd, b), decoded<T>(serial, b)) < limit);
+    check_against_serial<T, DefaultPolicy<T, C::P>>(mix, tally);
   }
   tally.check();
 }
 
-#endif
+TEST_CASE("backend: the identity is no business of the backend's DCT") {
+  Tally tally;
+  check_against_serial<float, WithoutDct<float, 16>>(kWideMix, tally);
+  CHECK(tally.different == 0);
+}

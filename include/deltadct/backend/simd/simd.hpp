@@ -10,7 +10,7 @@ namespace deltadct::inline DELTADCT_ABI {
 struct Simd {};
 
 template <>
-struct DctKernel<Simd> {
+struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
   static constexpr std::string_view name = "simd";
 
   static bool available() noexcept {
@@ -21,12 +21,12 @@ struct DctKernel<Simd> {
   using Vector = typename detail::VectorFor<T, P>::type;
 
   template <class Transform, int P, class T, class Source, class Sink>
-  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) noexcept {
+  DELTADCT_INLINE void forward(const Source& source, const Sink& sink) const noexcept {
     Transform::template forward<P, Vector<T, P>>(source, sink);
   }
 
   template <class Transform, int P, class T, class Source, class Sink>
-  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) noexcept {
+  DELTADCT_INLINE void inverse(const Source& source, const Sink& sink) const noexcept {
     Transform::template inverse<P, Vector<T, P>>(source, sink);
   }
 
