@@ -69,8 +69,20 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
       const Matrix<P, T> turned = product.transpose();
       result = c.lazyProduct(turned);
     } else {
-      product.noalias() = c * x;
-      result.noalias() = c * product.transpose();
+      multiply(c, x, product);
+      multiply(c, product.transpose(), result);
+    }
+  }
+
+  // In parts of at most 32 rows: with more, and OpenMP, Eigen would start threads.
+  template <class Left, class Right, class Result>
+  static void multiply(const Left& left, const Right& right, Result& result) noexcept {
+    constexpr int rows = Left::RowsAtCompileTime;
+    constexpr int part = rows <= 32 ? rows : rows / 2;
+    result.template topRows<part>().noalias() = left.template topRows<part>() * right;
+    if constexpr (part != rows) {
+      result.template bottomRows<rows - part>().noalias() =
+          left.template bottomRows<rows - part>() * right;
     }
   }
 };
