@@ -23,15 +23,19 @@ struct Points {
 };
 
 template <class C>
-Points<C> forward_of(Points<C> p) {
-  forward<C::N>(p.x);
-  return p;
+Points<C> forward_of(const Points<C>& p) {
+  Points<C> y;
+  forward<C::N, typename C::T>([&](int i) { return p.x[i]; },
+                               [&](int k, typename C::T value) { y.x[k] = value; });
+  return y;
 }
 
 template <class C>
-Points<C> inverse_of(Points<C> p) {
-  inverse<C::N>(p.x);
-  return p;
+Points<C> inverse_of(const Points<C>& p) {
+  Points<C> y;
+  inverse<C::N, typename C::T>([&](int k) { return p.x[k]; },
+                               [&](int i, typename C::T value) { y.x[i] = value; });
+  return y;
 }
 
 template <class C>
@@ -116,12 +120,13 @@ TEST_CASE_TEMPLATE("butterfly: inverse after forward is N times the points", C, 
 }
 
 TEST_CASE("butterfly: a transform can be computed at compile time") {
-  constexpr auto sums = [] {
-    double x[4] = {1, 2, 3, 4};
-    forward<4>(x);
-    return x[0];
+  constexpr auto first = [] {
+    double sum = 0;
+    forward<4, double>([](int i) { return i + 1.0; },
+                       [&](int k, double x) { sum = k == 0 ? x : sum; });
+    return sum;
   }();
-  static_assert(sums == 10);
+  static_assert(first == 10);
 }
 
 TEST_CASE("butterfly: the patch sizes are those with a transform") {

@@ -19,6 +19,8 @@ namespace deltadct::inline DELTADCT_ABI {
 ///   Vector<T, P>                            the arithmetic type for P x P patches of T
 ///   unpack<Bits, N, V>(bytes, s)            Lanes<V>::count codes from code s on, as V
 ///   pack<Bits, N, V>(bytes, code)           writes all N codes; code(s) yields those from s on
+///   looks_up<Bits, V>                       whether there is
+///   lookup<Bits, N, V>(bytes, s, levels)    what codes stand for, code c for lane c of levels
 /// and of an object, which holds what transforms need and is cheap to copy,
 ///   prepare<P, T>()                         makes it; the only member that may allocate or throw
 ///   forward<Transform, P, T>(source, sink)  the transform of one patch (see dct/transform.hpp)
@@ -30,40 +32,6 @@ namespace deltadct::inline DELTADCT_ABI {
 template <class Backend>
 struct DctKernel;
 
-/// Reads P * P values of T from memory.
-template <class T>
-struct ArraySource {
-  const T* from;
-
-  template <class V>
-  DELTADCT_INLINE V load(int s) const noexcept {
-    return Lanes<V>::load(from + s);
-  }
-};
-
-/// Writes P * P values to memory.
-template <class T>
-struct ArraySink {
-  T* to;
-
-  template <class V>
-  DELTADCT_INLINE void store(int s, V x) const noexcept {
-    Lanes<V>::store(to + s, x);
-  }
-};
-
-/// Writes P * P values, times a factor, to memory.
-template <class T>
-struct ScaledSink {
-  T* to;
-  T factor;
-
-  template <class V>
-  DELTADCT_INLINE void store(int s, V x) const noexcept {
-    Lanes<V>::store(to + s, x * V(factor));
-  }
-};
-
 /// The members of a kernel whose transform runs in registers, from any source to any sink.
 template <class Kernel>
 struct FusedKernel {
@@ -72,14 +40,14 @@ struct FusedKernel {
 
   template <int P, class T>
   void forward_patch(const T* patch, T* coefficients) const noexcept {
-    self().template forward<Dct, P, T>(ArraySource<T>{patch},
-                                       ScaledSink<T>{coefficients, T(1) / T(Dct::gain<P>)});
+    self().template forward<Dct, P, T>(ArraySource<T, P>{patch},
+                                       ScaledSink<T, P>{coefficients, T(1) / T(Dct::gain<P>)});
   }
 
   template <int P, class T>
   void inverse_patch(const T* coefficients, T* patch) const noexcept {
-    self().template inverse<Dct, P, T>(ArraySource<T>{coefficients},
-                                       ScaledSink<T>{patch, T(1) / T(Dct::gain<P>)});
+    self().template inverse<Dct, P, T>(ArraySource<T, P>{coefficients},
+                                       ScaledSink<T, P>{patch, T(1) / T(Dct::gain<P>)});
   }
 
  private:
@@ -113,9 +81,11 @@ struct ArrayKernel {
     if constexpr (std::same_as<Transform, Dct>) {
       alignas(64) T from[P * P];
       alignas(64) T to[P * P];
-      for (int s = 0; s < P * P; ++s) from[s] = source.template load<T>(s);
+      Identity::forward<P, T>(source, ArraySink<T, P>{from});
       fn(from, to);
-      for (int s = 0; s < P * P; ++s) sink.store(s, to[s] * T(Dct::gain<P>));
+      for (int i = 0; i < P; ++i) {
+        for (int j = 0; j < P; ++j) sink.store(i, j, to[i * P + j] * T(Dct::gain<P>));
+      }
     } else {
       Transform::template forward<P, T>(source, sink);
     }
@@ -126,6 +96,9 @@ struct ArrayKernel {
 
 /// Packed codes for kernels whose arithmetic type is a scalar.
 struct ScalarCodes {
+  template <int Bits, class V>
+  static constexpr bool looks_up = false;
+
   template <int Bits, int N, class V>
   static V unpack(const std::byte* bytes, int s) noexcept {
     return static_cast<V>(bits::get<Bits, N>(bytes, s));

@@ -243,34 +243,31 @@ class MatrixEncoder {
   template <class Source>
   void encode_unit(const Source& source, EncodeWorkspace<T>& work, CompressedTensor& out,
                    std::size_t unit) const {
-    constexpr std::size_t kAhead = 4;  // patches whose rows are on their way
     const TileSpan span = walk().unit(unit);
     const std::size_t first = span.grid_row * patches_.grid_cols() + span.first;
     const auto bits_of = [&](std::size_t k) {
       return out.header.classes[out.places[first + k].width_class()].bits;
     };
-    std::size_t ahead = 0;
-    const auto prefetch = [&] {
-      while (ahead < span.count && bits_of(ahead) == 0) ++ahead;
-      if (ahead < span.count) patches_.prefetch(source, span.grid_row, span.first + ahead++);
-    };
-    for (std::size_t k = 0; k < kAhead; ++k) prefetch();
     alignas(64) T patch[area];
     for (std::size_t k = 0; k < span.count; ++k) {
       const int bits = bits_of(k);
+      std::size_t next = k + 1;
       if (bits != 0) {
-        prefetch();
         patches_.template load<V>(source, span.grid_row, span.first + k, patch);
+        while (next < span.count && bits_of(next) == 0) ++next;
       }
+      const auto ask = [&] { patches_.prefetch(source, span.grid_row, span.first + next); };
       with_bits(bits, [&]<int Bits>() {
-        encode_patch<Bits>(patch, patches_.extent(span.grid_row, span.first + k), first + k, work,
-                           out, work.sums[unit]);
+        encode_patch<Bits>(patch, patches_.extent(span.grid_row, span.first + k), first + k, ask,
+                           work, out, work.sums[unit]);
       });
     }
   }
 
-  template <int Bits>
-  void encode_patch(const T* patch, const PatchExtent& extent, std::size_t index,
+  /// ask() asks for what will be read next. Twice, for processors drop some of so many requests:
+  /// asking once takes 1.15 times as long for the whole of encode() (Zen 3, 4096 x 4096 float).
+  template <int Bits, class Ask>
+  void encode_patch(const T* patch, const PatchExtent& extent, std::size_t index, const Ask& ask,
                     const EncodeWorkspace<T>& work, CompressedTensor& out, UnitSums& sums) const {
     const CompressedView view = out;
     const PatchPlace place = out.places[index];
@@ -284,7 +281,12 @@ class MatrixEncoder {
           Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
     } else {
       std::byte* codes = out.codes.data() + (view.codes_of(place) - view.codes.data());
-      if (!Codec::template encode<Bits>(kernel_, patch, codes, bounds)) {
+      alignas(64) T coefficients[area];
+      ask();
+      Codec::transform(kernel_, patch, coefficients);
+      const bool is_stored = Codec::template quantize<Bits>(coefficients, codes, bounds);
+      ask();
+      if (!is_stored) {
         sums.failed = std::min(sums.failed, index);
       } else if constexpr (Rescale::enabled) {
         sums.reconstructed += Codec::template compare<Bits>(kernel_, patch, extent, codes, bounds);

@@ -32,15 +32,78 @@ DELTADCT_INLINE decltype(auto) with_bits(int bits, Fn&& fn) {
   }
 }
 
-/// Dequantized coefficients, straight from the packed codes.
-template <class Kernel, int Bits, int N, class Decoder>
-struct CodeSource {
-  const std::byte* codes;
-  Decoder decoder;
+/// Codes of one patch to coefficients, a register of X at a time.
+template <class Kernel, int Bits, template <int> class Quantizer, class X>
+class Dequantizer {
+  using T = typename Lanes<X>::scalar;
+  using Q = Quantizer<Bits>;
+  using Decoder = typename Q::template Decoder<X>;
+  static constexpr bool looks_up = Kernel::template looks_up<Bits, X>;
 
-  template <class V>
-  DELTADCT_INLINE V load(int s) const noexcept {
-    return decoder(Kernel::template unpack<Bits, N, V>(codes, s));
+ public:
+  DELTADCT_INLINE Dequantizer(const T (&side)[Q::side_values], T factor) noexcept
+      : decoder_(side, factor), levels_(T(0)) {
+    if constexpr (looks_up) {
+      alignas(64) T lane[Lanes<X>::count];
+      for (int l = 0; l < Lanes<X>::count; ++l) lane[l] = static_cast<T>(l & ((1 << Bits) - 1));
+      levels_ = decoder_(Lanes<X>::load(lane));
+    }
+  }
+
+  /// What the codes from s on, of N, stand for.
+  template <int N>
+  DELTADCT_INLINE X at(const std::byte* codes, int s) const noexcept {
+    if constexpr (looks_up)
+      return Kernel::template lookup<Bits, N, X>(codes, s, levels_);
+    else
+      return decoder_(Kernel::template unpack<Bits, N, X>(codes, s));
+  }
+
+ private:
+  Decoder decoder_;
+  X levels_;
+};
+
+/// The coefficients of a P x P patch in registers of any type of X, straight from packed codes.
+template <class Kernel, int Bits, int P, template <int> class Quantizer, class... X>
+class CodeSource : Dequantizer<Kernel, Bits, Quantizer, X>... {
+ public:
+  template <class T, std::size_t N>
+  DELTADCT_INLINE CodeSource(const std::byte* codes, const T (&side)[N], T factor) noexcept
+      : Dequantizer<Kernel, Bits, Quantizer, X>(side, factor)..., codes_(codes) {}
+
+  template <class Y>
+  DELTADCT_INLINE Y load(int i, int j) const noexcept {
+    return Dequantizer<Kernel, Bits, Quantizer, Y>::template at<P * P>(codes_, i * P + j);
+  }
+
+ private:
+  const std::byte* codes_;
+};
+
+/// Patches of one width whose codes and bounds follow each other.
+struct PatchRun {
+  const std::byte* codes;
+  const std::byte* bounds;
+  DType bound;
+  std::size_t count;
+};
+
+/// Writes a patch to memory and adds up what Rescale compares with the original patch.
+template <class Rescale, class T, int P, class V>
+struct ComparingSink {
+  static constexpr int kSums = 4;  // independent chains of additions
+
+  T* to;
+  const T* patch;
+  V* sums;
+
+  template <class X>
+  DELTADCT_INLINE void store(int i, int j, X x) const noexcept {
+    Lanes<X>::store_elements(to + i * P + j, x);
+    if constexpr (std::is_same_v<X, V>) {
+      sums[i % kSums] = sums[i % kSums] + Rescale::pair(Lanes<V>::load(patch + i * P + j), x);
+    }
   }
 };
 
@@ -57,6 +120,7 @@ struct PatchCodec {
   static constexpr int P = Policy::patch;
   static constexpr int N = P * P;
   using V = typename Kernel::template Vector<T, P>;
+  using Wide = typename Kernel::template Vector<T, 64>;  // the widest there is
   template <int Bits>
   using Quantizer = typename Policy::template Quantizer<Bits>;
 
@@ -67,28 +131,61 @@ struct PatchCodec {
 
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
 
-  /// Writes factor * (the patch that decodes from codes and bounds).
-  template <int Bits>
-  DELTADCT_INLINE static void decode(const Kernel& kernel, const std::byte* codes,
-                                     const std::byte* bounds, DType bound, T factor,
-                                     T* patch) noexcept {
+  /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Fused, codes
+  /// become coefficients in the registers that the transform takes, where that is a matter of
+  /// looking them up; else in memory, which costs a little time, and spares compilers a copy of the
+  /// transform for every width.
+  template <int Bits, bool Fused, class Sinks>
+  DELTADCT_NOINLINE static void decode(const Kernel& kernel, const PatchRun& run, T factor,
+                                       const Sinks& sinks) noexcept {
     using Q = Quantizer<Bits>;
+    const std::size_t bounds_bytes = Q::side_values * dtype_bytes(run.bound);
+    const auto side_of = [&](std::size_t k, T(&side)[Q::side_values]) DELTADCT_INLINE_LAMBDA {
+      for (int v = 0; v < Q::side_values; ++v) {
+        side[v] = load_bound<T>(run.bounds + k * bounds_bytes, run.bound, v);
+      }
+    };
     T side[Q::side_values];
-    for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
-    if constexpr (Bits == 0)
-      std::fill_n(patch, N, factor * side[0]);
-    else
-      reconstruct<Bits>(kernel, codes, side, factor / gain, patch);
+    if constexpr (Bits == 0) {
+      for (std::size_t k = 0; k < run.count; ++k) {
+        side_of(k, side);
+        fill(factor * side[0], sinks(k));
+      }
+    } else if constexpr (Fused && P <= 16 && Kernel::template looks_up<Bits, V>) {
+      const auto source_of = [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
+        side_of(k, side);
+        return Source<Bits>(run.codes + k * code_bytes(Bits, N), side, factor / gain);
+      };
+      // The next patch's levels are found before this one's transform, which they would delay.
+      auto next = source_of(0);
+      for (std::size_t k = 0; k < run.count; ++k) {
+        const auto source = next;
+        next = source_of(std::min(k + 1, run.count - 1));
+        kernel.template inverse<Transform, P, T>(source, sinks(k));
+      }
+    } else {
+      alignas(64) T coefficients[N];
+      for (std::size_t k = 0; k < run.count; ++k) {
+        side_of(k, side);
+        unpack<Bits>(run.codes + k * code_bytes(Bits, N), side, factor / gain, coefficients);
+        inverse(kernel, coefficients, sinks(k));
+      }
+    }
   }
 
-  /// Quantizes a patch into codes and bounds. Returns false where the bounds cannot be
-  /// stored or computed with.
+  /// gain times the coefficients of a patch.
+  DELTADCT_NOINLINE static void transform(const Kernel& kernel, const T* patch,
+                                          T* coefficients) noexcept {
+    kernel.template forward<Transform, P, T>(ArraySource<T, P>{patch},
+                                             ArraySink<T, P>{coefficients});
+  }
+
+  /// Quantizes them into codes and bounds. Returns false where the bounds cannot be stored or
+  /// computed with.
   template <int Bits>
-  DELTADCT_NOINLINE static bool encode(const Kernel& kernel, const T* patch, std::byte* codes,
-                                       std::byte* bounds) noexcept {
+  DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes,
+                                         std::byte* bounds) noexcept {
     using Q = Quantizer<Bits>;
-    alignas(64) T coefficients[N];
-    transform(kernel, patch, coefficients);
     // Weights near the type's limit can overflow into NaN, which a minimum would not show.
     if (!all_finite(coefficients, N)) return false;
     T side[Q::side_values];
@@ -146,30 +243,60 @@ struct PatchCodec {
   template <int Bits>
   static double compare(const Kernel& kernel, const T* patch, const PatchExtent& extent,
                         const std::byte* codes, const std::byte* bounds) noexcept {
+    using Sink = ComparingSink<Rescale, T, P, V>;
     alignas(64) T decoded[N];
-    decode<Bits>(kernel, codes, bounds, dtype_of<Bound>(), T(1), decoded);
-    if (extent.elements() != N) clear_padding(extent, decoded);
-    V sum(T(0));
-    for (int s = 0; s < N; s += Lanes<V>::count) {
-      sum = sum + Rescale::pair(Lanes<V>::load(patch + s), Lanes<V>::load(decoded + s));
+    V sums[Sink::kSums] = {V(T(0)), V(T(0)), V(T(0)), V(T(0))};
+    decode<Bits, false>(kernel, PatchRun{codes, bounds, dtype_of<Bound>(), 1}, T(1),
+                        [&](std::size_t) DELTADCT_INLINE_LAMBDA {
+                          return Sink{decoded, patch, sums};
+                        });
+    V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    // Where padding, or registers of two widths, are not in the sums as they should be.
+    if (Groups::mixed || extent.elements() != N) {
+      clear_padding(extent, decoded);
+      sum = V(T(0));
+      for (int s = 0; s < N; s += Lanes<V>::count) {
+        sum = sum + Rescale::pair(Lanes<V>::load(patch + s), Lanes<V>::load(decoded + s));
+      }
     }
     return static_cast<double>(reduce_lanes(sum, [](T a, T b) { return a + b; }));
   }
 
  private:
-  // gain times the coefficients.
-  DELTADCT_NOINLINE static void transform(const Kernel& kernel, const T* patch,
-                                          T* coefficients) noexcept {
-    kernel.template forward<Transform, P, T>(ArraySource<T>{patch}, ArraySink<T>{coefficients});
+  using Groups = ColumnGroups<P, V>;
+  template <int Bits>
+  using Source = std::conditional_t<
+      Groups::mixed,
+      CodeSource<Kernel, Bits, P, Policy::template Quantizer, typename Groups::Wide, V>,
+      CodeSource<Kernel, Bits, P, Policy::template Quantizer, V>>;
+
+  // Codes to coefficients, in the order of the codes.
+  template <int Bits>
+  DELTADCT_NOINLINE static void unpack(const std::byte* codes,
+                                       const T (&side)[Quantizer<Bits>::side_values], T factor,
+                                       T* coefficients) noexcept {
+    using L = Lanes<Wide>;
+    // So many that each step of the loop finds them at the same places.
+    constexpr int step = N % bits::kBlock == 0 ? bits::kBlock : N;
+    const Dequantizer<Kernel, Bits, Policy::template Quantizer, Wide> values(side, factor);
+    for (int s = 0; s < N; s += step, codes += code_bytes(Bits, step)) {
+      repeat<step / L::count, (L::count > 1)>([&](int i) DELTADCT_INLINE_LAMBDA {
+        L::store(coefficients + s + i * L::count, values.template at<step>(codes, i * L::count));
+      });
+    }
   }
 
-  template <int Bits>
-  DELTADCT_NOINLINE static void reconstruct(const Kernel& kernel, const std::byte* codes,
-                                            const T (&side)[Quantizer<Bits>::side_values], T factor,
-                                            T* patch) noexcept {
-    using Decoder = typename Quantizer<Bits>::template Decoder<V>;
-    kernel.template inverse<Transform, P, T>(
-        CodeSource<Kernel, Bits, N, Decoder>{codes, Decoder(side, factor)}, ArraySink<T>{patch});
+  template <class Sink>
+  DELTADCT_NOINLINE static void inverse(const Kernel& kernel, const T* coefficients,
+                                        const Sink& sink) noexcept {
+    kernel.template inverse<Transform, P, T>(ArraySource<T, P>{coefficients}, sink);
+  }
+
+  template <class Sink>
+  static void fill(T value, const Sink& sink) noexcept {
+    Groups::for_each([&]<class X>(int j) DELTADCT_INLINE_LAMBDA {
+      for (int i = 0; i < P; ++i) sink.store(i, j, X(value));
+    });
   }
 
   static void clear_padding(const PatchExtent& extent, T* patch) noexcept {

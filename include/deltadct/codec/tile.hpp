@@ -8,12 +8,25 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// A tile is a run of patches of one grid row, decoded into the first-level cache (8 KiB, 512 bytes
-/// a row) before its rows are added: rows of a matrix are often pages apart, and written patch by
-/// patch would fall into one set of the cache.
+// Measured on one core of an AMD EPYC 7003 (Zen 3, AVX2), 4096 x 4096 float, 2 bits.
+
+/// Patches with rows this short, half a cache line, go straight to the matrix: through a tile,
+/// decode_add at P = 8 takes 1.15 times as long; without one, at P = 16, twice as long.
+template <class T, int P>
+inline constexpr bool kDecodesInPlace = P * sizeof(T) <= 32;
+
+/// Others are decoded into a tile, a run of patches of one grid row that near caches hold (512
+/// bytes a row, 32 KiB at most), before its rows are added: rows of a matrix are often pages apart,
+/// and written patch by patch would fall into one set of the cache.
 template <class T, int P>
 inline constexpr std::size_t kDecodeTile =
-    std::max<std::size_t>(1, std::min(512 / (P * sizeof(T)), 8192 / (P * P * sizeof(T))));
+    std::max<std::size_t>(1, std::min(512 / (P * sizeof(T)), 32768 / (P * P * sizeof(T))));
+
+/// Values from one row of a decoded tile to the next.
+template <class T, int P>
+inline constexpr std::size_t kDecodeStride = ceil_div(kDecodeTile<T, P>* P * sizeof(T),
+                                                      std::size_t{64}) *
+                                             64 / sizeof(T);
 
 /// Encoding measures patches by sums over the columns of a run of them, kept in memory while their
 /// rows pass by: long runs, so that prefetchers follow (three sums of 16 KiB each).
@@ -26,9 +39,9 @@ inline constexpr std::size_t kDecodeUnit = std::max(kDecodeTile<T, P>, 8192 / (P
 
 /// The patches [first, first + count) of a grid row.
 struct TileSpan {
-  std::size_t grid_row;
-  std::size_t first;
-  std::size_t count;
+  std::size_t grid_row = 0;
+  std::size_t first = 0;
+  std::size_t count = 0;
 };
 
 /// Cuts the patches of grid rows [row_begin, row_end), columns [col_begin, col_end) into units of
@@ -49,12 +62,25 @@ struct TileWalk {
     return {row_begin + index / units_across(), first, std::min(UnitPatches, col_end - first)};
   }
 
+  /// fn(tile, the tile after it) for the tiles of a unit. The next unit's first tile follows the
+  /// last; after the last of all comes none, a tile without patches.
   template <class Fn>
   void for_each_tile(std::size_t index, Fn&& fn) const {
     const TileSpan whole = unit(index);
-    for (std::size_t k = 0; k < whole.count; k += TilePatches) {
-      fn(TileSpan{whole.grid_row, whole.first + k, std::min(TilePatches, whole.count - k)});
+    TileSpan tile = part(whole, 0);
+    for (std::size_t end = TilePatches; tile.count != 0; end += TilePatches) {
+      const bool is_last = end >= whole.count;
+      const TileSpan next = !is_last              ? part(whole, end)
+                            : index + 1 < units() ? part(unit(index + 1), 0)
+                                                  : TileSpan{};
+      fn(tile, next);
+      tile = is_last ? TileSpan{} : next;
     }
+  }
+
+ private:
+  static TileSpan part(const TileSpan& whole, std::size_t at) noexcept {
+    return {whole.grid_row, whole.first + at, std::min(TilePatches, whole.count - at)};
   }
 };
 

@@ -16,6 +16,8 @@ struct Lanes;
 template <concepts::Compute T>
 struct Lanes<T> {
   using scalar = T;
+  /// A value of twice as many lanes, which join(), low() and high() relate to this; none here.
+  using Double = void;
   static constexpr int count = 1;
 
   DELTADCT_HD static T load(const T* from) noexcept { return *from; }

@@ -1,22 +1,58 @@
 // Asking for cache lines ahead of their use.
 #pragma once
 
-#include <deltadct/config.hpp>
+#include <deltadct/core/matrix_view.hpp>
 
 #include <cstddef>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Touches the lines of n elements from `from` on; any address will do.
-template <class T>
-DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
+/// Asks for the cache line of an address; any address will do.
+DELTADCT_INLINE void prefetch(const void* at) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
-  const auto* bytes = reinterpret_cast<const char*>(from);
-  for (std::size_t at = 0; at < n * sizeof(T); at += 64) __builtin_prefetch(bytes + at, 0, 2);
+  // Without this GCC drops calls of functions that do nothing but prefetch, as of no effect.
+  __asm__ volatile("");
+  __builtin_prefetch(at, 0, 2);
 #else
-  static_cast<void>(from);
-  static_cast<void>(n);
+  static_cast<void>(at);
 #endif
 }
+
+/// Asks for the lines of n elements from `from` on.
+template <class T>
+DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
+  const auto* bytes = reinterpret_cast<const char*>(from);
+  for (std::size_t at = 0; at < n * sizeof(T); at += 64) prefetch(bytes + at);
+}
+
+/// Part of a matrix that will be read or written soon.
+class Ahead {
+ public:
+  /// Nothing to ask for: the same address again and again.
+  explicit Ahead(const void* anything) noexcept : at_(static_cast<const char*>(anything)) {}
+
+  /// What lies from (i, j) on.
+  template <class U>
+  Ahead(const MatrixView<U>& view, std::size_t i, std::size_t j) noexcept
+      : at_(reinterpret_cast<const char*>(&view(i, j))),
+        row_bytes_(view.row_stride * static_cast<std::ptrdiff_t>(sizeof(U))),
+        element_bytes_(sizeof(U)) {}
+
+  /// The same from n columns further on.
+  DELTADCT_INLINE Ahead columns_on(std::size_t n) const noexcept {
+    Ahead moved = *this;
+    moved.at_ += static_cast<std::ptrdiff_t>(n) * element_bytes_;
+    return moved;
+  }
+
+  DELTADCT_INLINE void prefetch(int i, int j) const noexcept {
+    detail::prefetch(at_ + i * row_bytes_ + j * element_bytes_);
+  }
+
+ private:
+  const char* at_;
+  std::ptrdiff_t row_bytes_ = 0;
+  std::ptrdiff_t element_bytes_ = 0;
+};
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

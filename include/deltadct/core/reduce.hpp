@@ -12,12 +12,14 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 // Sums P columns by halves.
 template <int P, class Sum>
 DELTADCT_INLINE Sum fold_columns(Sum* column) noexcept {
-  int width = P;
-  for (; width % 2 == 0; width /= 2) {
-    for (int j = 0; j < width / 2; ++j) column[j] += column[j + width / 2];
+  if constexpr (P % 2 == 0) {
+    constexpr int half = P / 2;
+    for (int j = 0; j < half; ++j) column[j] += column[j + half];
+    return fold_columns<half>(column);
+  } else {
+    for (int j = 1; j < P; ++j) column[0] += column[j];
+    return column[0];
   }
-  for (int j = 1; j < width; ++j) column[0] += column[j];
-  return column[0];
 }
 
 // Sums fn over a row-major P x P patch by columns, then the columns by halves: independent chains,

@@ -33,14 +33,8 @@ DELTADCT_HD constexpr bool is_transform_size(int p) noexcept {
 
 namespace detail {
 
-// Above this size a transform is a loop over values in the first-level cache around two halves out
-// of line: unrolled whole, 64 points overflow the instruction cache.
-inline constexpr int kUnrolledPoints = 16;
-
-template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr V constant(double value) {
-  return V(static_cast<typename Lanes<V>::scalar>(value));
-}
+// So many points are transformed in registers.
+inline constexpr int kRegisterPoints = 16;
 
 template <class V>
 DELTADCT_HD DELTADCT_INLINE constexpr V constant(double value) {
@@ -90,23 +84,9 @@ DELTADCT_HD constexpr void by_definition(V (&x)[N]) {
   for (int a = 0; a < N; ++a) x[a] = sum[a];
 }
 
+// x becomes S x or S^T x, in registers.
 template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]);
-template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]);
-
-template <int N, class V>
-DELTADCT_HD DELTADCT_NOINLINE constexpr void forward_outline(V (&x)[N]) {
-  forward_inline<N, V>(x);
-}
-
-template <int N, class V>
-DELTADCT_HD DELTADCT_NOINLINE constexpr void inverse_outline(V (&x)[N]) {
-  inverse_inline<N, V>(x);
-}
-
-template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]) {
+DELTADCT_HD DELTADCT_INLINE constexpr void forward_registers(V (&x)[N]) {
   if constexpr (N == 2) {
     both2(x);
   } else if constexpr (N == 3) {
@@ -118,31 +98,24 @@ DELTADCT_HD DELTADCT_INLINE constexpr void forward_inline(V (&x)[N]) {
     constexpr int half = N / 2;
     V even[half];
     V odd[half];
-    const auto split = [&](int i) DELTADCT_INLINE_LAMBDA {
+    repeat<half>([&](int i) DELTADCT_INLINE_LAMBDA {
       even[i] = x[i] + x[N - 1 - i];
       odd[i] = (x[i] - x[N - 1 - i]) * V(secants[static_cast<unsigned>(i)]);
-    };
-    const auto join = [&](int i) DELTADCT_INLINE_LAMBDA {
+    });
+    forward_registers<half, V>(even);
+    forward_registers<half, V>(odd);
+    odd[0] = odd[0] * constant<V>(kSqrt2);
+    repeat<half - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
       x[2 * i] = even[i];
       x[2 * i + 1] = odd[i] + odd[i + 1];
-    };
-    repeat<half>(split);
-    if constexpr (N <= kUnrolledPoints) {
-      forward_inline<half, V>(even);
-      forward_inline<half, V>(odd);
-    } else {
-      forward_outline<half, V>(even);
-      forward_outline<half, V>(odd);
-    }
-    odd[0] = odd[0] * constant<V>(kSqrt2);
-    repeat<half - 1>(join);
+    });
     x[N - 2] = even[half - 1];
     x[N - 1] = odd[half - 1];
   }
 }
 
 template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]) {
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse_registers(V (&x)[N]) {
   if constexpr (N == 2) {
     both2(x);
   } else if constexpr (N == 3) {
@@ -154,41 +127,116 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse_inline(V (&x)[N]) {
     constexpr int half = N / 2;
     V even[half];
     V odd[half];
-    const auto split = [&](int i) DELTADCT_INLINE_LAMBDA {
+    even[0] = x[0];
+    odd[0] = x[1] * constant<V>(kSqrt2);
+    repeat<half - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
       even[i + 1] = x[2 * i + 2];
       odd[i + 1] = x[2 * i + 3] + x[2 * i + 1];
-    };
-    const auto join = [&](int i) DELTADCT_INLINE_LAMBDA {
+    });
+    inverse_registers<half, V>(even);
+    inverse_registers<half, V>(odd);
+    repeat<half>([&](int i) DELTADCT_INLINE_LAMBDA {
       const V difference = odd[i] * V(secants[static_cast<unsigned>(i)]);
       x[i] = even[i] + difference;
       x[N - 1 - i] = even[i] - difference;
-    };
-    even[0] = x[0];
-    odd[0] = x[1] * constant<V>(kSqrt2);
-    repeat<half - 1>(split);
-    if constexpr (N <= kUnrolledPoints) {
-      inverse_inline<half, V>(even);
-      inverse_inline<half, V>(odd);
-    } else {
-      inverse_outline<half, V>(even);
-      inverse_outline<half, V>(odd);
-    }
-    repeat<half>(join);
+    });
   }
 }
 
 }  // namespace detail
 
-/// x becomes S x, S = sqrt(N) times the orthonormal DCT-II; N is at most 64.
+/// out(k, (S x)[k]) for all k, x[i] being load(i): S = sqrt(N) times the orthonormal DCT-II, N at
+/// most 64. load and out may be called in any order, load more than once.
+template <int N, class V, class Load, class Out>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward(const Load& load, const Out& out);
+
+/// out(i, (S^T x)[i]) for all i, x[k] being load(k): inverse after forward is N x.
+template <int N, class V, class Load, class Out>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse(const Load& load, const Out& out);
+
+namespace detail {
+
 template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void forward(V (&x)[N]) {
-  detail::forward_inline<N, V>(x);
+DELTADCT_HD DELTADCT_NOINLINE constexpr void forward_outline(const V* from, V* to) {
+  forward<N, V>([=](int i) DELTADCT_INLINE_LAMBDA { return from[i]; },
+                [=](int k, V x) DELTADCT_INLINE_LAMBDA { to[k] = x; });
 }
 
-/// x becomes S^T x: inverse(forward(x)) is N x.
-template <int N, class V>
-DELTADCT_HD DELTADCT_INLINE constexpr void inverse(V (&x)[N]) {
-  detail::inverse_inline<N, V>(x);
+template <int N, class V, class Load>
+DELTADCT_HD DELTADCT_NOINLINE constexpr void inverse_outline(const Load& load, V* to) {
+  inverse<N, V>(load, [=](int i, V x) DELTADCT_INLINE_LAMBDA { to[i] = x; });
+}
+
+}  // namespace detail
+
+// More points than registers hold are two halves, each transformed from what it loads and sums on
+// the way, so that values pass through the cache once. Past 32 points one of them is out of line,
+// to spare the instruction cache.
+
+template <int N, class V, class Load, class Out>
+DELTADCT_HD DELTADCT_INLINE constexpr void forward(const Load& load, const Out& out) {
+  if constexpr (N <= detail::kRegisterPoints || N % 2 != 0) {
+    V x[N];
+    repeat<N>([&](int i) DELTADCT_INLINE_LAMBDA { x[i] = load(i); });
+    detail::forward_registers<N, V>(x);
+    repeat<N>([&](int k) DELTADCT_INLINE_LAMBDA { out(k, x[k]); });
+  } else {
+    constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
+    constexpr int half = N / 2;
+    const auto even = [&](int i) DELTADCT_INLINE_LAMBDA { return load(i) + load(N - 1 - i); };
+    const auto odd = [&](int i) DELTADCT_INLINE_LAMBDA {
+      return (load(i) - load(N - 1 - i)) * V(secants[static_cast<unsigned>(i)]);
+    };
+    V odds[half];
+    if constexpr (half <= detail::kRegisterPoints) {
+      forward<half, V>(even, [&](int k, V x) DELTADCT_INLINE_LAMBDA { out(2 * k, x); });
+      forward<half, V>(odd, [&](int k, V x) DELTADCT_INLINE_LAMBDA { odds[k] = x; });
+    } else {
+      // The halves of a half would compute these again and again.
+      V sums[half];
+      V differences[half];
+      repeat<half>([&](int i) DELTADCT_INLINE_LAMBDA {
+        sums[i] = even(i);
+        differences[i] = odd(i);
+      });
+      detail::forward_outline<half, V>(differences, odds);
+      forward<half, V>([&](int i) DELTADCT_INLINE_LAMBDA { return sums[i]; },
+                       [&](int k, V x) DELTADCT_INLINE_LAMBDA { out(2 * k, x); });
+    }
+    odds[0] = odds[0] * detail::constant<V>(detail::kSqrt2);
+    repeat<half - 1>([&](int k) DELTADCT_INLINE_LAMBDA { out(2 * k + 1, odds[k] + odds[k + 1]); });
+    out(N - 1, odds[half - 1]);
+  }
+}
+
+template <int N, class V, class Load, class Out>
+DELTADCT_HD DELTADCT_INLINE constexpr void inverse(const Load& load, const Out& out) {
+  if constexpr (N <= detail::kRegisterPoints || N % 2 != 0) {
+    V x[N];
+    repeat<N>([&](int k) DELTADCT_INLINE_LAMBDA { x[k] = load(k); });
+    detail::inverse_registers<N, V>(x);
+    repeat<N>([&](int i) DELTADCT_INLINE_LAMBDA { out(i, x[i]); });
+  } else {
+    constexpr auto secants = half_secants<N, typename Lanes<V>::scalar>();
+    constexpr int half = N / 2;
+    V even[half];
+    const auto load_even = [&](int k) DELTADCT_INLINE_LAMBDA { return load(2 * k); };
+    const auto load_odd = [&](int k) DELTADCT_INLINE_LAMBDA {
+      return k == 0 ? load(1) * detail::constant<V>(detail::kSqrt2)
+                    : load(2 * k + 1) + load(2 * k - 1);
+    };
+    const auto join = [&](int i, V x) DELTADCT_INLINE_LAMBDA {
+      const V difference = x * V(secants[static_cast<unsigned>(i)]);
+      const V sum = even[i];
+      out(i, sum + difference);
+      out(N - 1 - i, sum - difference);
+    };
+    if constexpr (half <= detail::kRegisterPoints)
+      inverse<half, V>(load_even, [&](int i, V x) DELTADCT_INLINE_LAMBDA { even[i] = x; });
+    else
+      detail::inverse_outline<half, V>(load_even, even);
+    inverse<half, V>(load_odd, join);
+  }
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI

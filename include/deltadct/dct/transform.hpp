@@ -1,52 +1,154 @@
 // The transform of a patch as a policy: the 2-D DCT of the paper, or the identity of its ablation.
 //
-// A transform moves a patch from a source to a sink, both indexed by one number s:
-//   spatial side:      s = row * P + column
-//   coefficient side:  s = k_column * P + k_row    (transposed: one transpose fewer on the way)
-// source.template load<V>(s) yields, sink.template store<V>(s, v) takes the Lanes<V>::count values
-// from s on. So dequantize, inverse transform and whatever the sink does are one pass.
+// A transform moves a patch from a source to a sink, both indexed by two numbers:
+//   spatial side:      (row, column)
+//   coefficient side:  (k_column, k_row)    (transposed: one transpose fewer on the way)
+// source.template load<V>(i, j) yields, sink.template store<V>(i, j, v) takes the Lanes<V>::count
+// values from (i, j) on. So dequantize, inverse transform and whatever the sink does are one pass.
 #pragma once
 
 #include <deltadct/dct/butterfly.hpp>
 
 #include <string_view>
+#include <type_traits>
 
 namespace deltadct::inline DELTADCT_ABI {
 
+/// Reads the values of a patch from rows of Stride values; their addresses need no alignment.
+template <class T, int Stride>
+struct ArraySource {
+  const T* from;
+
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
+    return Lanes<V>::load_elements(from + i * Stride + j);
+  }
+};
+
+/// Writes the values of a patch to rows of Stride values.
+template <class T, int Stride>
+struct ArraySink {
+  T* to;
+
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+    Lanes<V>::store_elements(to + i * Stride + j, x);
+  }
+};
+
+/// The same, times a factor.
+template <class T, int Stride>
+struct ScaledSink {
+  T* to;
+  T factor;
+
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+    Lanes<V>::store_elements(to + i * Stride + j, x * V(factor));
+  }
+};
+
 namespace detail {
 
-// Applies a 1-D transform to the columns, transposes, applies it to the columns again.
-template <int P, class V, class Butterfly, class Source, class Sink>
-DELTADCT_HD DELTADCT_INLINE void separable(Butterfly butterfly, const Source& source,
-                                           const Sink& sink) {
-  constexpr int lanes = Lanes<V>::count;
-  constexpr int groups = P / lanes;
-  constexpr bool unrolled = P <= 16 && groups <= 4;
+// The columns of a patch in groups that fill registers: of V, whose lanes divide P, or, where all
+// columns but the last V are as many as lanes of registers twice as wide, of those and one V.
+template <int P, class V>
+struct ColumnGroups {
+  using Narrow = V;
+  static constexpr int lanes = Lanes<V>::count;
   static_assert(P % lanes == 0, "a column group must fill the register");
-  alignas(64) typename Lanes<V>::scalar turned[P * P];
-  const auto load_and_turn = [&](int group) DELTADCT_INLINE_LAMBDA {
-    const int c = group * lanes;
-    V x[P];
-    repeat<P>([&](int j) DELTADCT_INLINE_LAMBDA { x[j] = source.template load<V>(j * P + c); });
-    butterfly(x);
-    repeat<groups, unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
-      V tile[lanes];
-      repeat<lanes>([&](int i) DELTADCT_INLINE_LAMBDA { tile[i] = x[g * lanes + i]; });
-      Lanes<V>::transpose(tile);
-      repeat<lanes>([&](int i) DELTADCT_INLINE_LAMBDA {
-        Lanes<V>::store(turned + (c + i) * P + g * lanes, tile[i]);
+  using Double = typename Lanes<V>::Double;
+  static constexpr bool mixed =
+      !std::is_void_v<Double> && P % (2 * lanes) == lanes && P > 2 * lanes;
+  using Wide = std::conditional_t<mixed, Double, V>;
+  static constexpr int wide_lanes = mixed ? 2 * lanes : lanes;
+  static constexpr int groups = P / wide_lanes;
+  static constexpr bool unrolled = P <= 16 && groups <= 4;
+
+  /// fn.operator()<X>(c) for every group, of X, from column c on.
+  template <class Fn>
+  static DELTADCT_HD DELTADCT_INLINE void for_each(Fn fn) {
+    repeat<groups, unrolled>([&](int group) DELTADCT_INLINE_LAMBDA {
+      fn.template operator()<Wide>(group * wide_lanes);
+    });
+    if constexpr (mixed) fn.template operator()<V>(P - lanes);
+  }
+};
+
+// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `turned`. Each
+// is written as it will be read, by Groups: a load that spans two stores would wait for both.
+template <class Groups, int P, class X, class T>
+DELTADCT_HD DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned) {
+  using V = typename Groups::Narrow;
+  constexpr int n = Lanes<X>::count;
+  const ArraySink<T, P> sink{turned};
+  const auto block = [&](int k, X(&tile)[n]) DELTADCT_INLINE_LAMBDA {
+    repeat<n>([&](int i) DELTADCT_INLINE_LAMBDA { tile[i] = x[k + i]; });
+    Lanes<X>::transpose(tile);
+  };
+  const auto write = [&]<class Y, int N>(const Y(&tile)[N], int row, int k) DELTADCT_INLINE_LAMBDA {
+    repeat<N>([&](int i) DELTADCT_INLINE_LAMBDA { sink.store(row + i, k, tile[i]); });
+  };
+  if constexpr (!Groups::mixed) {
+    repeat<P / n, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+      X tile[n];
+      block(g * n, tile);
+      write(tile, c, g * n);
+    });
+  } else if constexpr (std::is_same_v<X, V>) {
+    repeat<Groups::groups, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+      X left[n];
+      X right[n];
+      block(2 * n * g, left);
+      block(2 * n * g + n, right);
+      repeat<n>([&](int i) DELTADCT_INLINE_LAMBDA {
+        sink.store(c + i, 2 * n * g, Lanes<X>::join(left[i], right[i]));
       });
     });
-  };
-  const auto finish = [&](int group) DELTADCT_INLINE_LAMBDA {
-    const int c = group * lanes;
-    V x[P];
-    repeat<P>([&](int j) DELTADCT_INLINE_LAMBDA { x[j] = Lanes<V>::load(turned + j * P + c); });
-    butterfly(x);
-    repeat<P>([&](int j) DELTADCT_INLINE_LAMBDA { sink.template store<V>(j * P + c, x[j]); });
-  };
-  repeat<groups, unrolled>(load_and_turn);
-  repeat<groups, unrolled>(finish);
+    X last[n];
+    block(P - n, last);
+    write(last, c, P - n);
+  } else {
+    repeat<Groups::groups, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+      X tile[n];
+      block(g * n, tile);
+      write(tile, c, g * n);
+    });
+    constexpr int half = n / 2;
+    V low[half];
+    V high[half];
+    repeat<half>([&](int i) DELTADCT_INLINE_LAMBDA {
+      low[i] = Lanes<V>::low(x[P - half + i]);
+      high[i] = Lanes<V>::high(x[P - half + i]);
+    });
+    Lanes<V>::transpose(low);
+    Lanes<V>::transpose(high);
+    write(low, c, P - half);
+    write(high, c + half, P - half);
+  }
+}
+
+// Applies a 1-D transform to the columns, transposes, applies it to the columns again.
+// columns.operator()<X>(load, out) transforms a group of columns, one a lane of X.
+template <int P, class V, class Columns, class Source, class Sink>
+DELTADCT_HD DELTADCT_INLINE void separable(Columns columns, const Source& source,
+                                           const Sink& sink) {
+  using Groups = ColumnGroups<P, V>;
+  using T = typename Lanes<V>::scalar;
+  alignas(64) T turned[P * P];
+  Groups::for_each([&]<class X>(int c) DELTADCT_INLINE_LAMBDA {
+    X x[P];
+    columns.template operator()<X>(
+        [&](int j) DELTADCT_INLINE_LAMBDA { return source.template load<X>(j, c); },
+        [&](int k, X value) DELTADCT_INLINE_LAMBDA { x[k] = value; });
+    turn_columns<Groups>(x, c, turned);
+  });
+  Groups::for_each([&]<class X>(int c) DELTADCT_INLINE_LAMBDA {
+    const ArraySource<T, P> rows{turned};
+    columns.template operator()<X>(
+        [&](int j) DELTADCT_INLINE_LAMBDA { return rows.template load<X>(j, c); },
+        [&](int k, X value) DELTADCT_INLINE_LAMBDA { sink.store(k, c, value); });
+  });
 }
 
 }  // namespace detail
@@ -62,19 +164,21 @@ struct Dct {
 
   template <int P, class V, class Source, class Sink>
   DELTADCT_HD DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
-    detail::separable<P, V>([](V(&x)[P]) DELTADCT_INLINE_LAMBDA { deltadct::forward<P, V>(x); },
+    detail::separable<P, V>([]<class X>(const auto& load, const auto& out)
+                                DELTADCT_INLINE_LAMBDA { deltadct::forward<P, X>(load, out); },
                             source, sink);
   }
 
   template <int P, class V, class Source, class Sink>
   DELTADCT_HD DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
-    detail::separable<P, V>([](V(&x)[P]) DELTADCT_INLINE_LAMBDA { deltadct::inverse<P, V>(x); },
+    detail::separable<P, V>([]<class X>(const auto& load, const auto& out)
+                                DELTADCT_INLINE_LAMBDA { deltadct::inverse<P, X>(load, out); },
                             source, sink);
   }
 };
 
 /// No transform: weights are quantized as they are (the paper's ablation "without DCT"). Here both
-/// sides are indexed by row * P + column.
+/// sides are indexed by (row, column).
 struct Identity {
   static constexpr std::string_view name = "identity";
 
@@ -83,8 +187,8 @@ struct Identity {
 
   template <int P, class V, class Source, class Sink>
   DELTADCT_HD DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
-    for (int s = 0; s < P * P; s += Lanes<V>::count) {
-      sink.template store<V>(s, source.template load<V>(s));
+    for (int i = 0; i < P; ++i) {
+      for (int j = 0; j < P; j += Lanes<V>::count) sink.store(i, j, source.template load<V>(i, j));
     }
   }
 

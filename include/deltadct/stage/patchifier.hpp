@@ -112,8 +112,7 @@ class Patchifier {
     return {row, col, std::min(side, rows_ - row), std::min(side, cols_ - col)};
   }
 
-  /// Asks for the rows of a patch that load() will read soon. Spread over the arithmetic of the
-  /// patches before it, this hides most of the memory's latency; nothing happens past the grid.
+  /// Asks for the rows of a patch that load() will read soon; nothing happens past the grid.
   template <class Source>
   void prefetch(const Source& source, std::size_t grid_row, std::size_t grid_col) const noexcept {
     if (grid_col >= grid_cols()) return;

@@ -77,10 +77,58 @@ DELTADCT_INLINE void transpose_tile(xsimd::batch<double, A> (&x)[4]) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+
+// A register twice as wide, if it is one of at most 256 bits.
+template <class T, std::size_t N>
+struct DoubleBatch {
+  using type = void;
+};
+template <class T, std::size_t N>
+requires(2 * N * sizeof(T) <= 32) struct DoubleBatch<T, N> {
+  using type = xsimd::make_sized_batch_t<T, 2 * N>;
+};
+
+template <class W, class V>
+DELTADCT_INLINE W join_halves(V low, V high) noexcept {
+#if XSIMD_WITH_AVX
+  if constexpr (std::is_same_v<typename V::value_type, float> && V::size == 4)
+    return W(_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1));
+  else if constexpr (std::is_same_v<typename V::value_type, double> && V::size == 2)
+    return W(_mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1));
+  else
+#endif
+  {
+    alignas(64) typename V::value_type lane[W::size];
+    low.store_aligned(lane);
+    high.store_aligned(lane + V::size);
+    return W::load_aligned(lane);
+  }
+}
+
+template <int Half, class V, class W>
+DELTADCT_INLINE V half_of(W x) noexcept {
+#if XSIMD_WITH_AVX
+  if constexpr (std::is_same_v<typename V::value_type, float> && V::size == 4)
+    return V(_mm256_extractf128_ps(x, Half));
+  else if constexpr (std::is_same_v<typename V::value_type, double> && V::size == 2)
+    return V(_mm256_extractf128_pd(x, Half));
+  else
+#endif
+  {
+    alignas(64) typename V::value_type lane[W::size];
+    x.store_aligned(lane);
+    return V::load_aligned(lane + Half * V::size);
+  }
+}
+
+}  // namespace detail
+
 template <class T, class A>
 struct Lanes<xsimd::batch<T, A>> {
   using scalar = T;
   using V = xsimd::batch<T, A>;
+  using Double = typename detail::DoubleBatch<T, V::size>::type;
   static constexpr int count = static_cast<int>(V::size);
 
   static DELTADCT_INLINE V load(const T* from) noexcept { return V::load_aligned(from); }
@@ -98,6 +146,17 @@ struct Lanes<xsimd::batch<T, A>> {
   static DELTADCT_INLINE V max(V a, V b) noexcept { return xsimd::max(a, b); }
   static DELTADCT_INLINE V round(V x) noexcept { return xsimd::nearbyint(x); }
   static DELTADCT_INLINE void transpose(V (&x)[V::size]) noexcept { detail::transpose_tile(x); }
+  static DELTADCT_INLINE auto join(V low, V high) noexcept {
+    return detail::join_halves<Double>(low, high);
+  }
+  template <class W>
+  static DELTADCT_INLINE V low(W x) noexcept {
+    return detail::half_of<0, V>(x);
+  }
+  template <class W>
+  static DELTADCT_INLINE V high(W x) noexcept {
+    return detail::half_of<1, V>(x);
+  }
 };
 
 namespace detail {

@@ -30,6 +30,10 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
     Transform::template inverse<P, Vector<T, P>>(source, sink);
   }
 
+  template <class V>
+  static constexpr bool is_float_batch = Lanes<V>::count > 1 &&
+                                         sizeof(typename Lanes<V>::scalar) == 4;
+
   template <int Bits, int N, class V>
   DELTADCT_INLINE static V unpack(const std::byte* bytes, int s) noexcept {
     if constexpr (is_float_batch<V>) {
@@ -50,6 +54,21 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
       return Lanes<V>::load(lane);
     }
   }
+
+#if XSIMD_WITH_AVX
+  // One instruction chooses among four lanes by the two lowest bits of an index.
+  template <int Bits, class V>
+  static constexpr bool looks_up = Bits <= 2 && is_float_batch<V>;
+
+  template <int Bits, int N, class V>
+  DELTADCT_INLINE static V lookup(const std::byte* bytes, int s, V levels) noexcept {
+    using U = xsimd::batch<std::uint32_t, typename V::arch_type>;
+    return detail::select4(levels, detail::plane_words<Bits, Bits, 0, N, U>(bytes, s));
+  }
+#else
+  template <int Bits, class V>
+  static constexpr bool looks_up = false;
+#endif
 
   template <int Bits, int N, class V, class Code>
   DELTADCT_INLINE static void pack(std::byte* bytes, Code code) noexcept {
@@ -83,11 +102,6 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
       }
     }
   }
-
- private:
-  template <class V>
-  static constexpr bool is_float_batch = Lanes<V>::count > 1 &&
-                                         sizeof(typename Lanes<V>::scalar) == 4;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI
