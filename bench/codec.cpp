@@ -1,160 +1,155 @@
-// Encode and decode_add of a 4096 x 4096 float matrix, beside memcpy and an in-place
-// read-modify-write of the same matrix; the DCT of 512 x 512 floats, in cache.
-//
-// Rates are bytes of the uncompressed matrix a second. Compare within one run:
-//   --benchmark_repetitions=9 --benchmark_enable_random_interleaving=true
-#include <deltadct/codec.hpp>
+// Encode and decode_add of whole matrices beside memcpy and an in-place read-modify-write of the
+// same matrix.
+#include "support.hpp"
+
 #include <deltadct/openmp.hpp>
-
-#include <benchmark/benchmark.h>
-
-#include <cstring>
-#include <memory>
-#include <random>
-#include <vector>
 
 namespace {
 
-using namespace deltadct;
+using namespace bench;
 
-constexpr std::size_t kSide = 4096;
-
-template <class T>
-struct Pair {
-  std::vector<T> base{std::vector<T>(kSide * kSide)};
-  std::vector<T> tuned{std::vector<T>(kSide * kSide)};
-
-  Pair() {
-    std::mt19937 random(1);
-    std::normal_distribution<float> weight(0.0F, 0.02F), change(0.0F, 0.001F);
-    for (std::size_t i = 0; i < base.size(); ++i) {
-      base[i] = static_cast<T>(weight(random));
-      tuned[i] = static_cast<T>(static_cast<float>(base[i]) + change(random));
-    }
-  }
-};
-
-// One pair a type for the whole run: the matrices are large and slow to fill.
-template <class T>
-const Pair<T>& pair() {
-  static const Pair<T> pair;
-  return pair;
+/// "paper", or the width that all patches have.
+RatioAllocator mix(int bits) {
+  return bits == 0 ? RatioAllocator{} : RatioAllocator{{bits, 1.0}};
+}
+std::string mix_name(int bits) {
+  return bits == 0 ? "paper" : std::to_string(bits);
 }
 
 template <class T>
-void count_bytes(benchmark::State& state, std::size_t elements) {
-  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(elements * sizeof(T)));
+std::string name_of(const std::string& what, int p, int bits, std::size_t side) {
+  return what + "/P:" + std::to_string(p) + "/type:" + type_name<T>() + "/bits:" + mix_name(bits) +
+         "/side:" + std::to_string(side);
 }
 
-template <class T>
-MatrixView<const T> view(const std::vector<T>& m) {
-  return {m.data(), kSide, kSide};
-}
-
-template <class T>
-void copy(benchmark::State& state) {
-  const Pair<T>& from = pair<T>();
-  std::vector<T> to(kSide * kSide);
-  for (auto _ : state) {
-    std::memcpy(to.data(), from.tuned.data(), to.size() * sizeof(T));
-    benchmark::ClobberMemory();
-  }
-  count_bytes<T>(state, to.size());
-}
-
-template <class T>
-void read_modify_write(benchmark::State& state) {
-  std::vector<T> weights = pair<T>().base;
-  for (auto _ : state) {
-    for (T& w : weights) w = static_cast<T>(static_cast<compute_t<T>>(w) * 1.0001F);
-    benchmark::ClobberMemory();
-  }
-  count_bytes<T>(state, weights.size());
-}
-
-template <class T, int P, class Backend = DefaultBackend>
-void encode(benchmark::State& state) {
-  const DeltaCodec<PaperPolicy<T, P>, Backend> codec;
-  const Pair<T>& from = pair<T>();
+template <class T, int P, class Backend, std::size_t Side>
+void encode(benchmark::State& state, int bits, bool from_pair) {
+  const DeltaCodec<PaperPolicy<T, P>, Backend> codec(mix(bits));
+  const Pair<T>& from = pair<T, Side>();
   CompressedTensor out;
-  std::vector<std::byte> workspace(codec.encode_workspace_bytes(kSide, kSide));
+  std::vector<std::byte> workspace(codec.encode_workspace_bytes(Side, Side));
   for (auto _ : state) {
-    codec.encode_into(out, workspace, view(from.base), view(from.tuned));
+    if (from_pair)
+      codec.encode_into(out, workspace, from.base_view(), from.tuned_view());
+    else
+      codec.encode_into(out, workspace, from.tuned_view());
     benchmark::ClobberMemory();
   }
-  count_bytes<T>(state, kSide * kSide);
-}
-
-template <class T, int P, class Backend = DefaultBackend>
-void decode_add(benchmark::State& state) {
-  // All patches at 2 bits on request: the paper's mix leaves half of them constant.
-  const RatioAllocator mix = state.range(0) == 0 ? RatioAllocator{} : RatioAllocator{{2, 1.0}};
-  const DeltaCodec<PaperPolicy<T, P>, Backend> codec(mix);
-  const CompressedTensor delta = codec.encode(view(pair<T>().base), view(pair<T>().tuned));
-  std::vector<T> weights = pair<T>().base;
-  for (auto _ : state) {
-    codec.decode_add(delta, MatrixView<T>(weights.data(), kSide, kSide));
-    benchmark::ClobberMemory();
+  count_bytes<T>(state, Side * Side);
+  // With one bit a patch to tell the two widths of the paper's mix apart.
+  const double map_bits =
+      static_cast<double>(out.header.patches() * (out.header.classes.size() - 1));
+  state.counters["bits_per_weight"] =
+      (8.0 * static_cast<double>(out.codes.size() + out.bounds.size()) + map_bits) /
+      static_cast<double>(Side * Side);
+  if constexpr (std::is_same_v<T, float>) {
+    if (!from_pair) return;
+    Values<float> decoded(Side * Side);
+    codec.decode(out, MatrixView<float>(decoded.data(), Side, Side));
+    state.counters["snr_db"] = snr_db(delta<Side>(), decoded);
   }
-  count_bytes<T>(state, weights.size());
 }
 
-// Matrices for the DCT alone, aligned as the kernels want them.
-struct alignas(64) Line {
-  float values[16];
-};
+/// Where decode_add puts its sums.
+enum class Target { in_place, elsewhere, strided };
 
-template <int P, class Backend, bool Forward>
-void dct(benchmark::State& state) {
-  constexpr std::size_t elements = 512 * 512;
-  constexpr std::size_t patches = elements / (P * P);
-  std::vector<Line> from(elements / 16), to(elements / 16);
-  std::mt19937 random(1);
-  std::normal_distribution<float> value;
-  for (Line& line : from) {
-    for (float& x : line.values) x = value(random);
+template <class T, int P, class Backend, std::size_t Side, class Executor>
+void decode_add(benchmark::State& state, int bits, Target target, const Executor& executor) {
+  const DeltaCodec<PaperPolicy<T, P>, Backend> codec(mix(bits));
+  const Pair<T>& from = pair<T, Side>();
+  const CompressedTensor delta = codec.encode(from.base_view(), from.tuned_view());
+  const std::size_t stride = target == Target::strided ? Side + 5 : Side;
+  Values<T> weights(Side * stride);
+  MatrixView<T> view(weights.data(), Side, Side);
+  view.row_stride = static_cast<std::ptrdiff_t>(stride);
+  for (std::size_t i = 0; i < Side; ++i) {
+    for (std::size_t j = 0; j < Side; ++j) view(i, j) = from.base_view()(i, j);
   }
   for (auto _ : state) {
-    for (std::size_t k = 0; k < patches; ++k) {
-      const float* in = from.data()->values + k * P * P;
-      float* out = to.data()->values + k * P * P;
-      if constexpr (Forward)
-        forward_dct<Backend, P>(in, out);
-      else
-        inverse_dct<Backend, P>(in, out);
-    }
+    if (target == Target::elsewhere)
+      codec.decode_add(delta, from.base_view(), view, 1.0, executor);
+    else
+      codec.decode_add(delta, view, 1.0, executor);
     benchmark::ClobberMemory();
   }
-  count_bytes<float>(state, patches * P * P);
+  count_bytes<T>(state, Side * Side);
 }
 
-BENCHMARK(copy<float>);
-BENCHMARK(read_modify_write<float>);
-BENCHMARK(encode<float, 8>);
-BENCHMARK(encode<float, 16>);
-BENCHMARK(encode<float, 32>);
-BENCHMARK(decode_add<float, 8>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(decode_add<float, 12>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(decode_add<float, 16>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(decode_add<float, 32>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(decode_add<float, 64>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(encode<bfloat16, 16>);
-BENCHMARK(read_modify_write<bfloat16>);
-BENCHMARK(decode_add<bfloat16, 16>)->ArgName("all2bit")->Arg(0)->Arg(1);
-BENCHMARK(encode<float, 16, Serial>);
-BENCHMARK(decode_add<float, 16, Serial>)->ArgName("all2bit")->Arg(0);
+template <class T, int P, std::size_t Side = 4096, class Backend = DefaultBackend>
+void register_encode(int bits, bool from_pair = true, const std::string& what = "encode") {
+  benchmark::RegisterBenchmark(
+      name_of<T>(what, P, bits, Side).c_str(),
+      [=](benchmark::State& state) { encode<T, P, Backend, Side>(state, bits, from_pair); });
+}
 
-#define DELTADCT_BENCH_DCT(P)              \
-  BENCHMARK(dct<P, Serial, true>);         \
-  BENCHMARK(dct<P, DefaultBackend, true>); \
-  BENCHMARK(dct<P, DefaultBackend, false>)
-DELTADCT_BENCH_DCT(4);
-DELTADCT_BENCH_DCT(8);
-DELTADCT_BENCH_DCT(12);
-DELTADCT_BENCH_DCT(16);
-DELTADCT_BENCH_DCT(32);
-DELTADCT_BENCH_DCT(64);
+template <class T, int P, std::size_t Side = 4096, class Backend = DefaultBackend>
+void register_decode(int bits, Target target = Target::in_place,
+                     const std::string& what = "decode_add") {
+  benchmark::RegisterBenchmark(
+      name_of<T>(what, P, bits, Side).c_str(), [=](benchmark::State& state) {
+        decode_add<T, P, Backend, Side>(state, bits, target, SerialExecutor{});
+      });
+}
+
+template <class T, int P, std::size_t Side>
+void register_threads() {
+  for (const int threads : {1, 2}) {
+    benchmark::RegisterBenchmark(
+        name_of<T>("decode_add_threads:" + std::to_string(threads), P, 2, Side).c_str(),
+        [=](benchmark::State& state) {
+          decode_add<T, P, DefaultBackend, Side>(state, 2, Target::in_place,
+                                                 OpenMpExecutor{threads});
+        })
+        ->UseRealTime();
+  }
+}
+
+// Both mixes at every patch size, every width at one, every type at one.
+template <int P>
+void register_size() {
+  for (const int bits : {0, 2}) {
+    register_encode<float, P>(bits);
+    register_decode<float, P>(bits);
+  }
+}
+
+template <class T>
+void register_type() {
+  register_memory<T, 4096>();
+  for (const int bits : {0, 2}) {
+    register_encode<T, 16>(bits);
+    register_decode<T, 16>(bits);
+  }
+}
+
+void register_all() {
+  register_memory<float, 4096>();
+  register_memory<float, 512>();
+  register_size<8>();
+  register_size<12>();
+  register_size<16>();
+  register_size<32>();
+  register_size<64>();
+  for (const int bits : {1, 3, 4, 6, 8}) {
+    register_encode<float, 16>(bits);
+    register_decode<float, 16>(bits);
+  }
+  register_type<half>();
+  register_type<bfloat16>();
+  register_type<double>();
+  register_encode<float, 16>(0, false, "encode_delta");
+  register_decode<float, 16>(2, Target::elsewhere, "decode_add_elsewhere");
+  register_decode<float, 16>(2, Target::strided, "decode_add_strided");
+  register_encode<float, 16, 4096, Serial>(0, true, "encode_serial");
+  register_decode<float, 16, 4096, Serial>(2, Target::in_place, "decode_add_serial");
+  register_encode<float, 16, 512>(0);
+  register_decode<float, 16, 512>(2);
+  register_threads<float, 16, 512>();
+  register_threads<float, 16, 4096>();
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  return run_benchmarks(argc, argv, register_all);
+}

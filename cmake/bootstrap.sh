@@ -4,6 +4,8 @@
 #   demo    the command line tool and the demonstration, which it then runs
 #   test    everything with g++, then everything with clang++
 #   clang   everything with clang++
+#   valgrind   tests under valgrind, without this machine's instruction set
+#   bench   the benchmarks, and docs/benchmarks.md from them
 #   asan    tests under the address and undefined-behaviour sanitizers
 #   fuzz [SECONDS]   every fuzz target, side by side, for that long (1200)
 set -euo pipefail
@@ -14,15 +16,17 @@ packages=(
   libxsimd-dev libeigen3-dev libfftw3-dev libtbb-dev nlohmann-json3-dev libxxhash-dev libzstd-dev libcli11-dev
   doctest-dev libbenchmark-dev
   python3 python3-numpy python3-scipy
+  g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 )
 
 is_installed() {
   [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]
 }
 
+# Of what is named beside what everything needs.
 install_missing() {
   local package missing=()
-  for package in "${packages[@]}"; do
+  for package in "${packages[@]}" "$@"; do
     is_installed "$package" || missing+=("$package")
   done
   [[ ${#missing[@]} -eq 0 ]] && return
@@ -71,7 +75,7 @@ run_fuzzers() {
 }
 
 usage() {
-  echo "usage: $0 demo|test|clang|asan|fuzz" >&2
+  echo "usage: $0 demo|test|clang|asan|valgrind|bench|fuzz" >&2
   exit 2
 }
 
@@ -89,6 +93,15 @@ case "$1" in
   clang | asan)
     install_missing
     run_workflows "$1"
+    ;;
+  valgrind)
+    install_missing valgrind
+    run_workflows valgrind
+    ;;
+  bench)
+    install_missing libzfp-dev python3-matplotlib
+    cmake --preset release
+    exec cmake --build --preset release --target bench-report
     ;;
   fuzz)
     install_missing

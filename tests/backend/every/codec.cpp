@@ -16,6 +16,12 @@ struct Case {
   static constexpr int P = P_;
 };
 
+#ifndef TEST_CASES
+  #define TEST_CASES                                                                   \
+    Case<float, 4>, Case<float, 8>, Case<float, 12>, Case<float, 16>, Case<float, 64>, \
+        Case<double, 8>, Case<double, 32>
+#endif
+
 template <class T, class Codec>
 std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
   Matrix<T> out(c.header.rows, c.header.cols);
@@ -41,8 +47,7 @@ void check_against_serial(const Mix& mix, Tally& tally) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("backend: codes agree but for ties, reconstructions where codes agree", C,
-                   Case<float, 4>, Case<float, 12>, Case<float, 16>, Case<float, 64>,
-                   Case<double, 8>, Case<double, 32>) {
+                   TEST_CASES) {
   using T = typename C::T;
   Tally tally;
   for (const Mix& mix : {kWideMix, Mix{{8, 1.0}}, Mix{{6, 0.5}, {1, 0.5}}, Mix{{4, 1.0}}}) {
