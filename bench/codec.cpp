@@ -144,7 +144,7 @@ void register_all() {
   register_decode<float, 16, 4096, Serial>(2, Target::in_place, "decode_add_serial");
   register_encode<float, 16, 512>(0);
   register_decode<float, 16, 512>(2);
-  register_threads<float, 16, 512>();
+  register_threads<float, 16, 1024>();
   register_threads<float, 16, 4096>();
 }
 
