@@ -117,7 +117,8 @@ class DeltaCodec {
     decode_add(compressed, MatrixView<const U>(weights), weights, alpha, executor);
   }
 
-  /// out = base + alpha * delta^. base and out are the same elements or do not overlap.
+  /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
+  /// bad_view.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -225,6 +226,7 @@ class DeltaCodec {
     check_destination(out, "out");
     check_view(base, "base");
     check_shape(base, out.rows, out.cols, "base");
+    check_apart(base, out, "out");
     const detail::Region region{row, col, out.rows, out.cols};
     Region(kernel_, compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
   }

@@ -163,6 +163,13 @@ TEST_CASE("errors: decode refuses shapes and views that do not do") {
     codec.decode_add(c, MatrixView<const float>(nullptr, 35, 60),
                      MatrixView<float>(x.data(), 35, 60));
   });
+  check_error(Errc::bad_view, "out", [&] {
+    codec.decode_add(c, MatrixView<const float>(x.data(), 35, 60),
+                     MatrixView<float>(x.data() + 60, 35, 60));
+  });
+  std::vector<float> halves(35 * 120);
+  CHECK_NOTHROW(codec.decode_add(c, MatrixView<const float>(halves.data(), 35, 60, 120),
+                                 MatrixView<float>(halves.data() + 60, 35, 60, 120)));
 }
 
 TEST_CASE("errors: a block that leaves the tensor is refused, overflow or not") {

@@ -95,6 +95,42 @@ TEST_CASE("matrix_view: dense, padded, spread and transposed destinations are ac
   accepted(5, 1, 1, 0);
 }
 
+TEST_CASE("matrix_view: base and destination are the same elements or none in common") {
+  float x[64] = {};
+  const auto apart = [&](int base, int out, std::ptrdiff_t row, std::ptrdiff_t col) {
+    try {
+      check_apart(MatrixView<const float>(x + base, 3, 4, row, col),
+                  MatrixView<float>(x + out, 3, 4, row, col), "out");
+    } catch (const Error& error) {
+      CHECK(error.code() == Errc::bad_view);
+      return false;
+    }
+    return true;
+  };
+  CHECK(apart(0, 0, 4, 1));
+  CHECK(apart(0, 12, 4, 1));
+  CHECK(apart(12, 0, 4, 1));
+  CHECK(apart(0, 4, 8, 1));  // the left and the right half of a matrix
+  CHECK(apart(4, 0, 8, 1));
+  CHECK(apart(0, 1, 8, 2));  // its even and its odd columns
+  CHECK(apart(0, 4, 1, 8));  // its upper and its lower half, by columns
+  CHECK(apart(16, 3, 8, 1) == false);
+  CHECK(apart(0, 1, 4, 1) == false);
+  CHECK(apart(4, 0, 4, 1) == false);
+  CHECK(apart(0, 3, 8, 1) == false);
+  CHECK(apart(8, 2, 8, 2) == false);
+  CHECK(apart(0, 2, 1, 8) == false);
+
+  // One layout, two ways to read it.
+  const MatrixView<const float> square(x, 4, 4);
+  const MatrixView<float> turned(x, 4, 4, 1, 4);
+  CHECK(caught([&] { check_apart(square, turned, "out"); }).code() == Errc::bad_view);
+  const MatrixView<const float> row(x, 1, 4, -7, 1);
+  CHECK_NOTHROW(check_apart(row, MatrixView<float>(x, 1, 4, 9, 1), "out"));
+  CHECK(caught([&] { check_apart(row, MatrixView<float>(x + 1, 1, 4), "out"); }).code() ==
+        Errc::bad_view);
+}
+
 TEST_CASE("matrix_view: a wrong shape is named with the expected one") {
   float x[6] = {};
   const MatrixView<float> view(x, 2, 3);

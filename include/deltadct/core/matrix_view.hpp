@@ -4,6 +4,7 @@
 #include <deltadct/core/error.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 
@@ -82,6 +83,65 @@ void check_destination(const MatrixView<T>& view, const char* what) {
                 "elements overlap with strides " + std::to_string(view.row_stride) + ", " +
                     std::to_string(view.col_stride));
   }
+}
+
+namespace detail {
+
+// Whether two views of one shape and one pair of strides, `shift` elements apart, have an element
+// in common. Elements of a view do not overlap: of its outer dimension two steps at most come near.
+inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrdiff_t outer_count,
+                           std::ptrdiff_t inner, std::ptrdiff_t inner_count) noexcept {
+  const auto within = [](std::ptrdiff_t n, std::ptrdiff_t count) {
+    return -count < n && n < count;
+  };
+  const std::ptrdiff_t near = outer == 0 ? 0 : shift / outer;
+  for (std::ptrdiff_t step = near - 1; step <= near + 1; ++step) {
+    const std::ptrdiff_t rest = shift - step * outer;
+    const bool meets =
+        inner == 0 ? rest == 0 : rest % inner == 0 && within(rest / inner, inner_count);
+    if (meets && within(step, outer_count)) return true;
+  }
+  return false;
+}
+
+}  // namespace detail
+
+/// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
+/// elements in the same places. Both are of one shape, and `out` is a destination.
+template <class T>
+void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
+  if (out.empty()) return;
+  struct Layout {
+    std::uintptr_t begin;
+    std::ptrdiff_t row;
+    std::ptrdiff_t col;
+  };
+  const auto rows = static_cast<std::ptrdiff_t>(out.rows);
+  const auto cols = static_cast<std::ptrdiff_t>(out.cols);
+  // Strides of a dimension of one mean nothing.
+  const auto layout = [&](const auto& view) -> Layout {
+    return {reinterpret_cast<std::uintptr_t>(view.data), rows > 1 ? view.row_stride : 0,
+            cols > 1 ? view.col_stride : 0};
+  };
+  const auto end = [&](const Layout& a) {
+    return a.begin +
+           static_cast<std::uintptr_t>((rows - 1) * a.row + (cols - 1) * a.col + 1) * sizeof(T);
+  };
+  const Layout a = layout(base);
+  const Layout b = layout(out);
+  if (end(a) <= b.begin || end(b) <= a.begin) return;
+  if (a.row == b.row && a.col == b.col) {
+    if (a.begin == b.begin) return;
+    const auto bytes = static_cast<std::ptrdiff_t>(b.begin - a.begin);
+    const auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+    const bool by_rows = a.row >= a.col;
+    if (bytes % size == 0 &&
+        !(by_rows ? detail::share_elements(bytes / size, a.row, rows, a.col, cols)
+                  : detail::share_elements(bytes / size, a.col, cols, a.row, rows))) {
+      return;
+    }
+  }
+  throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
 }
 
 /// "rows x cols", for messages.
