@@ -244,7 +244,7 @@ class Report:
             axes.set_xticks(range(len(SIZES)), [f"P = {p}" for p in SIZES])
             axes.legend(fontsize="small")
         figure.tight_layout()
-        matplotlib.rcParams["svg.hashsalt"] = "deltadct"
+        matplotlib.rcParams.update({"svg.hashsalt": "deltadct", "svg.fonttype": "none"})
         figure.savefig(PLOT, metadata={"Date": None})
 
 
