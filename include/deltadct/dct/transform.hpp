@@ -63,14 +63,11 @@ struct ColumnGroups {
   using Wide = std::conditional_t<mixed, Double, V>;
   static constexpr int wide_lanes = mixed ? 2 * lanes : lanes;
   static constexpr int groups = P / wide_lanes;
-  static constexpr bool unrolled = P <= 16 && groups <= 4;
 
   /// fn.operator()<X>(c) for every group, of X, from column c on.
   template <class Fn>
   static DELTADCT_HD DELTADCT_INLINE void for_each(Fn fn) {
-    repeat<groups, unrolled>([&](int group) DELTADCT_INLINE_LAMBDA {
-      fn.template operator()<Wide>(group * wide_lanes);
-    });
+    for (int c = 0; c < groups * wide_lanes; c += wide_lanes) fn.template operator()<Wide>(c);
     if constexpr (mixed) fn.template operator()<V>(P - lanes);
   }
 };
@@ -90,30 +87,30 @@ DELTADCT_HD DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned)
     repeat<N>([&](int i) DELTADCT_INLINE_LAMBDA { sink.store(row + i, k, tile[i]); });
   };
   if constexpr (!Groups::mixed) {
-    repeat<P / n, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+    for (int k = 0; k < P; k += n) {
       X tile[n];
-      block(g * n, tile);
-      write(tile, c, g * n);
-    });
+      block(k, tile);
+      write(tile, c, k);
+    }
   } else if constexpr (std::is_same_v<X, V>) {
-    repeat<Groups::groups, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+    for (int k = 0; k + 2 * n <= P; k += 2 * n) {
       X left[n];
       X right[n];
-      block(2 * n * g, left);
-      block(2 * n * g + n, right);
+      block(k, left);
+      block(k + n, right);
       repeat<n>([&](int i) DELTADCT_INLINE_LAMBDA {
-        sink.store(c + i, 2 * n * g, Lanes<X>::join(left[i], right[i]));
+        sink.store(c + i, k, Lanes<X>::join(left[i], right[i]));
       });
-    });
+    }
     X last[n];
     block(P - n, last);
     write(last, c, P - n);
   } else {
-    repeat<Groups::groups, Groups::unrolled>([&](int g) DELTADCT_INLINE_LAMBDA {
+    for (int k = 0; k + n <= P; k += n) {
       X tile[n];
-      block(g * n, tile);
-      write(tile, c, g * n);
-    });
+      block(k, tile);
+      write(tile, c, k);
+    }
     constexpr int half = n / 2;
     V low[half];
     V high[half];
