@@ -24,6 +24,18 @@ struct TileSink {
   }
 };
 
+/// The sinks of a tile's patches. Of no element type: whatever the matrix holds, one copy of the
+/// kernels writes tiles.
+template <class T, int P, int Stride>
+struct TileSinks {
+  T* tile;
+  Ahead ahead;
+
+  DELTADCT_INLINE TileSink<T, Stride> operator()(std::size_t k) const noexcept {
+    return {tile + k * P, ahead.columns_on(k * P)};
+  }
+};
+
 /// Writes a patch where it belongs.
 template <class Rows>
 struct RowsSink {
@@ -105,7 +117,7 @@ class RegionDecoder {
   static constexpr auto side = static_cast<std::size_t>(P);
   static constexpr std::size_t kStride = kDecodeStride<T, P>;
   using Walk = TileWalk<kDecodeUnit<T, P>, kDecodeTile<T, P>>;
-  using Sink = TileSink<T, static_cast<int>(kStride)>;
+  using Sinks = TileSinks<T, P, static_cast<int>(kStride)>;
 
  public:
   RegionDecoder(const typename Codec::Kernel& kernel, const CompressedView& compressed,
@@ -151,14 +163,12 @@ class RegionDecoder {
     const Ahead ahead =
         can_ask ? rows.ahead(next.grid_row * side - region_.row, next.first * side - region_.col)
                 : Ahead(tile);
-    decode_patches(span, [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
-      return Sink{tile + k * side, ahead.columns_on(k * side)};
-    });
+    decode_patches(span, Sinks{tile, ahead});
   }
 
   /// Decodes patch k of a tile into sinks(k), neighbours of one width in one go.
-  template <class Sinks>
-  void decode_patches(const TileSpan& span, const Sinks& sinks) const noexcept {
+  template <class SinksOf>
+  void decode_patches(const TileSpan& span, const SinksOf& sinks) const noexcept {
     const PatchPlace* places =
         compressed_.places.data() + span.grid_row * patches_.grid_cols() + span.first;
     std::size_t end = 0;
@@ -166,13 +176,11 @@ class RegionDecoder {
       const std::uint32_t width_class = places[k].width_class();
       end = k + 1;
       while (end < span.count && places[end].width_class() == width_class) ++end;
-      const PatchRun run{compressed_.codes_of(places[k]), compressed_.bounds_of(places[k]),
+      const PatchRun run{compressed_.header->classes[width_class].bits,
+                         compressed_.codes_of(places[k]), compressed_.bounds_of(places[k]),
                          compressed_.header->bound, end - k};
-      with_bits(compressed_.header->classes[width_class].bits, [&]<int Bits>() {
-        Codec::template decode<Bits, true>(kernel_, run, factor_,
-                                           [&](std::size_t n)
-                                               DELTADCT_INLINE_LAMBDA { return sinks(k + n); });
-      });
+      Codec::decode(kernel_, run, factor_,
+                    [&](std::size_t n) DELTADCT_INLINE_LAMBDA { return sinks(k + n); });
     }
   }
 

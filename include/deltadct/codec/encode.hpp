@@ -232,8 +232,8 @@ class MatrixEncoder {
     }
     allocator.allocate(std::span<const T>(work.scores), work.order, work.classes);
     out.places.resize(patches_.count());
-    std::ranges::transform(work.classes, out.places.begin(),
-                           [](std::uint32_t k) { return PatchPlace{k}; });
+    std::transform(work.classes.begin(), work.classes.end(), out.places.begin(),
+                   [](std::uint32_t k) { return PatchPlace{k}; });
     assign_slots(out.places, header.classes);
     const auto [bounds, codes] = header.lay_out();
     out.bounds.resize(bounds);
@@ -257,22 +257,21 @@ class MatrixEncoder {
         while (next < span.count && bits_of(next) == 0) ++next;
       }
       const auto ask = [&] { patches_.prefetch(source, span.grid_row, span.first + next); };
-      with_bits(bits, [&]<int Bits>() {
-        encode_patch<Bits>(patch, patches_.extent(span.grid_row, span.first + k), first + k, ask,
-                           work, out, work.sums[unit]);
-      });
+      encode_patch(bits, patch, patches_.extent(span.grid_row, span.first + k), first + k, ask,
+                   work, out, work.sums[unit]);
     }
   }
 
   /// ask() asks for what will be read next. Twice, for processors drop some of so many requests:
   /// asking once takes 1.15 times as long for the whole of encode() (Zen 3, 4096 x 4096 float).
-  template <int Bits, class Ask>
-  void encode_patch(const T* patch, const PatchExtent& extent, std::size_t index, const Ask& ask,
-                    const EncodeWorkspace<T>& work, CompressedTensor& out, UnitSums& sums) const {
+  template <class Ask>
+  void encode_patch(int bits, const T* patch, const PatchExtent& extent, std::size_t index,
+                    const Ask& ask, const EncodeWorkspace<T>& work, CompressedTensor& out,
+                    UnitSums& sums) const {
     const CompressedView view = out;
     const PatchPlace place = out.places[index];
     std::byte* bounds = out.bounds.data() + (view.bounds_of(place) - view.bounds.data());
-    if constexpr (Bits == 0) {
+    if (bits == 0) {
       const T mean = work.means[index];
       const T stored = Codec::encode_constant(mean, bounds);
       if (!all_finite(&stored, 1)) sums.failed = std::min(sums.failed, index);
@@ -284,15 +283,15 @@ class MatrixEncoder {
       alignas(64) T coefficients[area];
       ask();
       Codec::transform(kernel_, patch, coefficients);
-      const bool is_stored = Codec::template quantize<Bits>(coefficients, codes, bounds);
+      const bool is_stored = Codec::quantize(bits, coefficients, codes, bounds);
       ask();
       if (!is_stored) {
         sums.failed = std::min(sums.failed, index);
       } else if constexpr (Rescale::enabled) {
-        sums.reconstructed += Codec::template compare<Bits>(kernel_, patch, extent, codes, bounds);
+        sums.reconstructed += Codec::compare(kernel_, patch, extent, bits, codes, bounds);
       }
     }
-    sums.largest = std::max(sums.largest, Codec::largest_value(Bits, bounds, out.header.bound));
+    sums.largest = std::max(sums.largest, Codec::largest_value(bits, bounds, out.header.bound));
   }
 
   static std::size_t first_failure(const EncodeWorkspace<T>& work) noexcept {

@@ -83,6 +83,7 @@ class CodeSource : Dequantizer<Kernel, Bits, Quantizer, X>... {
 
 /// Patches of one width whose codes and bounds follow each other.
 struct PatchRun {
+  int bits;
   const std::byte* codes;
   const std::byte* bounds;
   DType bound;
@@ -131,46 +132,21 @@ struct PatchCodec {
 
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
 
-  /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Fused, codes
-  /// become coefficients in the registers that the transform takes, where that is a matter of
-  /// looking them up; else in memory, which costs a little time, and spares compilers a copy of the
-  /// transform for every width.
-  template <int Bits, bool Fused, class Sinks>
-  DELTADCT_NOINLINE static void decode(const Kernel& kernel, const PatchRun& run, T factor,
-                                       const Sinks& sinks) noexcept {
-    using Q = Quantizer<Bits>;
-    const std::size_t bounds_bytes = Q::side_values * dtype_bytes(run.bound);
-    const auto side_of = [&](std::size_t k, T(&side)[Q::side_values]) DELTADCT_INLINE_LAMBDA {
-      for (int v = 0; v < Q::side_values; ++v) {
-        side[v] = load_bound<T>(run.bounds + k * bounds_bytes, run.bound, v);
-      }
-    };
-    T side[Q::side_values];
-    if constexpr (Bits == 0) {
-      for (std::size_t k = 0; k < run.count; ++k) {
-        side_of(k, side);
-        fill(factor * side[0], sinks(k));
-      }
-    } else if constexpr (Fused && P <= 16 && Kernel::template looks_up<Bits, V>) {
-      const auto source_of = [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
-        side_of(k, side);
-        return Source<Bits>(run.codes + k * code_bytes(Bits, N), side, factor / gain);
-      };
-      // The next patch's levels are found before this one's transform, which they would delay.
-      auto next = source_of(0);
-      for (std::size_t k = 0; k < run.count; ++k) {
-        const auto source = next;
-        next = source_of(std::min(k + 1, run.count - 1));
-        kernel.template inverse<Transform, P, T>(source, sinks(k));
-      }
-    } else {
-      alignas(64) T coefficients[N];
-      for (std::size_t k = 0; k < run.count; ++k) {
-        side_of(k, side);
-        unpack<Bits>(run.codes + k * code_bytes(Bits, N), side, factor / gain, coefficients);
-        inverse(kernel, coefficients, sinks(k));
-      }
-    }
+  /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Codes become
+  /// coefficients in the registers that the transform takes, where that is a matter of looking them
+  /// up; else in memory, which costs a little time, and spares compilers a copy of the transform
+  /// for every width.
+  template <class Sinks>
+  static void decode(const Kernel& kernel, const PatchRun& run, T factor,
+                     const Sinks& sinks) noexcept {
+    with_bits(run.bits, [&]<int Bits>() {
+      if constexpr (Bits == 0)
+        decode_constants(run, factor, sinks);
+      else if constexpr (P <= 16 && Kernel::template looks_up<Bits, V>)
+        decode_fused<Bits>(kernel, run, factor, sinks);
+      else
+        decode_unpacked(kernel, run, factor, sinks);
+    });
   }
 
   /// gain times the coefficients of a patch.
@@ -180,25 +156,16 @@ struct PatchCodec {
                                              ArraySink<T, P>{coefficients});
   }
 
-  /// Quantizes them into codes and bounds. Returns false where the bounds cannot be stored or
-  /// computed with.
-  template <int Bits>
-  DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes,
-                                         std::byte* bounds) noexcept {
-    using Q = Quantizer<Bits>;
-    // Weights near the type's limit can overflow into NaN, which a minimum would not show.
-    if (!all_finite(coefficients, N)) return false;
-    T side[Q::side_values];
-    Q::template fit<V>(coefficients, N, side);
-    for (int k = 0; k < Q::side_values; ++k) {
-      side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
-    }
-    if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
-    const typename Q::template Encoder<V> encoder(side, gain);
-    Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
-      return encoder(Lanes<V>::load(coefficients + s));
+  /// Quantizes them into codes of `bits` bits, not 0, and bounds. Returns false where the bounds
+  /// cannot be stored or computed with.
+  static bool quantize(int bits, const T* coefficients, std::byte* codes,
+                       std::byte* bounds) noexcept {
+    return with_bits(bits, [&]<int Bits>() {
+      if constexpr (Bits == 0)
+        return false;
+      else
+        return quantize<Bits>(coefficients, codes, bounds);
     });
-    return true;
   }
 
   /// What no element that decodes from such bounds exceeds: it is at most the norm of its patch,
@@ -220,8 +187,8 @@ struct PatchCodec {
     with_bits(bits, [&]<int Bits>() {
       if constexpr (Bits != 0) {
         using Q = Quantizer<Bits>;
-        T side[Q::side_values];
-        for (int k = 0; k < Q::side_values; ++k) side[k] = load_bound<T>(bounds, bound, k);
+        Side<Bits> side;
+        load_side<Bits>(bounds, bound, side);
         if (!Q::representable(side, T(1))) fail_validation("bounds of a patch");
         // Where every code means the same, there is one way to write them.
         const typename Q::template Decoder<T> decoder(side, T(1));
@@ -240,16 +207,15 @@ struct PatchCodec {
   }
 
   /// The sum over the patch's real elements of what Rescale compares with the original.
-  template <int Bits>
-  static double compare(const Kernel& kernel, const T* patch, const PatchExtent& extent,
+  static double compare(const Kernel& kernel, const T* patch, const PatchExtent& extent, int bits,
                         const std::byte* codes, const std::byte* bounds) noexcept {
     using Sink = ComparingSink<Rescale, T, P, V>;
     alignas(64) T decoded[N];
     V sums[Sink::kSums] = {V(T(0)), V(T(0)), V(T(0)), V(T(0))};
-    decode<Bits, false>(kernel, PatchRun{codes, bounds, dtype_of<Bound>(), 1}, T(1),
-                        [&](std::size_t) DELTADCT_INLINE_LAMBDA {
-                          return Sink{decoded, patch, sums};
-                        });
+    decode_unpacked(kernel, PatchRun{bits, codes, bounds, dtype_of<Bound>(), 1}, T(1),
+                    [&](std::size_t) DELTADCT_INLINE_LAMBDA {
+                      return Sink{decoded, patch, sums};
+                    });
     V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     // Where padding, or registers of two widths, are not in the sums as they should be.
     if (Groups::mixed || extent.elements() != N) {
@@ -269,15 +235,93 @@ struct PatchCodec {
       Groups::mixed,
       CodeSource<Kernel, Bits, P, Policy::template Quantizer, typename Groups::Wide, V>,
       CodeSource<Kernel, Bits, P, Policy::template Quantizer, V>>;
+  template <int Bits>
+  using Side = T[Quantizer<Bits>::side_values];
+
+  template <int Bits>
+  DELTADCT_INLINE static void load_side(const std::byte* bounds, DType bound,
+                                        Side<Bits>& side) noexcept {
+    for (int k = 0; k < Quantizer<Bits>::side_values; ++k)
+      side[k] = load_bound<T>(bounds, bound, k);
+  }
+
+  static std::size_t bounds_bytes(const PatchRun& run) noexcept {
+    return static_cast<std::size_t>(side_values(run.bits)) * dtype_bytes(run.bound);
+  }
+
+  template <class Sinks>
+  DELTADCT_NOINLINE static void decode_constants(const PatchRun& run, T factor,
+                                                 const Sinks& sinks) noexcept {
+    const std::size_t step = bounds_bytes(run);
+    for (std::size_t k = 0; k < run.count; ++k) {
+      Side<0> side;
+      load_side<0>(run.bounds + k * step, run.bound, side);
+      fill(factor * side[0], sinks(k));
+    }
+  }
+
+  template <int Bits, class Sinks>
+  DELTADCT_NOINLINE static void decode_fused(const Kernel& kernel, const PatchRun& run, T factor,
+                                             const Sinks& sinks) noexcept {
+    const std::size_t step = bounds_bytes(run);
+    const auto source_of = [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
+      Side<Bits> side;
+      load_side<Bits>(run.bounds + k * step, run.bound, side);
+      return Source<Bits>(run.codes + k * code_bytes(Bits, N), side, factor / gain);
+    };
+    // The next patch's levels are found before this one's transform, which they would delay.
+    auto next = source_of(0);
+    for (std::size_t k = 0; k < run.count; ++k) {
+      const auto source = next;
+      next = source_of(std::min(k + 1, run.count - 1));
+      kernel.template inverse<Transform, P, T>(source, sinks(k));
+    }
+  }
+
+  template <class Sinks>
+  DELTADCT_NOINLINE static void decode_unpacked(const Kernel& kernel, const PatchRun& run, T factor,
+                                                const Sinks& sinks) noexcept {
+    alignas(64) T coefficients[N];
+    const std::size_t step = bounds_bytes(run);
+    for (std::size_t k = 0; k < run.count; ++k) {
+      with_bits(run.bits, [&]<int Bits>() {
+        if constexpr (Bits != 0) {
+          unpack<Bits>(run.codes + k * code_bytes(Bits, N), run.bounds + k * step, run.bound,
+                       factor / gain, coefficients);
+        }
+      });
+      inverse(kernel, coefficients, sinks(k));
+    }
+  }
+
+  template <int Bits>
+  DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes,
+                                         std::byte* bounds) noexcept {
+    using Q = Quantizer<Bits>;
+    // Weights near the type's limit can overflow into NaN, which a minimum would not show.
+    if (!all_finite(coefficients, N)) return false;
+    Side<Bits> side;
+    Q::template fit<V>(coefficients, N, side);
+    for (int k = 0; k < Q::side_values; ++k) {
+      side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
+    }
+    if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
+    const typename Q::template Encoder<V> encoder(side, gain);
+    Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
+      return encoder(Lanes<V>::load(coefficients + s));
+    });
+    return true;
+  }
 
   // Codes to coefficients, in the order of the codes.
   template <int Bits>
-  DELTADCT_NOINLINE static void unpack(const std::byte* codes,
-                                       const T (&side)[Quantizer<Bits>::side_values], T factor,
-                                       T* coefficients) noexcept {
+  DELTADCT_NOINLINE static void unpack(const std::byte* codes, const std::byte* bounds, DType bound,
+                                       T factor, T* coefficients) noexcept {
     using L = Lanes<Wide>;
     // So many that each step of the loop finds them at the same places.
     constexpr int step = N % bits::kBlock == 0 ? bits::kBlock : N;
+    Side<Bits> side;
+    load_side<Bits>(bounds, bound, side);
     const Dequantizer<Kernel, Bits, Policy::template Quantizer, Wide> values(side, factor);
     for (int s = 0; s < N; s += step, codes += code_bytes(Bits, step)) {
       repeat<step / L::count, (L::count > 1)>([&](int i) DELTADCT_INLINE_LAMBDA {
