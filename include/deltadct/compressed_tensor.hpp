@@ -159,12 +159,10 @@ DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
   return static_cast<T>(static_cast<compute_t<B>>(stored));
 }
 
-}  // namespace detail
-
-namespace detail {
 [[noreturn]] inline void fail_validation(std::string_view what) {
   throw Error(Errc::corrupt_data, what);
 }
+
 }  // namespace detail
 
 /// Throws corrupt_data, naming what, unless the header is one that encode could have made, offsets

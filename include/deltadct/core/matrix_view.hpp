@@ -54,24 +54,46 @@ struct MatrixView {
   constexpr bool empty() const noexcept { return rows == 0 || cols == 0; }
 };
 
-/// Throws bad_view, naming `what`, unless the view can be read: it has a pointer where it has
-/// elements, and strides of at least one.
-template <class T>
-void check_view(const MatrixView<T>& view, const char* what) {
+/// "rows x cols", for messages.
+inline std::string shape_text(std::size_t rows, std::size_t cols) {
+  return std::to_string(rows) + " x " + std::to_string(cols);
+}
+
+namespace detail {
+
+// A view whatever its elements, so that what is checked of views is compiled once.
+struct Layout {
+  std::uintptr_t begin;
+  std::size_t rows;
+  std::size_t cols;
+  std::ptrdiff_t row_stride;
+  std::ptrdiff_t col_stride;
+
+  template <class T>
+  explicit Layout(const MatrixView<T>& view) noexcept
+      : begin(reinterpret_cast<std::uintptr_t>(view.data)),
+        rows(view.rows),
+        cols(view.cols),
+        row_stride(view.row_stride),
+        col_stride(view.col_stride) {}
+
+  bool empty() const noexcept { return rows == 0 || cols == 0; }
+  std::string strides_text() const {
+    return "strides " + std::to_string(row_stride) + ", " + std::to_string(col_stride);
+  }
+};
+
+inline void check_view(const Layout& view, const char* what) {
   if (view.empty()) return;
-  if (view.data == nullptr) throw Error(Errc::bad_view, what, "null pointer");
+  if (view.begin == 0) throw Error(Errc::bad_view, what, "null pointer");
   const bool rows_move = view.rows == 1 || view.row_stride > 0;
   const bool cols_move = view.cols == 1 || view.col_stride > 0;
   if (!rows_move || !cols_move) {
-    throw Error(Errc::bad_view, what,
-                "strides " + std::to_string(view.row_stride) + ", " +
-                    std::to_string(view.col_stride) + " are not positive");
+    throw Error(Errc::bad_view, what, view.strides_text() + " are not positive");
   }
 }
 
-/// Throws bad_view also where two elements share an address, which a destination must not.
-template <class T>
-void check_destination(const MatrixView<T>& view, const char* what) {
+inline void check_destination(const Layout& view, const char* what) {
   check_view(view, what);
   if (view.rows < 2 || view.cols < 2) return;
   const auto wide = [](std::ptrdiff_t outer, std::ptrdiff_t inner, std::size_t count) {
@@ -79,13 +101,9 @@ void check_destination(const MatrixView<T>& view, const char* what) {
   };
   if (!wide(view.row_stride, view.col_stride, view.cols) &&
       !wide(view.col_stride, view.row_stride, view.rows)) {
-    throw Error(Errc::bad_view, what,
-                "elements overlap with strides " + std::to_string(view.row_stride) + ", " +
-                    std::to_string(view.col_stride));
+    throw Error(Errc::bad_view, what, "elements overlap with " + view.strides_text());
   }
 }
-
-namespace detail {
 
 // Whether two views of one shape and one pair of strides, `shift` elements apart, have an element
 // in common. Elements of a view do not overlap: of its outer dimension two steps at most come near.
@@ -104,59 +122,65 @@ inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrd
   return false;
 }
 
-}  // namespace detail
-
-/// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
-/// elements in the same places. Both are of one shape, and `out` is a destination.
-template <class T>
-void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
-  if (out.empty()) return;
-  struct Layout {
-    std::uintptr_t begin;
-    std::ptrdiff_t row;
-    std::ptrdiff_t col;
-  };
-  const auto rows = static_cast<std::ptrdiff_t>(out.rows);
-  const auto cols = static_cast<std::ptrdiff_t>(out.cols);
+// Whether two views of one shape, of elements of so many bytes, have a byte in common, other than
+// as the same elements in the same places.
+inline bool share_bytes(Layout a, Layout b, std::size_t element_bytes) noexcept {
+  const auto rows = static_cast<std::ptrdiff_t>(a.rows);
+  const auto cols = static_cast<std::ptrdiff_t>(a.cols);
   // Strides of a dimension of one mean nothing.
-  const auto layout = [&](const auto& view) -> Layout {
-    return {reinterpret_cast<std::uintptr_t>(view.data), rows > 1 ? view.row_stride : 0,
-            cols > 1 ? view.col_stride : 0};
+  if (rows == 1) a.row_stride = b.row_stride = 0;
+  if (cols == 1) a.col_stride = b.col_stride = 0;
+  const auto end = [&](const Layout& view) {
+    const std::ptrdiff_t last = (rows - 1) * view.row_stride + (cols - 1) * view.col_stride;
+    return view.begin + static_cast<std::uintptr_t>(last + 1) * element_bytes;
   };
-  const auto end = [&](const Layout& a) {
-    return a.begin +
-           static_cast<std::uintptr_t>((rows - 1) * a.row + (cols - 1) * a.col + 1) * sizeof(T);
-  };
-  const Layout a = layout(base);
-  const Layout b = layout(out);
-  if (end(a) <= b.begin || end(b) <= a.begin) return;
-  if (a.row == b.row && a.col == b.col) {
-    if (a.begin == b.begin) return;
-    const auto bytes = static_cast<std::ptrdiff_t>(b.begin - a.begin);
-    const auto size = static_cast<std::ptrdiff_t>(sizeof(T));
-    const bool by_rows = a.row >= a.col;
-    if (bytes % size == 0 &&
-        !(by_rows ? detail::share_elements(bytes / size, a.row, rows, a.col, cols)
-                  : detail::share_elements(bytes / size, a.col, cols, a.row, rows))) {
-      return;
-    }
-  }
-  throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
+  if (end(a) <= b.begin || end(b) <= a.begin) return false;
+  if (a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
+  if (a.begin == b.begin) return false;
+  const auto shift = static_cast<std::ptrdiff_t>(b.begin - a.begin);
+  const auto bytes = static_cast<std::ptrdiff_t>(element_bytes);
+  if (shift % bytes != 0) return true;
+  return a.row_stride >= a.col_stride
+             ? share_elements(shift / bytes, a.row_stride, rows, a.col_stride, cols)
+             : share_elements(shift / bytes, a.col_stride, cols, a.row_stride, rows);
 }
 
-/// "rows x cols", for messages.
-inline std::string shape_text(std::size_t rows, std::size_t cols) {
-  return std::to_string(rows) + " x " + std::to_string(cols);
-}
-
-/// Throws shape_mismatch, naming `what`, unless the view is rows x cols.
-template <class T>
-void check_shape(const MatrixView<T>& view, std::size_t rows, std::size_t cols, const char* what) {
+inline void check_shape(const Layout& view, std::size_t rows, std::size_t cols, const char* what) {
   if (view.rows != rows || view.cols != cols) {
     throw Error(
         Errc::shape_mismatch, what,
         shape_text(view.rows, view.cols) + " where " + shape_text(rows, cols) + " is expected");
   }
+}
+
+}  // namespace detail
+
+/// Throws bad_view, naming `what`, unless the view can be read: it has a pointer where it has
+/// elements, and strides of at least one.
+template <class T>
+void check_view(const MatrixView<T>& view, const char* what) {
+  detail::check_view(detail::Layout(view), what);
+}
+
+/// Throws bad_view also where two elements share an address, which a destination must not.
+template <class T>
+void check_destination(const MatrixView<T>& view, const char* what) {
+  detail::check_destination(detail::Layout(view), what);
+}
+
+/// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
+/// elements in the same places. Both are of one shape, and `out` is a destination.
+template <class T>
+void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
+  if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out), sizeof(T))) {
+    throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
+  }
+}
+
+/// Throws shape_mismatch, naming `what`, unless the view is rows x cols.
+template <class T>
+void check_shape(const MatrixView<T>& view, std::size_t rows, std::size_t cols, const char* what) {
+  detail::check_shape(detail::Layout(view), rows, cols, what);
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI
