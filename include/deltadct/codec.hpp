@@ -19,7 +19,6 @@
 
 #include <cmath>
 #include <limits>
-#include <sstream>
 #include <utility>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -148,13 +147,15 @@ class DeltaCodec {
   /// decode begins with it.
   static void check(const CompressedView& compressed) {
     const TensorHeader& header = *compressed.header;
-    const auto require = [](const auto& found, const auto& expected, const char* what) {
+    const auto require = [](std::string_view found, std::string_view expected, const char* what) {
       if (found == expected) return;
-      std::ostringstream text;
-      text << found << " where this codec has " << expected;
-      throw Error(Errc::codec_mismatch, what, text.str());
+      throw Error(Errc::codec_mismatch, what,
+                  std::string(found) + " where this codec has " + std::string(expected));
     };
-    require(header.patch, patch, "patch size");
+    const auto require_number = [&](int found, int expected, const char* what) {
+      if (found != expected) require(std::to_string(found), std::to_string(expected), what);
+    };
+    require_number(header.patch, patch, "patch size");
     require(header.transform, Policy::Transform::name, "transform");
     require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
     if (!(std::abs(header.scale) <= std::numeric_limits<Compute>::max())) {
@@ -164,7 +165,7 @@ class DeltaCodec {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", "wider than the compute type");
     }
     for (const WidthClass& k : header.classes) {
-      require(k.side_values, side_values(k.bits), "bounds of a patch");
+      require_number(k.side_values, side_values(k.bits), "bounds of a patch");
     }
   }
 

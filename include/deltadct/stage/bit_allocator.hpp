@@ -39,7 +39,8 @@ class RatioAllocator {
   explicit RatioAllocator(std::vector<BitShare> mix) : mix_(std::move(mix)) {
     check();
     std::erase_if(mix_, [](const BitShare& share) { return share.ratio == 0; });
-    std::ranges::sort(mix_, std::ranges::greater{}, &BitShare::bits);
+    std::sort(mix_.begin(), mix_.end(),
+              [](const BitShare& a, const BitShare& b) { return a.bits > b.bits; });
     for (const BitShare& share : mix_) widths_.push_back(share.bits);
   }
 
@@ -58,12 +59,12 @@ class RatioAllocator {
       count.push_back(static_cast<std::size_t>(whole));
       remainder.push_back(exact - whole);
     }
-    std::vector<std::size_t> order(mix_.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::ranges::stable_sort(order, std::ranges::greater{},
-                             [&](std::size_t k) { return remainder[k]; });
     auto assigned = std::accumulate(count.begin(), count.end(), std::size_t{0});
-    for (std::size_t k = 0; assigned < n; k = (k + 1) % order.size(), ++assigned) ++count[order[k]];
+    for (; assigned < n; ++assigned) {
+      const auto largest = std::max_element(remainder.begin(), remainder.end());
+      ++count[static_cast<std::size_t>(largest - remainder.begin())];
+      *largest -= 1;
+    }
     // Ratios may exceed 1 by rounding: take what is too much from the last classes.
     for (std::size_t k = count.size(); assigned > n; --k) {
       const std::size_t excess = std::min(count[k - 1], assigned - n);
