@@ -75,7 +75,6 @@ DELTADCT_INLINE void transpose_tile(xsimd::batch<double, A> (&x)[4]) noexcept {
 }
 #endif
 
-
 // A register twice as wide, if it is one of at most 256 bits.
 template <class T, std::size_t N>
 struct DoubleBatch {
