@@ -1,6 +1,7 @@
 # What tests, examples and benchmarks share and consumers never see:
 #   deltadct_dev     the library with all that is found beside it, OpenMP and the warnings
 #   deltadct_native  this machine's instruction set (DELTADCT_NATIVE)
+#   deltadct_codecs  make_codec() of either backend, compiled once: it takes a minute
 include(CheckCXXCompilerFlag)
 include(cmake/warnings.cmake)
 
@@ -35,3 +36,21 @@ if(DELTADCT_NATIVE)
     target_compile_options(deltadct_native INTERFACE -march=native)
   endif()
 endif()
+
+add_library(deltadct_codecs INTERFACE)
+target_compile_definitions(deltadct_codecs INTERFACE DELTADCT_EXTERN_CODECS)
+set(backends Serial)
+if(DELTADCT_HAS_XSIMD)
+  list(APPEND backends Simd)
+endif()
+foreach(backend IN LISTS backends)
+  set(source ${PROJECT_BINARY_DIR}/codecs_${backend}.cpp)
+  file(CONFIGURE OUTPUT ${source}
+       CONTENT "#include <deltadct/any_codec.hpp>
+template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::${backend}>(
+    const deltadct::CodecSpec&);
+")
+  add_library(deltadct_codecs_${backend} OBJECT EXCLUDE_FROM_ALL ${source})
+  target_link_libraries(deltadct_codecs_${backend} PRIVATE deltadct_dev deltadct_native)
+  target_link_libraries(deltadct_codecs INTERFACE $<TARGET_OBJECTS:deltadct_codecs_${backend}>)
+endforeach()

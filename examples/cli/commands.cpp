@@ -37,8 +37,8 @@ io::OutputOptions writing(const Common& common) {
 }
 
 deltadct::CodecFactory factory(const Common& common) {
-  const Backend backend = common.backend == "serial" ? Backend::serial : Backend::simd;
-  return [backend](const deltadct::CodecSpec& spec) { return make_codec(spec, backend); };
+  if (common.backend == "serial") return deltadct::make_codec<deltadct::Serial>;
+  return deltadct::make_codec<deltadct::DefaultBackend>;
 }
 
 std::vector<std::regex> compile(const std::vector<std::string>& patterns) {

@@ -1,8 +1,6 @@
 // What each subcommand takes and does. Results go to stdout; errors are thrown.
 #pragma once
 
-#include "codecs.hpp"
-
 #include <deltadct/io/checkpoint.hpp>
 
 #include <string>

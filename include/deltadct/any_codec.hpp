@@ -175,6 +175,14 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
               "patch size " + std::to_string(spec.patch) + ", transform '" + spec.transform + "'");
 }
 
+#ifdef DELTADCT_EXTERN_CODECS
+// A program of many translation units defines this, and compiles the codecs in one of them:
+//     template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::Simd>(
+//         const deltadct::CodecSpec&);
+extern template std::unique_ptr<AnyCodec> make_codec<Serial>(const CodecSpec&);
+extern template std::unique_ptr<AnyCodec> make_codec<DefaultBackend>(const CodecSpec&);
+#endif
+
 /// Makes codecs; what reads an archive asks it once for every codec the archive names.
 using CodecFactory = std::function<std::unique_ptr<AnyCodec>(const CodecSpec&)>;
 

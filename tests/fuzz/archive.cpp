@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         } catch (const Error&) {
         }
       }
-      restore_everything<Serial>(base, archive);
+      restore_everything(base, archive);
     } catch (const Error&) {
     }
   }

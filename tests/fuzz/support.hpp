@@ -1,4 +1,4 @@
-// What the fuzz targets share: files in memory, limits that keep a run short, codecs.
+// What the fuzz targets share: files in memory, limits that keep a run short.
 #pragma once
 
 #include <deltadct/any_codec.hpp>
@@ -41,26 +41,10 @@ inline void require(bool holds) {
   if (!holds) std::abort();
 }
 
-/// Codecs of three patch sizes on a backend.
-template <class Backend>
-std::unique_ptr<AnyCodec> codec(const CodecSpec& spec) {
-  switch (spec.patch) {
-    case 4:
-      return make_codec_of_size<Backend, 4>(spec);
-    case 12:
-      return make_codec_of_size<Backend, 12>(spec);
-    case 16:
-      return make_codec_of_size<Backend, 16>(spec);
-    default:
-      return nullptr;
-  }
-}
-
 /// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
 /// refused. Errors of one tensor do not keep the others from being tried.
-template <class Backend>
-void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
-  io::Restorer restorer(base, archive, codec<Backend>, SerialExecutor{}, io::WrongBase::accept);
+inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
+  io::Restorer restorer(base, archive, make_codec<Serial>, SerialExecutor{}, io::WrongBase::accept);
   for (const io::ManifestEntry& entry : archive.entries()) {
     if (entry.mode == io::Mode::removed) continue;
     std::vector<std::byte> whole;

@@ -83,7 +83,7 @@ void apply(const Golden& golden, const fs::path& output) {
   const auto archive = io::DeltaArchive::open(kFolder / golden.name);
   io::ApplyOptions options;
   options.output.overwrite = io::Overwrite::yes;
-  io::apply_archive(base, archive, output, options, deltadct::make_codec<deltadct::Serial>);
+  io::apply_archive(base, archive, output, options, serial_codec);
 }
 
 /// The distance of two numbers of a dtype, in units of the last place. A number smaller than the
@@ -148,7 +148,7 @@ TEST_CASE("write the golden archives" * doctest::skip()) {
     options.lossless = golden.lossless;
     options.output = {io::Overwrite::yes, golden.max_shard_bytes, io::Resume::no};
     io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(kFolder / "tuned"),
-                       kFolder / golden.name, options, deltadct::make_codec<deltadct::Serial>);
+                       kFolder / golden.name, options, serial_codec);
     apply(golden, kFolder / (std::string(golden.name) + ".out"));
   }
 }

@@ -99,7 +99,7 @@ BaseTensor base_of(DType dtype, const Shape& shape) {
 
 std::unique_ptr<deltadct::AnyCodec> codec_of(const ManifestEntry& entry) {
   const deltadct::TensorHeader& header = entry.matrices.at(0);
-  return few_codecs({header.patch, header.transform, entry.dtype == DType::f64, {}});
+  return serial_codec({header.patch, header.transform, entry.dtype == DType::f64, {}});
 }
 
 std::size_t matrix_bytes(const ManifestEntry& entry) {
@@ -236,7 +236,7 @@ class Builder {
     const Shape common = *io::common_rows(tensor.shape, base);
     entry.stack = io::stack_of(common);
     const auto codec =
-        few_codecs({patch, std::string(deltadct::Dct::name), tensor.dtype == DType::f64, mix});
+        serial_codec({patch, std::string(deltadct::Dct::name), tensor.dtype == DType::f64, mix});
     const std::size_t bytes = matrix_bytes(entry);
     const Bytes zero(bytes);
     Bytes content(entry.stack.count * bytes);
@@ -422,7 +422,7 @@ Refusal refusal(const fs::path& path) {
   CHECK(names(error, path.string()));
   if (step == Step::validate) {
     const auto archive = DeltaArchive::open(path);
-    const Error verified = caught([&] { io::verify_archive(archive, nullptr, few_codecs); });
+    const Error verified = caught([&] { io::verify_archive(archive, nullptr, serial_codec); });
     CHECK(std::string(verified.what()) == error.what());
   }
   return {error, step};
@@ -1444,7 +1444,7 @@ TEST_SUITE("malformed delta") {
       draft.section(section).bytes[8] ^= std::byte{1};
       draft.write(folder / "b");
       const auto archive = DeltaArchive::open(folder / "b");
-      const Error verified = caught([&] { io::verify_archive(archive, nullptr, few_codecs); });
+      const Error verified = caught([&] { io::verify_archive(archive, nullptr, serial_codec); });
       CHECK(verified.code() == Errc::checksum_mismatch);
       CHECK(names(verified, tensor));
     }
@@ -1557,7 +1557,7 @@ TEST_SUITE("malformed delta") {
       change(draft);
       draft.write(folder / "b");
       const auto archive = DeltaArchive::open(folder / "b");
-      return caught([&] { io::verify_archive(archive, nullptr, few_codecs); });
+      return caught([&] { io::verify_archive(archive, nullptr, serial_codec); });
     };
     const auto chunk = [](const char* name, std::size_t bytes) {
       return [=](Draft& draft) {

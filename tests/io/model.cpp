@@ -273,12 +273,12 @@ TEST_SUITE("shards of a pair") {
       for (const std::string t : {"tuned", "tuned by 4", "tuned by 7"}) {
         const Model from = Model::open(folder / b);
         io::compress_model(from, Model::open(folder / t), folder / "delta", options_of(4),
-                           few_codecs);
+                           serial_codec);
         archives.push_back(get(folder / "delta"));
         ApplyOptions options;
         options.output.overwrite = Overwrite::yes;
         io::apply_archive(from, DeltaArchive::open(folder / "delta"), folder / "out", options,
-                          few_codecs);
+                          serial_codec);
         outputs.push_back(get(folder / "out"));
       }
     }
@@ -293,10 +293,10 @@ TEST_SUITE("shards of a pair") {
     base[2].set(5, std::nan(""));
     write_sharded(folder / "tuned", cut(base, 1));
     io::compress_model(Model::open(folder / "base"), Model::open(folder / "base"), folder / "delta",
-                       options_of(4), few_codecs);
+                       options_of(4), serial_codec);
     const Error error = caught([&] {
       io::apply_archive(Model::open(folder / "tuned"), DeltaArchive::open(folder / "delta"),
-                        folder / "out", {}, few_codecs);
+                        folder / "out", {}, serial_codec);
     });
     CHECK(error.code() == Errc::wrong_base);
     CHECK(names(error, (folder / "tuned" / "part-00003.safetensors").string() + ": t2"));
@@ -342,14 +342,14 @@ TEST_SUITE("shards of a pair") {
         most = std::max(most, open_files(folder / "base") + open_files(folder / "tuned") +
                                   maps(folder / "base") + maps(folder / "tuned"));
       };
-      io::compress_model(from, to, folder / "delta", options_of(4), few_codecs, SerialExecutor{},
+      io::compress_model(from, to, folder / "delta", options_of(4), serial_codec, SerialExecutor{},
                          watch);
       CHECK(steps == 2000);
       CHECK(most <= 4);
       ApplyOptions options;
       options.output.overwrite = Overwrite::yes;
       io::apply_archive(from, DeltaArchive::open(folder / "delta"), folder / "out", options,
-                        few_codecs, SerialExecutor{}, watch);
+                        serial_codec, SerialExecutor{}, watch);
       CHECK(most <= 4);
       CHECK(open_files(folder.path) == 0);
       CHECK(maps(folder.path) == 0);

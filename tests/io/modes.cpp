@@ -649,7 +649,7 @@ TEST_SUITE("odd models") {
       write("base", reversed, b, a);
       write("tuned", reversed, moved(a, kStep, 3), moved(b, kStep, 4));
       io::compress_model(Model::open(folder / "base"), Model::open(folder / "tuned"),
-                         folder / "delta", options_of(4), few_codecs);
+                         folder / "delta", options_of(4), serial_codec);
       archives.push_back(get(folder / "delta"));
     }
     CHECK(archives[0] == archives[1]);
@@ -794,7 +794,7 @@ TEST_SUITE("another base, accepted") {
     const Error error = fails_leaving_nothing(pair.folder, [&] {
       io::apply_archive(Model::open(pair.folder / "base"),
                         DeltaArchive::open(pair.folder / "delta", unchecked), pair.folder / "out",
-                        kAccept, few_codecs);
+                        kAccept, serial_codec);
     });
     CHECK(error.code() == Errc::wrong_base);
   }

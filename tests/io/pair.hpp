@@ -99,14 +99,14 @@ struct Pair {
                             const io::ProgressFn& progress = {}) const {
     return io::compress_model(Model::open(folder / "base", reading(access)),
                               Model::open(folder / "tuned", reading(access)), folder / "delta",
-                              options, few_codecs, SerialExecutor{}, progress);
+                              options, serial_codec, SerialExecutor{}, progress);
   }
 
   CheckpointReport apply(const ApplyOptions& options, Access access = Access::map,
                          const io::ProgressFn& progress = {}) const {
     return io::apply_archive(Model::open(folder / "base", reading(access)),
                              DeltaArchive::open(folder / "delta", reading(access)), folder / "out",
-                             options, few_codecs, SerialExecutor{}, progress);
+                             options, serial_codec, SerialExecutor{}, progress);
   }
   CheckpointReport apply(Overwrite overwrite = Overwrite::no, Access access = Access::map,
                          const io::ProgressFn& progress = {}) const {
@@ -117,7 +117,7 @@ struct Pair {
 
   void verify(bool with_base, const io::ProgressFn& progress = {}) const {
     const Model model = Model::open(folder / "base");
-    io::verify_archive(archive(), with_base ? &model : nullptr, few_codecs, SerialExecutor{},
+    io::verify_archive(archive(), with_base ? &model : nullptr, serial_codec, SerialExecutor{},
                        progress);
   }
 

@@ -103,7 +103,7 @@ struct Opened {
   Model base;
   DeltaArchive archive;
   SerialExecutor executor;
-  Restorer restorer{base, archive, few_codecs, executor};
+  Restorer restorer{base, archive, serial_codec, executor};
 };
 
 }  // namespace
@@ -316,7 +316,7 @@ TEST_SUITE("whole tensors") {
     const ManifestEntry& entry = opened.archive.entries()[0];
     CHECK(caught([&] { opened.restorer.restore(entry); }).code() == Errc::wrong_base);
     CHECK(caught([&] { opened.restorer.check_base(entry); }).code() == Errc::wrong_base);
-    Restorer lenient(opened.base, opened.archive, few_codecs, opened.executor,
+    Restorer lenient(opened.base, opened.archive, serial_codec, opened.executor,
                      io::WrongBase::accept);
     lenient.restore(entry);
     CHECK(lenient.wrong_bases() == std::set<std::string>{"w"});

@@ -133,20 +133,9 @@ inline void write_model(const fs::path& path, std::span<const Tensor> tensors,
   writer.finish(metadata);
 }
 
-/// The codecs of the tests: patch sizes 4 and 16 with the transform, on the serial backend.
-inline std::unique_ptr<deltadct::AnyCodec> few_codecs(const deltadct::CodecSpec& spec) {
-  using namespace deltadct;
-  if (spec.transform == Dct::name) {
-    if (spec.patch == 4 && !spec.double_precision)
-      return std::make_unique<AnyCodecOf<DefaultPolicy<float, 4>, Serial>>(spec.allocator);
-    if (spec.patch == 4)
-      return std::make_unique<AnyCodecOf<DefaultPolicy<double, 4>, Serial>>(spec.allocator);
-    if (spec.patch == 16 && !spec.double_precision)
-      return std::make_unique<AnyCodecOf<DefaultPolicy<float, 16>, Serial>>(spec.allocator);
-    if (spec.patch == 16)
-      return std::make_unique<AnyCodecOf<DefaultPolicy<double, 16>, Serial>>(spec.allocator);
-  }
-  throw Error(Errc::codec_mismatch, "codec", "not one of the tests'");
+/// The codecs of the tests.
+inline std::unique_ptr<deltadct::AnyCodec> serial_codec(const deltadct::CodecSpec& spec) {
+  return deltadct::make_codec<deltadct::Serial>(spec);
 }
 
 }  // namespace io_test
