@@ -176,7 +176,7 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// A program of many translation units defines this, and compiles the codecs in one of them:
+// A program of several translation units defines this in all, and compiles the codecs in one:
 //     template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::Simd>(
 //         const deltadct::CodecSpec&);
 extern template std::unique_ptr<AnyCodec> make_codec<Serial>(const CodecSpec&);
