@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 
@@ -75,8 +76,7 @@ class MatrixEncoder {
   static constexpr auto area = static_cast<std::size_t>(P) * P;
   using Scorer = typename Policy::Scorer;
   using V = typename Codec::V;
-  // Columns are summed apart, so that the widest register serves every P.
-  using Wide = typename Codec::Kernel::template Vector<T, 64>;
+  using Wide = typename Codec::Wide;  // columns are summed apart: it serves every P
   static constexpr std::size_t kRun = kEncodeRun<T, P>;
   using Walk = TileWalk<kRun, kRun>;
 
@@ -131,11 +131,15 @@ class MatrixEncoder {
   void measure_unit(const Source& source, EncodeWorkspace<T>& work, std::size_t unit) const {
     const TileSpan span = walk().unit(unit);
     const PatchExtent corner = patches_.extent(span.grid_row, span.first);
-    const bool whole_rows = corner.rows == P && source.is_dense();
-    const std::size_t whole = whole_rows ? std::min(span.count, (cols_ - corner.col) / P) : 0;
+    // Patches to be measured together: whole ones, as many as fill registers.
+    std::size_t whole = 0;
+    if (sums_terms && corner.rows == P && source.is_dense()) {
+      constexpr std::size_t step = std::lcm(P, Lanes<Wide>::count) / P;
+      whole = std::min(span.count, (cols_ - corner.col) / P) / step * step;
+    }
     UnitSums sums;
     ColumnSums columns;
-    sum_columns(source, corner, whole * P, columns);
+    if (whole != 0) sum_columns(source, corner, whole * P, columns);
     for (std::size_t k = 0; k < span.count; ++k) {
       const std::size_t index = span.grid_row * patches_.grid_cols() + span.first + k;
       if (k >= whole || !measure_summed(columns, k * P, index, work, sums)) {
@@ -181,7 +185,7 @@ class MatrixEncoder {
   static bool measure_summed(ColumnSums& columns, std::size_t first, std::size_t index,
                              EncodeWorkspace<T>& work, UnitSums& sums) {
     const T mean = fold_columns<P>(columns.shares + first);
-    if (!sums_terms || !all_finite(&mean, 1)) return false;
+    if (!all_finite(&mean, 1)) return false;
     if constexpr (sums_terms) {
       const T terms = fold_columns<P>(columns.terms + first);
       if (!Scorer::from_sum(terms, work.scores[index])) return false;
