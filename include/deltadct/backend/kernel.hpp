@@ -63,31 +63,35 @@ struct ArrayKernel {
 
   template <class Transform, int P, class T, class Source, class Sink>
   void forward(const Source& source, const Sink& sink) const noexcept {
-    transform<Transform, P, T>(source, sink, [this](const T* patch, T* coefficients) {
-      self().template forward_patch<P, T>(patch, coefficients);
-    });
+    if constexpr (std::same_as<Transform, Dct>) {
+      through_memory<P, T>(source, sink, [this](const T* patch, T* coefficients) {
+        self().template forward_patch<P, T>(patch, coefficients);
+      });
+    } else {
+      Transform::template forward<P, T>(source, sink);
+    }
   }
 
   template <class Transform, int P, class T, class Source, class Sink>
   void inverse(const Source& source, const Sink& sink) const noexcept {
-    transform<Transform, P, T>(source, sink, [this](const T* coefficients, T* patch) {
-      self().template inverse_patch<P, T>(coefficients, patch);
-    });
+    if constexpr (std::same_as<Transform, Dct>) {
+      through_memory<P, T>(source, sink, [this](const T* coefficients, T* patch) {
+        self().template inverse_patch<P, T>(coefficients, patch);
+      });
+    } else {
+      Transform::template inverse<P, T>(source, sink);
+    }
   }
 
  private:
-  template <class Transform, int P, class T, class Source, class Sink, class Fn>
-  static void transform(const Source& source, const Sink& sink, Fn fn) noexcept {
-    if constexpr (std::same_as<Transform, Dct>) {
-      alignas(64) T from[P * P];
-      alignas(64) T to[P * P];
-      Identity::forward<P, T>(source, ArraySink<T, P>{from});
-      fn(from, to);
-      for (int i = 0; i < P; ++i) {
-        for (int j = 0; j < P; ++j) sink.store(i, j, to[i * P + j] * T(Dct::gain<P>));
-      }
-    } else {
-      Transform::template forward<P, T>(source, sink);
+  template <int P, class T, class Source, class Sink, class Fn>
+  static void through_memory(const Source& source, const Sink& sink, Fn fn) noexcept {
+    alignas(64) T from[P * P];
+    alignas(64) T to[P * P];
+    Identity::forward<P, T>(source, ArraySink<T, P>{from});
+    fn(from, to);
+    for (int i = 0; i < P; ++i) {
+      for (int j = 0; j < P; ++j) sink.store(i, j, to[i * P + j] * T(Dct::gain<P>));
     }
   }
 

@@ -101,6 +101,8 @@ struct ComparingSink {
 
   template <class X>
   DELTADCT_INLINE void store(int i, int j, X x) const noexcept {
+    static_assert(std::is_same_v<X, V> || ColumnGroups<P, V>::mixed,
+                  "an inverse transform stores registers of the type it is given");
     Lanes<X>::store_elements(to + i * P + j, x);
     if constexpr (std::is_same_v<X, V>) {
       sums[i % kSums] = sums[i % kSums] + Rescale::pair(Lanes<V>::load(patch + i * P + j), x);
@@ -110,7 +112,7 @@ struct ComparingSink {
 
 /// The stages of a policy, wired for one patch. T is the compute type; a patch is P * P values,
 /// row-major, aligned to 64 bytes. The kernels stay out of line: a call a patch costs nothing, and
-/// whatever the matrices hold, one copy of each serves encoding and decoding.
+/// one copy of each serves all that ends in the same sink.
 template <class Policy, class Backend>
 struct PatchCodec {
   using T = compute_t<typename Policy::Element>;

@@ -44,6 +44,36 @@ void check_against_serial(const Mix& mix, Tally& tally) {
   CHECK(nmse(decoded<T>(codec, b), decoded<T>(serial, b)) < limit);
 }
 
+/// A transform whose inverse is another: every row moves down by one.
+struct RowsDown {
+  static constexpr std::string_view name = "rows_down";
+  template <int P>
+  static constexpr int gain = 1;
+
+  template <int P, class V, class Source, class Sink>
+  static void forward(const Source& source, const Sink& sink) {
+    move<P, V>(source, sink, 1);
+  }
+  template <int P, class V, class Source, class Sink>
+  static void inverse(const Source& source, const Sink& sink) {
+    move<P, V>(source, sink, P - 1);
+  }
+
+ private:
+  template <int P, class V, class Source, class Sink>
+  static void move(const Source& source, const Sink& sink, int by) {
+    for (int i = 0; i < P; ++i) {
+      for (int j = 0; j < P; j += Lanes<V>::count) {
+        sink.store((i + by) % P, j, source.template load<V>(i, j));
+      }
+    }
+  }
+};
+
+struct WithRowsDown : DefaultPolicy<float, 16> {
+  using Transform = RowsDown;
+};
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("backend: codes agree but for ties, reconstructions where codes agree", C,
@@ -60,4 +90,13 @@ TEST_CASE("backend: the identity is no business of the backend's DCT") {
   Tally tally;
   check_against_serial<float, WithoutDct<float, 16>>(kWideMix, tally);
   CHECK(tally.different == 0);
+}
+
+TEST_CASE("backend: a transform of the user's is undone by its inverse") {
+  Tally tally;
+  check_against_serial<float, WithRowsDown>(kWideMix, tally);
+  CHECK(tally.different == 0);
+  const DeltaCodec<WithRowsDown, Backend> codec{RatioAllocator{{8, 1.0}}};
+  const auto delta = random_matrix<float>(64, 48, 5);
+  CHECK(nmse(decoded<float>(codec, codec.encode(delta.view())), values_of(delta)) < 1e-4);
 }
