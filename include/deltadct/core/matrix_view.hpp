@@ -97,7 +97,7 @@ inline void check_destination(const Layout& view, const char* what) {
   check_view(view, what);
   if (view.rows < 2 || view.cols < 2) return;
   const auto wide = [](std::ptrdiff_t outer, std::ptrdiff_t inner, std::size_t count) {
-    return outer >= inner && static_cast<std::size_t>(outer / inner) >= count;
+    return static_cast<std::size_t>((outer - 1) / inner) >= count - 1;
   };
   if (!wide(view.row_stride, view.col_stride, view.cols) &&
       !wide(view.col_stride, view.row_stride, view.rows)) {
@@ -112,8 +112,8 @@ inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrd
   const auto within = [](std::ptrdiff_t n, std::ptrdiff_t count) {
     return -count < n && n < count;
   };
-  const std::ptrdiff_t near = outer == 0 ? 0 : shift / outer;
-  for (std::ptrdiff_t step = near - 1; step <= near + 1; ++step) {
+  const std::ptrdiff_t nearest = outer == 0 ? 0 : shift / outer;
+  for (std::ptrdiff_t step = nearest - 1; step <= nearest + 1; ++step) {
     const std::ptrdiff_t rest = shift - step * outer;
     const bool meets =
         inner == 0 ? rest == 0 : rest % inner == 0 && within(rest / inner, inner_count);
@@ -123,7 +123,7 @@ inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrd
 }
 
 // Whether two views of one shape, of elements of so many bytes, have a byte in common, other than
-// as the same elements in the same places.
+// as the same elements in the same places; or may have, where their strides differ.
 inline bool share_bytes(Layout a, Layout b, std::size_t element_bytes) noexcept {
   const auto rows = static_cast<std::ptrdiff_t>(a.rows);
   const auto cols = static_cast<std::ptrdiff_t>(a.cols);
@@ -169,7 +169,8 @@ void check_destination(const MatrixView<T>& view, const char* what) {
 }
 
 /// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
-/// elements in the same places. Both are of one shape, and `out` is a destination.
+/// elements in the same places. Views whose strides differ count as overlapping where one begins
+/// before the other ends. Both are of one shape, and `out` is a destination.
 template <class T>
 void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
   if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out), sizeof(T))) {
