@@ -39,16 +39,19 @@ endif()
 
 add_library(deltadct_codecs INTERFACE)
 target_compile_definitions(deltadct_codecs INTERFACE DELTADCT_EXTERN_CODECS)
-set(backends Serial)
-if(DELTADCT_HAS_XSIMD)
-  list(APPEND backends Simd)
-endif()
-foreach(backend IN LISTS backends)
+foreach(backend IN ITEMS Serial Simd)
   set(source ${PROJECT_BINARY_DIR}/codecs_${backend}.cpp)
+  # As codec.hpp does, which knows nothing of DELTADCT_WITH_XSIMD.
+  set(condition 1)
+  if(backend STREQUAL Simd)
+    set(condition "__has_include(<xsimd/xsimd.hpp>)")
+  endif()
   file(CONFIGURE OUTPUT ${source}
        CONTENT "#include <deltadct/any_codec.hpp>
+#if ${condition}
 template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::${backend}>(
     const deltadct::CodecSpec&);
+#endif
 ")
   add_library(deltadct_codecs_${backend} OBJECT EXCLUDE_FROM_ALL ${source})
   target_link_libraries(deltadct_codecs_${backend} PRIVATE deltadct_dev deltadct_native)
