@@ -104,7 +104,7 @@ void register_threads() {
   }
 }
 
-// Both mixes at every patch size, every width at one, every type at one.
+// Both mixes.
 template <int P>
 void register_size() {
   for (const int bits : {0, 2}) {
@@ -122,6 +122,7 @@ void register_type() {
   }
 }
 
+// Both mixes at every patch size, every width at one, every type at one.
 void register_all() {
   register_memory<float, 4096>();
   register_memory<float, 512>();

@@ -104,8 +104,8 @@ class BarePlan {
 
 constexpr int kSide = 512;
 
-// Calls run() for each form: one plan for a patch, one for all patches, rows of all patches and
-// then columns, and in the matrix as it lies.
+// A way to plan: for a patch, for all patches, for the rows of all patches and then their columns,
+// or for the matrix as it lies.
 using Form = std::function<void(benchmark::State&, int p, fftw_r2r_kind, float*, float*)>;
 
 void run_form(benchmark::State& state, const std::function<void()>& run) {

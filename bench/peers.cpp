@@ -17,7 +17,7 @@ using namespace bench;
 
 constexpr std::size_t kSide = 4096;
 
-void count(benchmark::State& state, std::size_t compressed_bytes) {
+[[maybe_unused]] void count(benchmark::State& state, std::size_t compressed_bytes) {
   count_bytes<float>(state, kSide * kSide);
   state.counters["bits_per_weight"] =
       8.0 * static_cast<double>(compressed_bytes) / static_cast<double>(kSide * kSide);

@@ -253,7 +253,8 @@ def machine(compiler, flags):
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         found = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", cpuinfo.read_text(), re.M))
-        model = f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
+        if "model name" in found:
+            model = f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
     return (f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}; "
             f"{version.stdout.splitlines()[0]}, `{' '.join(flags.split())}`.")
