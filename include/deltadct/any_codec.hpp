@@ -43,8 +43,9 @@ struct CodecSpec {
   RatioAllocator allocator{};
 };
 
-/// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype,
-/// whose compute type is the codec's.
+/// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype.
+/// All throw unsupported_dtype, or codec_mismatch where the dtype's compute type is not the
+/// codec's.
 class AnyCodec {
  public:
   virtual ~AnyCodec() = default;
@@ -57,7 +58,7 @@ class AnyCodec {
                            const void* base, const void* tuned, std::size_t rows, std::size_t cols,
                            const ExecutorRef& executor) const = 0;
 
-  /// See DeltaCodec::validate(). Throws, too, where the codec does not compute in the dtype.
+  /// See DeltaCodec::validate().
   virtual void validate(const CompressedView& compressed, DType dtype) const = 0;
 
   /// out = base + alpha * delta^; base and out are the same or do not overlap.
@@ -176,7 +177,8 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// A program of several translation units defines this in all, and compiles the codecs in one:
+// A program of several translation units defines this in all, and compiles the codecs in one, those
+// of each backend it uses:
 //     template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::Simd>(
 //         const deltadct::CodecSpec&);
 extern template std::unique_ptr<AnyCodec> make_codec<Serial>(const CodecSpec&);

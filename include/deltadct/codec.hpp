@@ -53,8 +53,10 @@ class DeltaCodec {
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
-  /// Compresses tuned - base. Throws shape_mismatch, bad_view, too_large, and non_finite with the
-  /// first element of the first patch that holds a NaN or an infinity.
+  /// Compresses tuned - base. Throws shape_mismatch, bad_view and too_large; non_finite with the
+  /// first element of the first patch that holds a NaN or an infinity, and where coefficients leave
+  /// the range of the bounds or the delta that of the compute type; what the allocator throws, and
+  /// bad_mix and corrupt_data where its widths or classes are none.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
                           const Executor& executor = {}) const {
@@ -73,9 +75,9 @@ class DeltaCodec {
     return out;
   }
 
-  /// As encode(), with the caller's scratch of encode_workspace_bytes() and an `out` whose arrays
-  /// are reused: no allocation once they are large enough, but for the allocator's own.
-  /// What `out` holds after an error is unspecified.
+  /// As encode(), with the caller's scratch of encode_workspace_bytes(), else throws too_large, and
+  /// an `out` whose arrays are reused: no allocation once they are large enough, but for the
+  /// allocator's own. What `out` holds after an error is unspecified.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
                    MatrixView<W> tuned, const Executor& executor = {}) const {
@@ -95,8 +97,9 @@ class DeltaCodec {
                   DeltaSource<std::remove_const_t<U>>{delta}, executor);
   }
 
-  /// out = delta^. Decoding allocates nothing and needs no scratch but the stack: 170 KiB
-  /// at most, for patches of 64 x 64 doubles.
+  /// out = delta^. Throws codec_mismatch and corrupt_data (see check()), bad_view, shape_mismatch.
+  /// Decoding allocates nothing, apart from what FFTW may, and needs no scratch but the stack: 210
+  /// KiB at most, for patches of 64 x 64 doubles.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
@@ -109,7 +112,7 @@ class DeltaCodec {
     Region(kernel_, compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
   }
 
-  /// weights += alpha * delta^, in place.
+  /// weights += alpha * delta^, in place; otherwise as decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
                   const Executor& executor = {}) const {
@@ -117,7 +120,7 @@ class DeltaCodec {
   }
 
   /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
-  /// bad_view.
+  /// bad_view (see check_apart()); otherwise as decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -127,7 +130,8 @@ class DeltaCodec {
   }
 
   /// block += alpha * the rows and columns of delta^ that begin at (row, col): the slice of a
-  /// tensor-parallel rank. Throws bad_range where the block leaves the tensor.
+  /// tensor-parallel rank. Throws bad_range where the block leaves the tensor; otherwise as
+  /// decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,
@@ -143,8 +147,8 @@ class DeltaCodec {
     add_region(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
   }
 
-  /// Throws codec_mismatch, naming what differs, unless this policy's stages made the tensor. Every
-  /// decode begins with it.
+  /// Throws codec_mismatch, naming what differs, unless this policy's stages made the tensor, and
+  /// corrupt_data where its scale is not finite. Every decode begins with it.
   static void check(const CompressedView& compressed) {
     const TensorHeader& header = *compressed.header;
     const auto require = [](std::string_view found, std::string_view expected, const char* what) {

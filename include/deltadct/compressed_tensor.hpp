@@ -1,8 +1,8 @@
 // The compressed form of one matrix in memory: plain arrays, owned or viewed.
 //
 //     classes   widths, descending; class k has `patches` patches of `bits` bits
-//     places    per patch, row-major over the grid: class (3 bits) and slot within the class (29
-//     bits) bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
+//     places    per patch, row-major over the grid: class (3 bits), slot within the class (29 bits)
+//     bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
 //     codes     class by class, slot by slot: P * P codes of `bits` bits (layout: core/bits.hpp)
 //
 // Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and

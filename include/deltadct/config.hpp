@@ -21,7 +21,7 @@
 #endif
 
 /// Inlining is part of the kernels' design: registers hold a patch only across inlined calls, and
-/// the 16-point kernels of P = 32 and 64 must stay out of line to spare the instruction cache.
+/// where nothing is held, what stays out of line spares the instruction cache and compilers.
 #if defined(DELTADCT_SANITIZED)
   #define DELTADCT_INLINE inline
   #define DELTADCT_INLINE_LAMBDA

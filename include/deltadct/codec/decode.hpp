@@ -128,7 +128,7 @@ class RegionDecoder {
         patches_(compressed.header->rows, compressed.header->cols),
         factor_(static_cast<T>(alpha * compressed.header->scale)) {}
 
-  /// Hands all values of the region to rows.write(i, j, values), (i, j) counted from its corner.
+  /// Writes all values of the region to rows.row(i, j), (i, j) counted from its corner.
   template <class Rows, concepts::Executor Executor>
   void run(const Rows& rows, const Executor& executor) const {
     if (region_.rows == 0 || region_.cols == 0) return;
@@ -208,7 +208,9 @@ class RegionDecoder {
         for (; k + Lanes<Wide>::count <= n; k += Lanes<Wide>::count) {
           row.write(k, Lanes<Wide>::load_elements(values + k));
         }
-        for (; k < n; ++k) row.write(k, values[k]);
+        if constexpr (Lanes<Wide>::count > 1) {
+          for (; k < n; ++k) row.write(k, values[k]);
+        }
       } else {
         for (std::size_t k = 0; k < n; ++k) {
           rows.row(i - region_.row, left + k - region_.col).write(0, values[k]);

@@ -4,6 +4,7 @@
 #include <deltadct/core/matrix_view.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
@@ -21,8 +22,11 @@ DELTADCT_INLINE void prefetch(const void* at) noexcept {
 /// Asks for the lines of n elements from `from` on.
 template <class T>
 DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
-  const auto* bytes = reinterpret_cast<const char*>(from);
-  for (std::size_t at = 0; at < n * sizeof(T); at += 64) prefetch(bytes + at);
+  constexpr std::uintptr_t line = 64;
+  const auto begin = reinterpret_cast<std::uintptr_t>(from);
+  for (std::uintptr_t at = begin / line * line; at < begin + n * sizeof(T); at += line) {
+    prefetch(reinterpret_cast<const void*>(at));
+  }
 }
 
 /// Part of a matrix that will be read or written soon.

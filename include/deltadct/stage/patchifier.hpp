@@ -112,10 +112,11 @@ class Patchifier {
     return {row, col, std::min(side, rows_ - row), std::min(side, cols_ - col)};
   }
 
-  /// Asks for the rows of a patch that load() will read soon; nothing happens past the grid.
+  /// Asks for the rows of a patch that load() will read soon; not past the grid, nor where rows are
+  /// not contiguous.
   template <class Source>
   void prefetch(const Source& source, std::size_t grid_row, std::size_t grid_col) const noexcept {
-    if (grid_col >= grid_cols()) return;
+    if (grid_col >= grid_cols() || !source.is_dense()) return;
     const PatchExtent at = extent(grid_row, grid_col);
     for (std::size_t i = 0; i < at.rows; ++i) source.prefetch(at.row + i, at.col, at.cols);
   }

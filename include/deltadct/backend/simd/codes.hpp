@@ -66,10 +66,8 @@ DELTADCT_INLINE U load_around(const std::uint32_t* last, const std::uint32_t* fi
   }
 #endif
   alignas(64) std::uint32_t lane[U::size];
-  for (int l = 0; l < half; ++l) {
-    lane[l] = last[l];
-    lane[half + l] = first[l];
-  }
+  std::memcpy(lane, last, sizeof(lane) / 2);
+  std::memcpy(lane + half, first, sizeof(lane) / 2);
   return shift_right(U::load_aligned(lane), lane_shifts<U, Plane, half>());
 }
 
