@@ -58,12 +58,14 @@ TEST_CASE_TEMPLATE("guarded: encode and decode keep within matrices", C, Case<fl
   using T = typename C::T;
   const DeltaCodec<DefaultPolicy<T, C::P>> codec{RatioAllocator(kWideMix)};
   constexpr std::size_t p = C::P;
-  for (const auto& [rows, cols] : {std::pair{p, p},
-                                   {p, 3 * p},
-                                   {2 * p, p + 1},
-                                   {p - 1, 5 * p},
-                                   {std::size_t{1}, 2 * p},
-                                   {std::size_t{1}, std::size_t{1}}}) {
+  for (const auto& shape : {std::pair{p, p},
+                            {p, 3 * p},
+                            {2 * p, p + 1},
+                            {p - 1, 5 * p},
+                            {std::size_t{1}, 2 * p},
+                            {std::size_t{1}, std::size_t{1}}}) {
+    const std::size_t rows = shape.first;
+    const std::size_t cols = shape.second;
     CAPTURE(rows);
     CAPTURE(cols);
     const auto zero = random_matrix<T>(rows, cols, 1, Layout::dense, 0);
