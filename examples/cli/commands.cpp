@@ -4,6 +4,7 @@
 #include "measures.hpp"
 #include "progress.hpp"
 
+#include <deltadct/any_codec.hpp>
 #include <deltadct/openmp.hpp>
 
 #include <charconv>
