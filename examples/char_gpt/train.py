@@ -37,30 +37,36 @@ SKIPPED = re.compile(r"preprocessed|/aux_/|/typeof/|/preprocessor/|/qvm/|/phoeni
 
 
 class RmsNorm(nn.Module):
-    def __init__(self):
+    def __init__(self, width):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(WIDTH))
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x):
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, width):
         super().__init__()
-        self.norm1 = RmsNorm()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.proj = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.norm2 = RmsNorm()
-        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        self.norm1 = RmsNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+        self.norm2 = RmsNorm(width)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x, mask):
-        b, t, _ = x.shape
+        b, t, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + mask[:t, :t]
-        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, WIDTH))
+        scores = q @ k.transpose(-1, -2) / math.sqrt(width // HEADS) + mask[:t, :t]
+        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, width))
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+def initialize(model, layers):
+    for name, p in model.named_parameters():
+        if p.dim() == 2:
+            nn.init.normal_(p, std=0.02 / (math.sqrt(2 * layers) if "proj" in name or "down" in name else 1))
 
 
 class Gpt(nn.Module):
@@ -68,12 +74,10 @@ class Gpt(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(256, WIDTH)
         self.position = nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.norm = RmsNorm()
+        self.blocks = nn.ModuleList(Block(WIDTH) for _ in range(LAYERS))
+        self.norm = RmsNorm(WIDTH)
         self.register_buffer("mask", torch.full((CONTEXT, CONTEXT), -math.inf).triu(1), persistent=False)
-        for name, p in self.named_parameters():
-            if p.dim() == 2:
-                nn.init.normal_(p, std=0.02 / (math.sqrt(2 * LAYERS) if "proj" in name or "down" in name else 1))
+        initialize(self, LAYERS)
 
     def forward(self, tokens):
         x = self.embed(tokens) + self.position.weight[: tokens.shape[1]]
