@@ -4,7 +4,7 @@
 
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/lanes.hpp>
-#include <deltadct/dct/transform.hpp>
+#include <deltadct/dct/randomized.hpp>
 
 #include <cstddef>
 #include <cstring>
@@ -55,7 +55,7 @@ struct FusedKernel {
 };
 
 /// The members of a kernel whose transform is somebody else's, from memory to memory. What is not
-/// the DCT runs one scalar at a time.
+/// the DCT, of patches as they are or with other signs, runs one scalar at a time.
 template <class Kernel>
 struct ArrayKernel {
   template <class T, int P>
@@ -67,6 +67,8 @@ struct ArrayKernel {
       through_memory<P, T>(source, sink, [this](const T* patch, T* coefficients) {
         self().template forward_patch<P, T>(patch, coefficients);
       });
+    } else if constexpr (std::same_as<Transform, RandomizedDct>) {
+      forward<Dct, P, T>(SignedSource<P, Source>{source}, sink);
     } else {
       Transform::template forward<P, T>(source, sink);
     }
@@ -78,6 +80,8 @@ struct ArrayKernel {
       through_memory<P, T>(source, sink, [this](const T* coefficients, T* patch) {
         self().template inverse_patch<P, T>(coefficients, patch);
       });
+    } else if constexpr (std::same_as<Transform, RandomizedDct>) {
+      inverse<Dct, P, T>(source, SignedSink<P, Sink>{sink});
     } else {
       Transform::template inverse<P, T>(source, sink);
     }

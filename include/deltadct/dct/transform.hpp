@@ -153,6 +153,8 @@ DELTADCT_HD DELTADCT_INLINE void separable(Columns columns, const Source& source
 /// The orthonormal 2-D DCT-II (paper, section 3.2), times gain<P>.
 struct Dct {
   static constexpr std::string_view name = "dct";
+  /// Products of patches are those of their coefficients, gain aside.
+  static constexpr bool is_orthogonal = true;
 
   /// forward() yields gain times the orthonormal coefficients; inverse() of orthonormal
   /// coefficients yields gain times the patch. Whoever quantizes divides by it for free.
@@ -178,6 +180,7 @@ struct Dct {
 /// sides are indexed by (row, column).
 struct Identity {
   static constexpr std::string_view name = "identity";
+  static constexpr bool is_orthogonal = true;
 
   template <int P>
   static constexpr int gain = 1;

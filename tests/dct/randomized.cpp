@@ -1,0 +1,69 @@
+// The DCT of a patch with other signs: which signs, and that they come off again.
+#include <deltadct/codec.hpp>
+
+#include <random>
+
+#include <doctest/doctest.h>
+
+using namespace deltadct;
+
+namespace {
+
+/// Both transforms of a patch; coefficients lie [k_column * P + k_row].
+template <int P, class V>
+void check_patch() {
+  using T = typename Lanes<V>::scalar;
+  alignas(64) T patch[P * P];
+  alignas(64) T changed[P * P];
+  alignas(64) T expected[P * P];
+  alignas(64) T found[P * P];
+  alignas(64) T back[P * P];
+  std::mt19937 random(P);
+  std::normal_distribution<double> draw;
+  for (int i = 0; i < P; ++i) {
+    for (int j = 0; j < P; ++j) {
+      const auto x = static_cast<T>(draw(random));
+      patch[i * P + j] = x;
+      changed[i * P + j] = (detail::sign_word(i) >> j & 1) != 0 ? -x : x;
+    }
+  }
+  Dct::forward<P, V>(ArraySource<T, P>{changed}, ArraySink<T, P>{expected});
+  RandomizedDct::forward<P, V>(ArraySource<T, P>{patch}, ArraySink<T, P>{found});
+  for (int s = 0; s < P * P; ++s) CHECK(found[s] == expected[s]);
+  RandomizedDct::inverse<P, V>(ArraySource<T, P>{found}, ArraySink<T, P>{back});
+  for (int s = 0; s < P * P; ++s) {
+    const double gain = RandomizedDct::gain<P>;
+    CHECK(static_cast<double>(back[s]) / gain / gain ==
+          doctest::Approx(static_cast<double>(patch[s])).epsilon(1e-4));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("randomized: signs are those of SplitMix64") {
+  // The first numbers of that generator, begun at 0.
+  CHECK(detail::sign_word(0) == 0xE220A8397B1DCDAFu);
+  CHECK(detail::sign_word(1) == 0x6E789E6AA1B965F4u);
+  CHECK(detail::sign_word(2) == 0x06C45D188009454Fu);
+  CHECK(detail::kSigns<float, 16>.factor[0] == -1);
+  CHECK(detail::kSigns<float, 16>.factor[4] == 1);
+  CHECK(detail::kSigns<double, 64>.factor[64 + 62] == -1);
+}
+
+TEST_CASE_TEMPLATE("randomized: the DCT of the patch with other signs, and back", T, float,
+                   double) {
+  check_patch<4, T>();
+  check_patch<12, T>();
+  check_patch<16, T>();
+  check_patch<64, T>();
+}
+
+#if __has_include(<xsimd/xsimd.hpp>)
+TEST_CASE("randomized: in registers, too") {
+  check_patch<4, DctKernel<Simd>::Vector<float, 4>>();
+  check_patch<12, DctKernel<Simd>::Vector<float, 12>>();
+  check_patch<16, DctKernel<Simd>::Vector<float, 16>>();
+  check_patch<64, DctKernel<Simd>::Vector<float, 64>>();
+  check_patch<32, DctKernel<Simd>::Vector<double, 32>>();
+}
+#endif
