@@ -169,6 +169,9 @@ class DeltaCodec {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", "wider than the compute type");
     }
     for (const WidthClass& k : header.classes) {
+      if (!detail::PatchCodec<Policy, Backend>::has_width(k.bits)) {
+        throw Error(Errc::codec_mismatch, "bit width", std::to_string(k.bits));
+      }
       require_number(k.side_values, side_values(k.bits), "bounds of a patch");
     }
   }

@@ -3,7 +3,8 @@
 //     classes   widths, descending; class k has `patches` patches of `bits` bits
 //     places    per patch, row-major over the grid: class (3 bits), slot within the class (29 bits)
 //     bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
-//     codes     class by class, slot by slot: P * P codes of `bits` bits (layout: core/bits.hpp)
+//     codes     class by class, slot by slot: P * P codes of `bits` bits (core/bits.hpp); fewer,
+//               which coefficients share, where that is negative (stage/largest.hpp)
 //
 // Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
 // the places can be rebuilt from the widths alone.
@@ -137,6 +138,22 @@ inline void assign_slots(std::span<PatchPlace> places, std::vector<WidthClass>& 
 
 namespace detail {
 
+/// Leaves out the classes that have no patches, so that the rest takes fewer bits to tell apart.
+inline void drop_empty_classes(std::vector<WidthClass>& classes,
+                               std::span<PatchPlace> places) noexcept {
+  std::uint32_t index[kMaxWidthClasses] = {};
+  std::uint32_t kept = 0;
+  for (std::size_t k = 0; k < classes.size(); ++k) {
+    index[k] = kept;
+    if (classes[k].patches != 0) classes[kept++] = classes[k];
+  }
+  if (kept == classes.size()) return;
+  classes.resize(kept);
+  for (PatchPlace& place : places) {
+    place = PatchPlace::make(index[place.width_class()], place.slot());
+  }
+}
+
 // The k-th stored value of a patch, in the compute type.
 template <class T>
 DELTADCT_INLINE T load_bound(const std::byte* bounds, DType dtype, int k) noexcept {
@@ -172,7 +189,7 @@ inline void validate_header(const TensorHeader& h) {
   if (h.patch < 1 || h.patch > 64) fail_validation("patch size");
   if (!std::isfinite(h.scale)) fail_validation("scale");
   if (!is_element(h.bound)) fail_validation("dtype of the bounds");
-  if (h.classes.size() > std::size(kBitWidths)) fail_validation("width classes");
+  if (h.classes.size() > kMaxWidthClasses) fail_validation("width classes");
   const auto p = static_cast<std::size_t>(h.patch);
   const std::size_t grid_rows = ceil_div(h.rows, p);
   const std::size_t grid_cols = ceil_div(h.cols, p);
@@ -182,7 +199,7 @@ inline void validate_header(const TensorHeader& h) {
   std::size_t patches = 0;
   for (std::size_t k = 0; k < h.classes.size(); ++k) {
     const WidthClass& width = h.classes[k];
-    if (!is_bit_width(width.bits)) fail_validation("bit width");
+    if (!is_bit_width_of(width.bits, p * p)) fail_validation("bit width");
     if (k > 0 && width.bits >= h.classes[k - 1].bits) fail_validation("order of the width classes");
     if (width.side_values < 1 || width.side_values > 8) fail_validation("bounds of a patch");
     if (width.patches > h.patches() - patches) fail_validation("patches of a width class");
@@ -204,7 +221,7 @@ inline void validate(const CompressedView& c) {
   if (c.codes.size() != codes_bytes) fail_validation("size of the codes");
   if (c.places.size() != h.patches()) fail_validation("number of places");
 
-  std::size_t next[std::size(kBitWidths)] = {};
+  std::size_t next[kMaxWidthClasses] = {};
   for (const PatchPlace place : c.places) {
     const std::uint32_t k = place.width_class();
     if (k >= h.classes.size() || place.slot() != next[k]) fail_validation("place of a patch");

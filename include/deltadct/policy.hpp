@@ -2,9 +2,12 @@
 // DefaultPolicy<T, P> and override one line to replace one stage.
 #pragma once
 
-#include <deltadct/dct/transform.hpp>
+#include <deltadct/dct/randomized.hpp>
 #include <deltadct/stage/bit_allocator.hpp>
+#include <deltadct/stage/budget_allocator.hpp>
+#include <deltadct/stage/gaussian.hpp>
 #include <deltadct/stage/importance.hpp>
+#include <deltadct/stage/largest.hpp>
 #include <deltadct/stage/patchifier.hpp>
 #include <deltadct/stage/quantizer.hpp>
 #include <deltadct/stage/rescale.hpp>
@@ -34,6 +37,19 @@ struct DefaultPolicy {
 template <concepts::Element T, int P>
 struct PaperPolicy : DefaultPolicy<T, P> {};
 
+/// Beyond the paper: signs changed at random before the DCT, levels for the normal distribution,
+/// and unit gain in every patch, none of which is dropped (docs/method.md). A patch stores one
+/// number of 16 bits, which has the range of float, of doubles too.
+template <concepts::Element T, int P>
+struct UnitGainPolicy : DefaultPolicy<T, P> {
+  using Allocator = OneBitAllocator;
+  using Transform = RandomizedDct;
+  template <int Bits>
+  using Quantizer = Gaussian<Bits>;
+  using Rescale = UnitGain;
+  using Bound = bfloat16;
+};
+
 /// The paper's ablation "without DCT".
 template <concepts::Element T, int P>
 struct WithoutDct : DefaultPolicy<T, P> {
@@ -49,11 +65,14 @@ concept Scorer = std::default_initializable<S> &&
 };
 
 template <class A, class T>
-concept Allocator = std::copy_constructible<A> &&
-    requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {
+concept Allocator = std::copy_constructible<A> && requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;
-  allocator.allocate(scores, out, out);
-};
+} &&(
+    requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {
+      allocator.allocate(scores, out, out);
+    } ||
+    requires(const A& allocator, PatchGrid grid, std::span<const T> scores,
+             std::span<std::uint32_t> out) { allocator.allocate(grid, scores, out, out); });
 
 template <class R>
 concept Rescale = requires(double x) {
@@ -74,6 +93,7 @@ concept Quantizer = requires(double x, const double (&side)[Q<1>::side_values]) 
   { Q<0>::name } -> std::convertible_to<std::string_view>;
   { Q<0>::constant(x) } -> std::convertible_to<double>;
   { Q<1>::representable(side, x) } -> std::same_as<bool>;
+  { Q<1>::largest(side) } -> std::same_as<double>;
 }
 &&Q<0>::side_values == 1 && Q<1>::side_values >= 1;
 

@@ -261,6 +261,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   refuse("bit width", [](C& c) { c.header.classes[1].bits = 5; });
   refuse("bit width", [](C& c) { c.header.classes[0].bits = 16; });
   refuse("bit width", [](C& c) { c.header.classes[3].bits = -1; });
+  refuse("bit width", [](C& c) { c.header.classes[3].bits = -7; });  // of 64 coefficients
   refuse("order of the width classes",
          [](C& c) { std::swap(c.header.classes[0].bits, c.header.classes[1].bits); });
   refuse("order of the width classes", [](C& c) { c.header.classes[1].bits = 8; });
@@ -269,7 +270,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   refuse("patches of a width class", [](C& c) { c.header.classes[0].patches = SIZE_MAX; });
   refuse("patches of the width classes", [](C& c) { --c.header.classes[0].patches; });
   refuse("patches of the width classes", [](C& c) { c.header.classes.pop_back(); });
-  refuse("width classes", [](C& c) { c.header.classes.resize(8, c.header.classes[0]); });
+  refuse("width classes", [](C& c) { c.header.classes.resize(9, c.header.classes[0]); });
   refuse("size of the bounds", [](C& c) { c.bounds.pop_back(); });
   refuse("size of the bounds", [](C& c) { c.header.bound = DType::f64; });
   refuse("size of the codes", [](C& c) { c.codes.push_back({}); });

@@ -52,9 +52,10 @@ struct Symmetric {
   static constexpr int levels = (1 << Bits) - 1;
 
   template <class V, class T>
-  static void fit(const T* coefficients, int n, T (&side)[1]) {
+  static T fit(const T* coefficients, int n, T (&side)[1]) {
     side[0] = 0;
     for (int s = 0; s < n; ++s) side[0] = std::max(side[0], std::abs(coefficients[s]));
+    return 0;
   }
 
   template <class T>
@@ -62,12 +63,17 @@ struct Symmetric {
     return std::isfinite(2 * gain * side[0]);
   }
 
+  template <class T>
+  static T largest(const T (&side)[1]) {
+    return side[0];
+  }
+
   template <class V>
   struct Encoder {
     using T = typename Lanes<V>::scalar;
     V steps;
 
-    Encoder(const T (&side)[1], T gain) : steps(T(levels) / (2 * gain * side[0])) {}
+    Encoder(const T (&side)[1], T, T gain) : steps(T(levels) / (2 * gain * side[0])) {}
     V operator()(V x) const {
       const V code = Lanes<V>::round(x * steps + V(T(levels) / 2));
       return Lanes<V>::min(Lanes<V>::max(code, V(T(0))), V(T(levels)));
@@ -119,13 +125,6 @@ std::vector<int> widths_of(const CompressedTensor& c) {
     widths.push_back(CompressedView(c).width_class(place).bits);
   }
   return widths;
-}
-
-template <class AnyCodec>
-std::vector<double> decoded(const AnyCodec& codec, const CompressedTensor& c) {
-  Matrix<float> out(c.header.rows, c.header.cols);
-  codec.decode(c, out.view());
-  return values_of(out);
 }
 
 const auto kDelta = random_matrix<float>(77, 90, 1);

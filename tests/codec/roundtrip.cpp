@@ -11,14 +11,6 @@ struct Shape {
 };
 
 template <class Codec>
-std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
-  Matrix<float> out(c.header.rows, c.header.cols);
-  codec.decode(c, out.view());
-  CHECK(out.margins_untouched());
-  return values_of(out);
-}
-
-template <class Codec>
 void check_against_definition(Shape shape, const Mix& mix, std::uint32_t seed, Tally& tally) {
   CAPTURE(shape.rows);
   CAPTURE(shape.cols);

@@ -144,6 +144,15 @@ std::vector<double> difference_of(const Matrix<U>& base, const Matrix<W>& tuned)
   return delta;
 }
 
+/// What a codec decodes, row by row.
+template <class T = float, class Codec>
+std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
+  Matrix<T> out(c.header.rows, c.header.cols);
+  codec.decode(c, out.view());
+  CHECK(out.margins_untouched());
+  return values_of(out);
+}
+
 /// |found - expected|^2 / |expected|^2.
 inline double nmse(const std::vector<double>& found, const std::vector<double>& expected) {
   REQUIRE(found.size() == expected.size());

@@ -119,13 +119,6 @@ CompressedTensor pack(const Golden& golden) {
   return out;
 }
 
-template <class Codec>
-std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
-  Matrix<float> out(c.header.rows, c.header.cols);
-  codec.decode(c, out.view());
-  return values_of(out);
-}
-
 Matrix<float> matrix_of(const Case& c) {
   Matrix<float> delta(c.rows, c.cols);
   for (std::size_t s = 0; s < c.delta.size(); ++s) {

@@ -1,5 +1,5 @@
 // Min-max levels: the range, rounding, the error's bound, and one constant for zero bits.
-#include <deltadct/codec.hpp>
+#include "../support/vectors.hpp"
 
 #include <cmath>
 #include <random>
@@ -9,23 +9,17 @@
 #include <doctest/doctest.h>
 
 using namespace deltadct;
+using test::DoubleVector;
+using test::FloatVector;
 
 namespace {
-
-#if __has_include(<xsimd/xsimd.hpp>)
-using FloatVector = DctKernel<Simd>::Vector<float, 8>;
-using DoubleVector = DctKernel<Simd>::Vector<double, 8>;
-#else
-using FloatVector = float;
-using DoubleVector = double;
-#endif
 
 // x through the encoder of a type; the gain multiplies the input and divides out again.
 template <int Bits, class V>
 double code_of(double lo, double hi, double x, double gain = 1) {
   using T = typename Lanes<V>::scalar;
   const T side[] = {static_cast<T>(lo), static_cast<T>(hi)};
-  const typename MinMax<Bits>::template Encoder<V> encoder(side, static_cast<T>(gain));
+  const typename MinMax<Bits>::template Encoder<V> encoder(side, T(0), static_cast<T>(gain));
   alignas(64) T lane[Lanes<V>::count];
   Lanes<V>::store(lane, encoder(V(static_cast<T>(gain * x))));
   return static_cast<double>(lane[Lanes<V>::count - 1]);
@@ -50,8 +44,6 @@ void for_each_width(Fn fn) {
 }
 
 }  // namespace
-
-#define VECTORS float, double, FloatVector, DoubleVector
 
 TEST_CASE_TEMPLATE("quantizer: fit finds the smallest and the largest, in any place", V, VECTORS) {
   using T = typename Lanes<V>::scalar;

@@ -122,6 +122,9 @@ class MatrixEncoder {
     alignas(64) T originals[kRun * P];
   };
 
+  // Coefficients are compared in the second pass, with the originals' sum.
+  static constexpr bool sums_originals = Rescale::enabled && !Codec::compares_coefficients;
+
   static constexpr bool sums_terms = requires(T x) {
     { Scorer::term(x) } -> std::same_as<T>;
     { Scorer::from_sum(x, x) } -> std::same_as<bool>;
@@ -169,7 +172,7 @@ class MatrixEncoder {
           const Wide x = rows[r].template lanes<Wide>(j);
           if constexpr (sums_terms) terms = terms + Scorer::term(x);
           shares = shares + x * Wide(share(area));
-          if constexpr (Rescale::enabled) originals = originals + Rescale::original(x);
+          if constexpr (sums_originals) originals = originals + Rescale::original(x);
         });
         L::store(sums.terms + j, terms);
         L::store(sums.shares + j, shares);
@@ -191,7 +194,7 @@ class MatrixEncoder {
       if (!Scorer::from_sum(terms, work.scores[index])) return false;
     }
     work.means[index] = mean;
-    if constexpr (Rescale::enabled) {
+    if constexpr (sums_originals) {
       sums.original += static_cast<double>(fold_columns<P>(columns.originals + first));
     }
     return true;
@@ -212,7 +215,7 @@ class MatrixEncoder {
     work.scores[index] = std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
     const T part = share(patches_.extent(grid_row, grid_col).elements());
     work.means[index] = sum_patch<P, T>(patch, [part](T x) { return x * part; });
-    if constexpr (Rescale::enabled) {
+    if constexpr (sums_originals) {
       const T original = sum_patch<P, T>(patch, [](T x) { return Rescale::original(x); });
       sums.original += static_cast<double>(original);
     }
@@ -232,13 +235,30 @@ class MatrixEncoder {
       if (!is_bit_width(bits) || (!header.classes.empty() && bits >= header.classes.back().bits)) {
         throw Error(Errc::bad_mix, "allocator", "widths must be valid and descending");
       }
+      if (header.classes.size() == kMaxWidthClasses) {
+        throw Error(Errc::bad_mix, "allocator", "more widths than a matrix can have");
+      }
       header.classes.push_back({.bits = bits, .side_values = Codec::side_values(bits)});
     }
-    allocator.allocate(std::span<const T>(work.scores), work.order, work.classes);
+    const std::span<const T> scores = work.scores;
+    if constexpr (requires(PatchGrid grid) {
+                    allocator.allocate(grid, scores, work.order, work.classes);
+                  }) {
+      const PatchGrid grid{rows_ * cols_, P, sizeof(typename Codec::Bound)};
+      allocator.allocate(grid, scores, work.order, work.classes);
+    } else {
+      allocator.allocate(scores, work.order, work.classes);
+    }
     out.places.resize(patches_.count());
     std::transform(work.classes.begin(), work.classes.end(), out.places.begin(),
                    [](std::uint32_t k) { return PatchPlace{k}; });
     assign_slots(out.places, header.classes);
+    drop_empty_classes(header.classes, out.places);
+    for (const WidthClass& k : header.classes) {
+      if (Codec::has_width(k.bits)) continue;
+      throw Error(Errc::bad_mix, "allocator",
+                  "the quantizer has no width " + std::to_string(k.bits) + " for such patches");
+    }
     const auto [bounds, codes] = header.lay_out();
     out.bounds.resize(bounds);
     out.codes.resize(codes);
@@ -256,7 +276,7 @@ class MatrixEncoder {
     for (std::size_t k = 0; k < span.count; ++k) {
       const int bits = bits_of(k);
       std::size_t next = k + 1;
-      if (bits != 0) {
+      if (bits != 0 || Codec::compares_coefficients) {
         patches_.template load<V>(source, span.grid_row, span.first + k, patch);
         while (next < span.count && bits_of(next) == 0) ++next;
       }
@@ -280,6 +300,9 @@ class MatrixEncoder {
       const T stored = Codec::encode_constant(mean, bounds);
       if (!all_finite(&stored, 1)) sums.failed = std::min(sums.failed, index);
       const auto n = static_cast<double>(extent.elements());
+      if constexpr (Codec::compares_coefficients) {
+        sums.original += sum_patch<P, double>(patch, [](double x) { return Rescale::original(x); });
+      }
       sums.reconstructed +=
           Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
     } else {
@@ -291,6 +314,10 @@ class MatrixEncoder {
       ask();
       if (!is_stored) {
         sums.failed = std::min(sums.failed, index);
+      } else if constexpr (Rescale::enabled && Codec::compares_coefficients) {
+        const auto compared = Codec::compare_coefficients(coefficients, bits, codes, bounds);
+        sums.original += compared.original;
+        sums.reconstructed += compared.reconstructed;
       } else if constexpr (Rescale::enabled) {
         sums.reconstructed += Codec::compare(kernel_, patch, extent, bits, codes, bounds);
       }

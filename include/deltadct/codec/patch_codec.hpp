@@ -3,32 +3,46 @@
 
 #include <deltadct/backend/kernel.hpp>
 #include <deltadct/compressed_tensor.hpp>
+#include <deltadct/core/spread.hpp>
 #include <deltadct/policy.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Calls fn.operator()<Bits>() for a valid bit width.
-template <class Fn>
+/// Whether a quantizer has levels for a width of 0 bits or more.
+template <template <int> class Quantizer, int Bits>
+inline constexpr bool has_width = requires {
+  Quantizer<Bits>::side_values;
+};
+
+/// Calls fn.operator()<Bits>() for a width of 0 bits or more that a quantizer has.
+template <template <int> class Quantizer, class Fn>
 DELTADCT_INLINE decltype(auto) with_bits(int bits, Fn&& fn) {
+  const auto call = [&]<int Bits>() DELTADCT_INLINE_LAMBDA -> decltype(auto) {
+    if constexpr (has_width<Quantizer, Bits>)
+      return fn.template operator()<Bits>();
+    else
+      return fn.template operator()<0>();
+  };
   switch (bits) {
     case 1:
-      return fn.template operator()<1>();
+      return call.template operator()<1>();
     case 2:
-      return fn.template operator()<2>();
+      return call.template operator()<2>();
     case 3:
-      return fn.template operator()<3>();
+      return call.template operator()<3>();
     case 4:
-      return fn.template operator()<4>();
+      return call.template operator()<4>();
     case 6:
-      return fn.template operator()<6>();
+      return call.template operator()<6>();
     case 8:
-      return fn.template operator()<8>();
+      return call.template operator()<8>();
     default:
-      return fn.template operator()<0>();
+      return call.template operator()<0>();
   }
 }
 
@@ -127,12 +141,26 @@ struct PatchCodec {
   template <int Bits>
   using Quantizer = typename Policy::template Quantizer<Bits>;
 
-  /// The values a patch of that many bits stores beside its codes.
+  /// Whether patches can have that width.
+  static bool has_width(int bits) noexcept {
+    if (bits < 0) return shares_codes && is_bit_width_of(bits, N);
+    constexpr auto has = []<int... Bits>(int b, std::integer_sequence<int, Bits...>) {
+      return ((b == Bits && detail::has_width<Policy::template Quantizer, Bits>) || ...);
+    };
+    return has(bits, std::integer_sequence<int, 0, 1, 2, 3, 4, 6, 8>{});
+  }
+
+  /// The values a patch of that width stores beside its codes.
   static int side_values(int bits) noexcept {
-    return with_bits(bits, []<int Bits>() -> int { return Quantizer<Bits>::side_values; });
+    if (bits < 0) return 1;
+    return with_bits<Policy::template Quantizer>(
+        bits, []<int Bits>() -> int { return Quantizer<Bits>::side_values; });
   }
 
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
+
+  /// Whether the quantizer's stored value may also be the step of codes that coefficients share.
+  static constexpr bool shares_codes = requires { requires Quantizer<0>::shares_codes; };
 
   /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Codes become
   /// coefficients in the registers that the transform takes, where that is a matter of looking them
@@ -141,7 +169,8 @@ struct PatchCodec {
   template <class Sinks>
   static void decode(const Kernel& kernel, const PatchRun& run, T factor,
                      const Sinks& sinks) noexcept {
-    with_bits(run.bits, [&]<int Bits>() {
+    if (shares_codes && run.bits < 0) return decode_unpacked(kernel, run, factor, sinks);
+    with_bits<Policy::template Quantizer>(run.bits, [&]<int Bits>() {
       if constexpr (Bits == 0)
         decode_constants(run, factor, sinks);
       else if constexpr (P <= 16 && Kernel::template looks_up<Bits, V>)
@@ -162,7 +191,8 @@ struct PatchCodec {
   /// cannot be stored or computed with.
   static bool quantize(int bits, const T* coefficients, std::byte* codes,
                        std::byte* bounds) noexcept {
-    return with_bits(bits, [&]<int Bits>() {
+    if (shares_codes && bits < 0) return quantize_shared(-bits, coefficients, codes, bounds);
+    return with_bits<Policy::template Quantizer>(bits, [&]<int Bits>() {
       if constexpr (Bits == 0)
         return false;
       else
@@ -173,11 +203,19 @@ struct PatchCodec {
   /// What no element that decodes from such bounds exceeds: it is at most the norm of its patch,
   /// and that P times the largest coefficient.
   static double largest_value(int bits, const std::byte* bounds, DType bound) noexcept {
-    double largest = 0;
-    for (int k = 0; k < side_values(bits); ++k) {
-      largest = std::max(largest, static_cast<double>(std::abs(load_bound<T>(bounds, bound, k))));
-    }
-    return bits == 0 ? largest : P * largest;
+    const auto step = [&] {
+      return static_cast<double>(std::abs(load_bound<T>(bounds, bound, 0)));
+    };
+    if (bits < 0) return P * step();
+    return with_bits<Policy::template Quantizer>(bits, [&]<int Bits>() {
+      if constexpr (Bits == 0) {
+        return step();
+      } else {
+        Side<Bits> side;
+        load_side<Bits>(bounds, bound, side);
+        return P * static_cast<double>(Quantizer<Bits>::largest(side));
+      }
+    });
   }
 
   static bool is_finite(double value) noexcept {
@@ -186,19 +224,26 @@ struct PatchCodec {
 
   /// Throws corrupt_data unless encode() could have written codes and bounds.
   static void validate(int bits, const std::byte* codes, const std::byte* bounds, DType bound) {
-    with_bits(bits, [&]<int Bits>() {
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+    const auto require_zeros = [&] {
+      if (!std::all_of(codes, codes + code_bytes(bits, std::size_t{N}), is_zero)) {
+        fail_validation("codes of a patch whose bounds are equal");
+      }
+    };
+    if (bits < 0) {
+      const T step = load_bound<T>(bounds, bound, 0);
+      if (!(step >= 0)) fail_validation("bounds of a patch");
+      if (!LargestOf::is_padded(-bits, codes, N)) fail_validation("padding of codes is not zero");
+      if (step == 0) require_zeros();
+      return;
+    }
+    with_bits<Policy::template Quantizer>(bits, [&]<int Bits>() {
       if constexpr (Bits != 0) {
         using Q = Quantizer<Bits>;
         Side<Bits> side;
         load_side<Bits>(bounds, bound, side);
         if (!Q::representable(side, T(1))) fail_validation("bounds of a patch");
-        // Where every code means the same, there is one way to write them.
-        const typename Q::template Decoder<T> decoder(side, T(1));
-        if (decoder(T(0)) != decoder(T((1 << Bits) - 1))) return;
-        const auto zero = [](std::byte byte) { return byte == std::byte{0}; };
-        if (!std::all_of(codes, codes + code_bytes(Bits, std::size_t{N}), zero)) {
-          fail_validation("codes of a patch whose bounds are equal");
-        }
+        if (is_flat<Bits>(side)) require_zeros();
       }
     });
   }
@@ -206,6 +251,40 @@ struct PatchCodec {
   /// Writes what a patch without bits stores; returns it as a decoder will see it.
   static T encode_constant(T mean, std::byte* bounds) noexcept {
     return store_bound<Bound>(bounds, 0, Quantizer<0>::template constant<T>(mean));
+  }
+
+  /// Whether what Rescale compares is the same for coefficients, so that none need be transformed
+  /// back: products of patches, of which the original's padding is zero.
+  static constexpr bool compares_coefficients = requires {
+    requires Rescale::is_product;
+    requires Transform::is_orthogonal;
+  };
+
+  /// What Rescale compares, of a patch and of its reconstruction.
+  struct Comparison {
+    double original;
+    double reconstructed;
+  };
+
+  /// The sums over gain times the coefficients of a patch, whatever their range.
+  static Comparison compare_coefficients(const T* coefficients, int bits, const std::byte* codes,
+                                         const std::byte* bounds) noexcept {
+    alignas(64) T decoded[N];
+    const T unit = spread_of<V>(coefficients, N).unit;
+    unpack(PatchRun{bits, codes, bounds, dtype_of<Bound>(), 1}, 0, unit * gain, decoded);
+    V original(T(0));
+    V reconstructed(T(0));
+    for (int s = 0; s < N; s += Lanes<V>::count) {
+      const V x = Lanes<V>::load(coefficients + s) * V(unit);
+      original = original + Rescale::original(x);
+      reconstructed = reconstructed + Rescale::pair(x, Lanes<V>::load(decoded + s));
+    }
+    const auto sum = [&](V x) {
+      const T lanes = reduce_lanes(x, [](T a, T b) { return a + b; });
+      const double units = static_cast<double>(unit) * static_cast<double>(gain);
+      return static_cast<double>(lanes) / units / units;
+    };
+    return {sum(original), sum(reconstructed)};
   }
 
   /// The sum over the patch's real elements of what Rescale compares with the original.
@@ -284,14 +363,8 @@ struct PatchCodec {
   DELTADCT_NOINLINE static void decode_unpacked(const Kernel& kernel, const PatchRun& run, T factor,
                                                 const Sinks& sinks) noexcept {
     alignas(64) T coefficients[N];
-    const std::size_t step = bounds_bytes(run);
     for (std::size_t k = 0; k < run.count; ++k) {
-      with_bits(run.bits, [&]<int Bits>() {
-        if constexpr (Bits != 0) {
-          unpack<Bits>(run.codes + k * code_bytes(Bits, N), run.bounds + k * step, run.bound,
-                       factor / gain, coefficients);
-        }
-      });
+      unpack(run, k, factor / gain, coefficients);
       inverse(kernel, coefficients, sinks(k));
     }
   }
@@ -303,19 +376,53 @@ struct PatchCodec {
     // Weights near the type's limit can overflow into NaN, which a minimum would not show.
     if (!all_finite(coefficients, N)) return false;
     Side<Bits> side;
-    Q::template fit<V>(coefficients, N, side);
+    const T fitted = Q::template fit<V>(coefficients, N, side);
     for (int k = 0; k < Q::side_values; ++k) {
       side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
     }
     if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
-    const typename Q::template Encoder<V> encoder(side, gain);
+    if (is_flat<Bits>(side)) {
+      std::memset(codes, 0, code_bytes(Bits, N));
+      return true;
+    }
+    const typename Q::template Encoder<V> encoder(side, fitted, gain);
     Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
       return encoder(Lanes<V>::load(coefficients + s));
     });
     return true;
   }
 
-  // Codes to coefficients, in the order of the codes.
+  // The same for codes that 2^k coefficients share.
+  DELTADCT_NOINLINE static bool quantize_shared(int k, const T* coefficients, std::byte* codes,
+                                                std::byte* bounds) noexcept {
+    if (!all_finite(coefficients, N)) return false;
+    const T step = LargestOf::encode<V>(k, coefficients, N, codes);
+    const T stored = store_bound<Bound>(bounds, 0, step / gain);
+    if (stored == 0) std::memset(codes, 0, code_bytes(-k, N));
+    return all_finite(&stored, 1);
+  }
+
+  // Whether all codes stand for the same; they are then zero, so that there is one way to write
+  // them.
+  template <int Bits>
+  static bool is_flat(const Side<Bits>& side) noexcept {
+    const typename Quantizer<Bits>::template Decoder<T> decoder(side, T(1));
+    return decoder(T(0)) == decoder(T((1 << Bits) - 1));
+  }
+
+  // The coefficients of patch k of a run, times factor, in the order of the codes.
+  static void unpack(const PatchRun& run, std::size_t k, T factor, T* coefficients) noexcept {
+    const std::byte* codes = run.codes + k * code_bytes(run.bits, N);
+    const std::byte* bounds = run.bounds + k * bounds_bytes(run);
+    if (shares_codes && run.bits < 0) {
+      const T step = factor * load_bound<T>(bounds, run.bound, 0);
+      return LargestOf::decode(-run.bits, codes, step, coefficients, N);
+    }
+    with_bits<Policy::template Quantizer>(run.bits, [&]<int Bits>() {
+      if constexpr (Bits != 0) unpack<Bits>(codes, bounds, run.bound, factor, coefficients);
+    });
+  }
+
   template <int Bits>
   DELTADCT_NOINLINE static void unpack(const std::byte* codes, const std::byte* bounds, DType bound,
                                        T factor, T* coefficients) noexcept {

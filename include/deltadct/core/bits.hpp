@@ -22,17 +22,27 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The bit widths a patch can have.
+/// The bits a coefficient's code can have.
 inline constexpr int kBitWidths[] = {0, 1, 2, 3, 4, 6, 8};
 
-/// Whether a patch can have this bit width.
+/// The most widths that patches of one matrix can have.
+inline constexpr std::size_t kMaxWidthClasses = 8;
+
+/// Whether a patch can have this bit width: that of the code of each coefficient; or, below zero,
+/// -k: one code of k + 1 bits for each 2^k coefficients (see LargestOf).
 DELTADCT_HD constexpr bool is_bit_width(int bits) noexcept {
-  return bits == 0 || bits == 1 || bits == 2 || bits == 3 || bits == 4 || bits == 6 || bits == 8;
+  return (bits >= -7 && bits <= 4 && bits != -1) || bits == 6 || bits == 8;
 }
 
-/// Bytes of n codes; n is a multiple of 16.
+/// Whether patches of n coefficients can have it: n is a multiple of 16 and of 2^k.
+DELTADCT_HD constexpr bool is_bit_width_of(int bits, std::size_t n) noexcept {
+  return is_bit_width(bits) && (bits >= 0 || n % (std::size_t{1} << -bits) == 0);
+}
+
+/// Bytes of the codes of n coefficients.
 DELTADCT_HD constexpr std::size_t code_bytes(int bits, std::size_t n) noexcept {
-  return n * static_cast<std::size_t>(bits) / 8;
+  if (bits >= 0) return n * static_cast<std::size_t>(bits) / 8;
+  return ((n >> -bits) * static_cast<std::size_t>(1 - bits) + 7) / 8;
 }
 
 namespace bits {

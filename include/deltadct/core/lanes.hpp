@@ -34,6 +34,8 @@ struct Lanes<T> {
   DELTADCT_HD static T abs(T x) noexcept { return std::abs(x); }
   DELTADCT_HD static T min(T a, T b) noexcept { return b < a ? b : a; }
   DELTADCT_HD static T max(T a, T b) noexcept { return a < b ? b : a; }
+  /// yes where a < b, else no.
+  DELTADCT_HD static T select_less(T a, T b, T yes, T no) noexcept { return a < b ? yes : no; }
   /// To the nearest integer, ties to even.
   DELTADCT_HD static T round(T x) noexcept { return std::nearbyint(x); }
   /// A count x count tile, one row a value, becomes its transpose.

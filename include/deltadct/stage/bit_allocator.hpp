@@ -16,7 +16,8 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A share of the patches and the bits each coefficient of theirs is given.
+/// A share of the patches and the bits each coefficient of theirs is given; below zero, see
+/// is_bit_width().
 struct BitShare {
   int bits;
   double ratio;
@@ -34,7 +35,7 @@ class RatioAllocator {
   RatioAllocator(std::initializer_list<BitShare> mix)
       : RatioAllocator(std::vector<BitShare>(mix)) {}
 
-  /// Throws bad_mix unless every width is one of 0, 1, 2, 3, 4, 6, 8 and stands once, no ratio is
+  /// Throws bad_mix unless every width is one (see is_bit_width()) and stands once, no ratio is
   /// negative, and the ratios sum to 1 (within 1e-6). Shares of ratio 0 are dropped.
   explicit RatioAllocator(std::vector<BitShare> mix) : mix_(std::move(mix)) {
     check();
@@ -101,7 +102,7 @@ class RatioAllocator {
       const auto& [bits, ratio] = mix_[k];
       const std::string where = "mix " + std::to_string(bits) + ":" + std::to_string(ratio);
       if (!is_bit_width(bits)) {
-        throw Error(Errc::bad_mix, where, "width must be 0, 1, 2, 3, 4, 6 or 8");
+        throw Error(Errc::bad_mix, where, "width must be 0, 1, 2, 3, 4, 6, 8, or -2 to -7");
       }
       if (!(ratio >= 0)) throw Error(Errc::bad_mix, where, "ratio is negative or not a number");
       for (std::size_t other = 0; other < k; ++other) {
@@ -116,6 +117,13 @@ class RatioAllocator {
 
   std::vector<BitShare> mix_;
   std::vector<int> widths_;
+};
+
+/// The same, but one bit for every coefficient where no mix is given.
+struct OneBitAllocator : RatioAllocator {
+  using RatioAllocator::RatioAllocator;
+  OneBitAllocator() : RatioAllocator({{1, 1.0}}) {}
+  OneBitAllocator(RatioAllocator mix) : RatioAllocator(std::move(mix)) {}
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -2,12 +2,15 @@
 //
 // A quantizer is a template over the bit width. Quantizer<0> reduces a patch to one constant; the
 // others give
-//   side_values                          how many values a patch stores (its "bounds")
-//   fit<V>(coefficients, n, side)        computes them
-//   representable(side, gain)            whether codes can be computed from them
-//   Encoder(side, gain)(v) -> codes      v is gain times the coefficients; rounded, still as V
-//   Decoder(side, factor)(codes) -> v    factor times the coefficients
-// side is always as stored, that is after rounding to the bound's dtype.
+//   side_values                            how many values a patch stores (its "bounds")
+//   fit<V>(coefficients, n, side) -> T     computes them, and what else the encoder needs
+//   representable(side, gain)              whether codes can be computed from them
+//   largest(side)                          the largest magnitude a code stands for
+//   Encoder(side, fitted, gain)(v) -> codes  v is gain times the coefficients, of which fitted is
+//                                            what fit() returned; rounded, still as V
+//   Decoder(side, factor)(codes) -> v      factor times the coefficients
+// side is, but for fit(), as stored, that is after rounding to the bound's dtype. A quantizer that
+// has not every width constrains its parameter.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -20,14 +23,14 @@ namespace deltadct::inline DELTADCT_ABI {
 /// Uniform levels between the smallest and the largest coefficient of the patch (paper, section
 /// 3.2): code = round((x - lo) / (hi - lo) * (2^Bits - 1)), ties to even; lo = hi gives code 0.
 template <int Bits>
-struct MinMax {
+requires(Bits >= 0) struct MinMax {
   static constexpr std::string_view name = "min_max";
   static constexpr int side_values = 2;
   static constexpr int levels = (1 << Bits) - 1;
 
-  /// side = {lo, hi} of n coefficients, n a multiple of the lanes of V.
+  /// side = {lo, hi} of n coefficients, n a multiple of the lanes of V; that is all.
   template <class V, class T>
-  DELTADCT_HD static void fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
+  DELTADCT_HD static T fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
     using L = Lanes<V>;
     V lo = L::load(coefficients);
     V hi = lo;
@@ -38,6 +41,7 @@ struct MinMax {
     }
     side[0] = reduce_lanes(lo, [](T a, T b) { return Lanes<T>::min(a, b); });
     side[1] = reduce_lanes(hi, [](T a, T b) { return Lanes<T>::max(a, b); });
+    return 0;
   }
 
   /// Whether there are levels between lo and hi that can be computed: lo <= hi, and gain * (hi -
@@ -47,12 +51,17 @@ struct MinMax {
     return side[0] <= side[1] && gain * (side[1] - side[0]) <= std::numeric_limits<T>::max();
   }
 
+  template <class T>
+  DELTADCT_HD static T largest(const T (&side)[side_values]) noexcept {
+    return Lanes<T>::max(Lanes<T>::abs(side[0]), Lanes<T>::abs(side[1]));
+  }
+
   template <class V>
   class Encoder {
     using T = typename Lanes<V>::scalar;
 
    public:
-    DELTADCT_HD Encoder(const T (&side)[side_values], T gain) noexcept
+    DELTADCT_HD Encoder(const T (&side)[side_values], T, T gain) noexcept
         : lo_(gain * side[0]), steps_(T(0)) {
       const T range = gain * (side[1] - side[0]);
       // A range too small to have a reciprocal counts as none.

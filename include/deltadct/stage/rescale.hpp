@@ -32,6 +32,7 @@ struct MeanAbs {
 struct UnitGain {
   static constexpr std::string_view name = "unit_gain";
   static constexpr bool enabled = true;
+  static constexpr bool is_product = true;  ///< pair() is one, so that coefficients will do
 
   template <class V>
   static V original(V d) noexcept {

@@ -140,6 +140,9 @@ struct Lanes<xsimd::batch<T, A>> {
   static DELTADCT_INLINE V abs(V x) noexcept { return xsimd::abs(x); }
   static DELTADCT_INLINE V min(V a, V b) noexcept { return xsimd::min(a, b); }
   static DELTADCT_INLINE V max(V a, V b) noexcept { return xsimd::max(a, b); }
+  static DELTADCT_INLINE V select_less(V a, V b, V yes, V no) noexcept {
+    return xsimd::select(a < b, yes, no);
+  }
   static DELTADCT_INLINE V round(V x) noexcept { return xsimd::nearbyint(x); }
   static DELTADCT_INLINE void transpose(V (&x)[V::size]) noexcept { detail::transpose_tile(x); }
   static DELTADCT_INLINE auto join(V low, V high) noexcept {

@@ -1,0 +1,55 @@
+// The energy of a patch's coefficients, whatever their range.
+#pragma once
+
+#include <deltadct/core/lanes.hpp>
+
+#include <cmath>
+#include <limits>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// What n coefficients x, times `unit`, add up to; unit is 1 unless their squares would leave the
+/// range of T, then a power of two.
+template <class T>
+struct Spread {
+  T unit = 1;
+  T square = 0;      ///< the sum of (unit x)^2; 0 where all are zero
+  T reciprocal = 0;  ///< of the root mean square of unit x
+
+  /// The step s with sum of x * (s level) = sum of x^2, product being the sum of (unit x) * level.
+  DELTADCT_HD T step(T product) const noexcept { return square / product / unit; }
+};
+
+template <class V, class T>
+DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
+  using L = Lanes<V>;
+  V sum(T(0));
+  for (int s = 0; s < n; s += L::count) {
+    const V y = L::load(x + s) * V(unit);
+    sum = sum + y * y;
+  }
+  return reduce_lanes(sum, [](T a, T b) { return a + b; });
+}
+
+/// The spread of n finite coefficients, n a multiple of the lanes of V.
+template <class V, class T>
+DELTADCT_HD Spread<T> spread_of(const T* x, int n) noexcept {
+  using Limits = std::numeric_limits<T>;
+  Spread<T> spread;
+  spread.square = sum_of_squares<V>(x, n, T(1));
+  if (!(spread.square >= Limits::min() / Limits::epsilon() &&
+        spread.square <= Limits::max() * Limits::epsilon())) {
+    T peak = 0;
+    for (int s = 0; s < n; ++s) peak = Lanes<T>::max(peak, Lanes<T>::abs(x[s]));
+    if (peak == 0) return {};
+    // Not beyond what has a reciprocal: the tiniest values have no more digits to save.
+    const int exponent = std::ilogb(peak);
+    spread.unit =
+        std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
+    spread.square = sum_of_squares<V>(x, n, spread.unit);
+  }
+  spread.reciprocal = std::sqrt(static_cast<T>(n) / spread.square);
+  return spread;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

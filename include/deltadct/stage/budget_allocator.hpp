@@ -1,0 +1,140 @@
+// Bit allocation within a budget: where a bit saves most of the noise.
+#pragma once
+
+#include <deltadct/core/bits.hpp>
+#include <deltadct/core/error.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// What an allocator may know of the patches it is given beside their scores.
+struct PatchGrid {
+  std::size_t weights = 0;     ///< of the matrix, padding excluded
+  int patch = 0;               ///< P
+  std::size_t side_bytes = 0;  ///< what a patch stores beside its codes
+};
+
+/// Spends a budget of bits a weight, of codes, steps and width map, such that the noise of all
+/// patches is least: the square of a patch's norm times the noise of its width at unit gain. For
+/// the quantizer Gaussian, and scores that are norms.
+class BudgetAllocator {
+ public:
+  /// Throws bad_mix unless the budget is a positive number.
+  explicit BudgetAllocator(double bits_per_weight) : bits_per_weight_(bits_per_weight) {
+    if (!(bits_per_weight > 0)) fail("is not positive");
+    // A matrix tells eight widths apart: of the ten there are, those nearest to the budget.
+    const std::size_t first = bits_per_weight < 1 ? 2 : 0;
+    std::copy_n(kWidths + first, widths_.size(), widths_.begin());
+    std::copy_n(kNoise + first, noise_.size(), noise_.begin());
+  }
+
+  double bits_per_weight() const noexcept { return bits_per_weight_; }
+  std::span<const int> widths() const noexcept { return widths_; }
+
+  /// Writes the class of every patch; a matrix whose padding the budget does not cover gets the
+  /// least width. Throws bad_mix where the budget is less than the least width takes, or more than
+  /// the greatest.
+  template <class Score>
+  void allocate(const PatchGrid& grid, std::span<const Score> scores, std::span<std::uint32_t>,
+                std::span<std::uint32_t> classes) const {
+    const auto area = static_cast<std::size_t>(grid.patch) * static_cast<std::size_t>(grid.patch);
+    const Costs costs = costs_of(area);
+    const double side = 8 * static_cast<double>(grid.side_bytes);
+    const double patch_budget = bits_per_weight_ * static_cast<double>(area) - side;
+    if (patch_budget < costs.back()) fail("is less than the least width takes");
+    constexpr double map_bits[] = {0, 1, 2, 4};  // of a patch, for 1, 2, up to 4, up to 8 widths
+    if (patch_budget > costs.front() + map_bits[3]) fail("is more than the greatest width takes");
+    const auto patches = static_cast<double>(scores.size());
+    const double budget = bits_per_weight_ * static_cast<double>(grid.weights) - side * patches;
+    for (std::size_t k = 0; k < std::size(map_bits); ++k) {
+      spend(budget - map_bits[k] * patches, costs, scores, classes);
+      if (count_used(classes) <= std::size_t{1} << k) return;
+    }
+  }
+
+ private:
+  using Costs = std::vector<double>;  // bits of the codes of a patch, by class
+
+  static constexpr int kWidths[] = {4, 3, 2, 1, -2, -3, -4, -5, -6, -7};
+  // Over the energy of draws from the normal distribution, at unit gain.
+  static constexpr double kNoise[] = {0.00978, 0.03586, 0.13312, 0.57080, 0.8674,
+                                      1.514,   2.710,   4.808,   8.482,   14.97};
+
+  [[noreturn]] void fail(const char* what) const {
+    throw Error(Errc::bad_mix, "budget",
+                "of " + std::to_string(bits_per_weight_) + " bits a weight " + what);
+  }
+
+  /// Of the widths that patches of so many coefficients can have; the last ones may not be.
+  Costs costs_of(std::size_t area) const {
+    Costs costs;
+    for (const int bits : widths_) {
+      if (!is_bit_width_of(bits, area)) break;
+      costs.push_back(8 * static_cast<double>(code_bytes(bits, area)));
+    }
+    return costs;
+  }
+
+  /// The class of a patch of that norm if a bit must save so much noise.
+  std::uint32_t class_at(double price, double norm, const Costs& costs) const noexcept {
+    std::size_t k = costs.size() - 1;
+    for (; k > 0; --k) {
+      const double saved = norm * norm * (noise_[k] - noise_[k - 1]);
+      if (!(saved > price * (costs[k - 1] - costs[k]))) break;
+    }
+    return static_cast<std::uint32_t>(k);
+  }
+
+  /// Chooses classes whose codes take at most `budget` bits, unless the least width takes more.
+  template <class Score>
+  void spend(double budget, const Costs& costs, std::span<const Score> scores,
+             std::span<std::uint32_t> classes) const noexcept {
+    const auto class_of = [&](double price, std::size_t patch) {
+      return class_at(std::exp2(price), static_cast<double>(scores[patch]), costs);
+    };
+    const auto bits_at = [&](double price) {
+      double bits = 0;
+      for (std::size_t i = 0; i < scores.size(); ++i) bits += costs[class_of(price, i)];
+      return bits;
+    };
+    // Prices as exponents of two, whose range holds all squares of norms.
+    double low = -1100;
+    double high = 1100;
+    for (int step = 0; step < 64; ++step) {
+      const double middle = (low + high) / 2;
+      (bits_at(middle) > budget ? low : high) = middle;
+    }
+    double left = budget;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      classes[i] = class_of(high, i);
+      left -= costs[classes[i]];
+    }
+    // Patches of equal norms cross the last price together: as many of the first as there are bits.
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const std::uint32_t better = class_of(low, i);
+      const double more = costs[better] - costs[classes[i]];
+      if (more > left) continue;
+      classes[i] = better;
+      left -= more;
+    }
+  }
+
+  static std::size_t count_used(std::span<const std::uint32_t> classes) noexcept {
+    std::array<bool, kMaxWidthClasses> used{};
+    for (const std::uint32_t k : classes) used[k] = true;
+    return static_cast<std::size_t>(std::count(used.begin(), used.end(), true));
+  }
+
+  double bits_per_weight_;
+  std::array<int, kMaxWidthClasses> widths_;
+  std::array<double, kMaxWidthClasses> noise_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

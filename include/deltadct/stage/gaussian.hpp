@@ -1,0 +1,148 @@
+// Levels for coefficients that look like draws from a normal distribution, and one step a patch
+// that gives the reconstruction unit gain.
+#pragma once
+
+#include <deltadct/core/lanes.hpp>
+#include <deltadct/core/repeat.hpp>
+#include <deltadct/core/spread.hpp>
+
+#include <limits>
+#include <string_view>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+namespace detail {
+
+/// The 2^Bits levels, in steps: 2 u (1 + bend u^2) for code c, u = c - (2^Bits - 1) / 2; and the
+/// edges between those that are not negative, in units of the root mean square. Bend and edges are
+/// those with the least noise at unit gain for the normal distribution: Lloyd and Max's levels for
+/// 1 and 2 bits, noisier than those by 0.2 % for 3 and by 2 % for 4.
+template <int Bits>
+struct GaussianLevels;
+
+template <>
+struct GaussianLevels<1> {
+  static constexpr double bend = 0;
+  static constexpr double edges[] = {0};
+};
+
+template <>
+struct GaussianLevels<2> {
+  static constexpr double bend = 0.05677368;
+  static constexpr double edges[] = {0, 0.98159883};
+};
+
+template <>
+struct GaussianLevels<3> {
+  static constexpr double bend = 0.02457252;
+  static constexpr double edges[] = {0, 0.49172870, 1.05296647, 1.75322237};
+};
+
+template <>
+struct GaussianLevels<4> {
+  static constexpr double bend = 0.00872127;
+  static constexpr double edges[] = {0,          0.24417802, 0.50094121, 0.78287474,
+                                     1.10256380, 1.47259354, 1.90554915, 2.41401580};
+};
+
+}  // namespace detail
+
+/// Levels for normally distributed coefficients, of 1 to 4 bits. A patch stores one value, the step
+/// between its levels, chosen so that <F, F^> = <F, F>.
+template <int Bits>
+requires(Bits >= 0 && Bits <= 4) struct Gaussian {
+  static constexpr std::string_view name = "gaussian";
+  static constexpr int side_values = 1;
+  static constexpr int codes = 1 << Bits;
+  using Levels = detail::GaussianLevels<Bits>;
+
+  /// side = {step} of n coefficients, n a multiple of the lanes of V. Returns the reciprocal of
+  /// their root mean square; 0, as the step, where they are all zero.
+  template <class V, class T>
+  DELTADCT_HD static T fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
+    using L = Lanes<V>;
+    const detail::Spread<T> spread = detail::spread_of<V>(coefficients, n);
+    side[0] = 0;
+    if (spread.square == 0) return 0;
+    const T one[] = {T(1)};
+    const Encoder<V> encoder(one, spread.reciprocal, T(1));
+    const Decoder<V> decoder(one, T(1));
+    V product(T(0));
+    for (int s = 0; s < n; s += L::count) {
+      const V x = L::load(coefficients + s) * V(spread.unit);
+      product = product + x * decoder(encoder(x));
+    }
+    side[0] = spread.step(reduce_lanes(product, [](T a, T b) { return a + b; }));
+    // Values so tiny that it overflows are told apart by their signs alone.
+    return Lanes<T>::min(spread.reciprocal * spread.unit, std::numeric_limits<T>::max());
+  }
+
+  template <class T>
+  DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
+    return side[0] >= 0 && gain * largest(side) <= std::numeric_limits<T>::max();
+  }
+
+  template <class T>
+  DELTADCT_HD static T largest(const T (&side)[side_values]) noexcept {
+    return Decoder<T>(side, T(1))(T(codes - 1));
+  }
+
+  template <class V>
+  class Encoder {
+    using T = typename Lanes<V>::scalar;
+
+   public:
+    DELTADCT_HD Encoder(const T (&)[side_values], T reciprocal, T) noexcept
+        : reciprocal_(reciprocal) {}
+
+    DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
+      const V y = x * reciprocal_;
+      const V one(T(1));
+      const V zero(T(0));
+      V code = Lanes<V>::select_less(y, zero, V(T(codes / 2 - 1)), V(T(codes / 2)));
+      repeat<codes / 2 - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
+        const V edge(static_cast<T>(Levels::edges[i + 1]));
+        code = code + Lanes<V>::select_less(y, edge, zero, one);
+        code = code - Lanes<V>::select_less(y, zero - edge, one, zero);
+      });
+      return code;
+    }
+
+   private:
+    V reciprocal_;
+  };
+
+  template <class V>
+  class Decoder {
+    using T = typename Lanes<V>::scalar;
+
+   public:
+    DELTADCT_HD Decoder(const T (&side)[side_values], T factor) noexcept
+        : slope_(2 * factor * side[0]),
+          bend_(2 * factor * side[0] * static_cast<T>(Levels::bend)) {}
+
+    DELTADCT_HD DELTADCT_INLINE V operator()(V code) const noexcept {
+      const V u = code - V(T(codes - 1) / 2);
+      return u * (bend_ * (u * u) + slope_);
+    }
+
+   private:
+    V slope_;
+    V bend_;
+  };
+};
+
+/// Zero bits: the patch is stored as the mean of its real elements and decodes to that constant.
+template <>
+struct Gaussian<0> {
+  static constexpr std::string_view name = "gaussian";
+  static constexpr bool shares_codes = true;  ///< there are widths below a bit, of LargestOf
+  static constexpr int side_values = 1;
+
+  template <class T>
+  DELTADCT_HD static T constant(T mean) noexcept {
+    return mean;
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

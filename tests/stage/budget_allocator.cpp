@@ -1,0 +1,180 @@
+// Bits where they save most of the noise, within a budget.
+#include "../support/caught.hpp"
+
+#include <deltadct/codec.hpp>
+
+#include <cmath>
+#include <map>
+#include <random>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace deltadct;
+
+namespace {
+
+constexpr std::size_t kStep = 2;  // bytes a patch stores beside its codes
+
+/// The noise of draws from the normal distribution at a width, over their energy.
+double noise_of(int bits) {
+  const std::map<int, double> noise = {{4, 0.00978}, {3, 0.03586}, {2, 0.13312}, {1, 0.5708},
+                                       {-2, 0.8674}, {-3, 1.514},  {-4, 2.710},  {-5, 4.808},
+                                       {-6, 8.482},  {-7, 14.97}};
+  return noise.at(bits);
+}
+
+std::vector<float> norms(std::size_t n, double spread) {
+  std::mt19937 random(7);
+  std::normal_distribution<double> draw(0, spread);
+  std::vector<float> result;
+  for (std::size_t i = 0; i < n; ++i) result.push_back(static_cast<float>(std::exp(draw(random))));
+  return result;
+}
+
+std::vector<int> allocate(double budget, int patch, const std::vector<float>& scores,
+                          std::size_t weights) {
+  const BudgetAllocator allocator(budget);
+  std::vector<std::uint32_t> order(scores.size());
+  std::vector<std::uint32_t> classes(scores.size());
+  allocator.allocate(PatchGrid{weights, patch, kStep}, std::span<const float>(scores), order,
+                     classes);
+  std::vector<int> widths;
+  for (const std::uint32_t k : classes) widths.push_back(allocator.widths()[k]);
+  return widths;
+}
+
+struct Spent {
+  double bits = 0;   ///< of codes, steps and the width map
+  double noise = 0;  ///< over the scores' energy
+};
+
+Spent spent(const std::vector<int>& widths, const std::vector<float>& scores, int patch) {
+  std::map<int, int> used;
+  Spent result;
+  double energy = 0;
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    const double square = static_cast<double>(scores[i]) * static_cast<double>(scores[i]);
+    ++used[widths[i]];
+    const auto area = static_cast<std::size_t>(patch * patch);
+    result.bits += 8.0 * static_cast<double>(code_bytes(widths[i], area) + kStep);
+    result.noise += square * noise_of(widths[i]);
+    energy += square;
+  }
+  const int map = used.size() <= 1 ? 0 : used.size() == 2 ? 1 : used.size() <= 4 ? 2 : 4;
+  result.bits += map * static_cast<double>(widths.size());
+  result.noise /= energy;
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("budget: it is kept, and nearly used up, whatever the scores") {
+  for (const int patch : {16, 32, 64}) {
+    for (const double budget : {0.15, 0.3, 0.5, 0.9, 1.0, 1.07, 1.7, 2.5, 3.9}) {
+      for (const double spread : {0.0, 0.3, 2.0}) {
+        CAPTURE(patch);
+        CAPTURE(budget);
+        CAPTURE(spread);
+        const auto scores = norms(1000, spread);
+        const auto weights = scores.size() * static_cast<std::size_t>(patch * patch);
+        const auto widths = allocate(budget, patch, scores, weights);
+        const double bits = spent(widths, scores, patch).bits / static_cast<double>(weights);
+        CHECK(bits <= budget);
+        // A patch's share of a width's step, and of the map, may be left.
+        CHECK(bits >= budget - 0.02);
+      }
+    }
+  }
+}
+
+TEST_CASE("budget: more bits go to larger norms, and less noise is left than without that") {
+  const auto scores = norms(2000, 1.0);
+  const std::size_t weights = scores.size() * 1024;
+  const auto widths = allocate(0.5156, 32, scores, weights);
+  for (std::size_t i = 1; i < scores.size(); ++i) {
+    if (scores[i] > scores[i - 1]) CHECK(widths[i] >= widths[i - 1]);
+    if (scores[i] < scores[i - 1]) CHECK(widths[i] <= widths[i - 1]);
+  }
+  const std::vector<int> same(scores.size(), -3);
+  CHECK(spent(widths, scores, 32).bits <= spent(same, scores, 32).bits);
+  CHECK(spent(widths, scores, 32).noise < 0.5 * spent(same, scores, 32).noise);
+}
+
+TEST_CASE("budget: no exchange of two neighbouring widths saves noise") {
+  const auto scores = norms(300, 1.0);
+  const auto widths = allocate(0.7, 64, scores, scores.size() * 4096);
+  // What the last bit saved in each patch is more than what the next would save in any other.
+  double least_saved = 1e300;
+  double most_to_save = 0;
+  const BudgetAllocator allocator(0.7);
+  const auto all = allocator.widths();
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const auto k =
+        static_cast<std::size_t>(std::find(all.begin(), all.end(), widths[i]) - all.begin());
+    const auto saved = [&](std::size_t better, std::size_t worse) {
+      const double bits = 8.0 * static_cast<double>(code_bytes(all[better], 4096)) -
+                          8.0 * static_cast<double>(code_bytes(all[worse], 4096));
+      return static_cast<double>(scores[i]) * static_cast<double>(scores[i]) *
+             (noise_of(all[worse]) - noise_of(all[better])) / bits;
+    };
+    if (k + 1 < all.size()) least_saved = std::min(least_saved, saved(k, k + 1));
+    if (k > 0) most_to_save = std::max(most_to_save, saved(k - 1, k));
+  }
+  CHECK(least_saved >= most_to_save * 0.98);  // a patch more or less
+}
+
+TEST_CASE("budget: equal patches share what is left, the first of them more") {
+  const std::vector<float> scores(100, 2.0f);
+  const auto widths = allocate(0.8, 32, scores, scores.size() * 1024);
+  CHECK(widths.front() > widths.back());
+  for (std::size_t i = 1; i < widths.size(); ++i) CHECK(widths[i] <= widths[i - 1]);
+}
+
+TEST_CASE("budget: zeros, and matrices that are mostly padding, get the least width") {
+  const std::vector<float> zeros(50, 0.0f);
+  for (const int bits : allocate(0.15, 32, zeros, zeros.size() * 1024)) {
+    CHECK(bits == -7);
+  }
+  const auto scores = norms(50, 1);
+  for (const int bits : allocate(0.15, 32, scores, 50)) CHECK(bits == -7);
+  CHECK(allocate(0.15, 32, {}, 0).empty());
+}
+
+TEST_CASE("budget: one that cannot be met, or not be used, is refused") {
+  const auto scores = norms(10, 1);
+  const auto code = [&](double budget, int patch) {
+    return test::caught([&] {
+             allocate(budget, patch, scores,
+                      scores.size() * static_cast<std::size_t>(patch * patch));
+           })
+        .code();
+  };
+  CHECK(code(0.05, 64) == Errc::bad_mix);
+  CHECK(code(0.1, 16) == Errc::bad_mix);  // the step alone takes a sixteenth of a bit
+  CHECK(code(5, 64) == Errc::bad_mix);
+  CHECK(test::caught([] { BudgetAllocator(0); }).code() == Errc::bad_mix);
+  CHECK(test::caught([] { BudgetAllocator(-1); }).code() == Errc::bad_mix);
+  CHECK(test::caught([] { BudgetAllocator(std::nan("")); }).code() == Errc::bad_mix);
+}
+
+TEST_CASE("budget: a codec keeps it") {
+  struct Policy : UnitGainPolicy<float, 16> {
+    using Allocator = BudgetAllocator;
+  };
+  std::mt19937 random(3);
+  std::normal_distribution<float> draw;
+  std::vector<float> delta(200 * 300);
+  for (std::size_t i = 0; i < delta.size(); ++i) {
+    delta[i] = draw(random) * (i / 300 < 60 ? 10.0f : 0.3f);
+  }
+  const MatrixView<const float> view(delta.data(), 200, 300);
+  for (const double budget : {0.2, 0.5, 1.1, 2.0}) {
+    const DeltaCodec<Policy, Serial> codec{BudgetAllocator(budget)};
+    const CompressedTensor c = codec.encode(view);
+    codec.validate(c);
+    for (const WidthClass& k : c.header.classes) CHECK(k.patches > 0);
+    const double bits = 8.0 * static_cast<double>(c.bounds.size() + c.codes.size());
+    CHECK(bits <= budget * static_cast<double>(delta.size()));
+  }
+}
