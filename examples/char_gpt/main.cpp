@@ -55,10 +55,13 @@ class Demo {
   }
 
   template <class Policy>
-  void run_delta(const std::string& name, const std::string& file) {
+  void run_delta(const std::string& name, const std::string& file,
+                 deltadct::AnyAllocator allocator = {}) {
     io::CompressOptions options;
     options.codec.patch = Policy::patch;
     options.codec.transform = Policy::Transform::name;
+    options.codec.quantizer = Policy::template Quantizer<0>::name;
+    options.codec.allocator = std::move(allocator);
     options.output.overwrite = io::Overwrite::yes;
     const auto base = io::Model::open(path("base"));
     const auto tuned = io::Model::open(path("tuned"));
@@ -134,6 +137,7 @@ class Demo {
 
 template <int P>
 using Paper = deltadct::PaperPolicy<deltadct::bfloat16, P>;
+using UnitGain = deltadct::UnitGainPolicy<deltadct::bfloat16, 32>;
 
 }  // namespace
 
@@ -151,6 +155,9 @@ int main(int argc, char** argv) {
     demo.run_delta<Paper<64>>("Delta-DCT, P = 64", "delta_p64");
     demo.run_delta<deltadct::WithoutDct<deltadct::bfloat16, 16>>("P = 16, without DCT",
                                                                  "delta_p16_identity");
+    demo.run_delta<UnitGain>("unit gain, 1 bit", "delta_unit_gain", {{1, 1.0}});
+    demo.run_delta<UnitGain>("unit gain, 0.12 bits", "delta_unit_gain_low",
+                             deltadct::BudgetAllocator(0.12));
     demo.print_samples();
     demo.print_table();
     return 0;

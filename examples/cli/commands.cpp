@@ -274,9 +274,13 @@ void set_limit(io::Limits& limits, const std::string& text) {
 
 void compress(const CompressArguments& arguments, const Common& common) {
   io::CompressOptions options;
-  options.codec.patch = arguments.patch;
-  options.codec.allocator = parse_mix(arguments.mix);
+  if (arguments.preset == "unit_gain") options.codec = deltadct::unit_gain_spec();
   if (arguments.no_dct) options.codec.transform = deltadct::Identity::name;
+  if (arguments.patch != 0) options.codec.patch = arguments.patch;
+  if (!arguments.mix.empty()) options.codec.allocator = parse_mix(arguments.mix);
+  if (arguments.bits_per_weight != 0) {
+    options.codec.allocator = deltadct::BudgetAllocator(arguments.bits_per_weight);
+  }
   options.lossless = arguments.preset == "lossless";
   options.non_finite = arguments.non_finite == "keep" ? io::NonFinite::keep : io::NonFinite::refuse;
   options.output = writing(common);

@@ -32,8 +32,9 @@ struct Common {
 struct CompressArguments {
   std::string base, tuned;
   std::string preset = "paper";
-  int patch = 16;
-  std::string mix = "2:0.5,0:0.5";
+  int patch = 0;               ///< 0: the preset's
+  std::string mix;             ///< empty: the preset's
+  double bits_per_weight = 0;  ///< of unit_gain, in place of a mix; 0: none
   std::vector<std::string> include, exclude;
   std::string non_finite = "refuse";
   bool no_dct = false;

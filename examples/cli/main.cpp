@@ -97,15 +97,24 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
   command
       .add_option("--preset", arguments.preset,
-                  "paper: Delta-DCT as published; lossless: every tensor bit for bit")
-      ->check(CLI::IsMember({"paper", "lossless"}))
+                  "paper: Delta-DCT as published; unit_gain: less lost at the same size; lossless: "
+                  "every tensor bit for bit")
+      ->check(CLI::IsMember({"paper", "unit_gain", "lossless"}))
       ->capture_default_str();
-  command.add_option("--patch", arguments.patch, "patch size P")
-      ->check(CLI::IsMember({4, 8, 12, 16, 32, 64}))
-      ->capture_default_str();
-  command.add_option("--mix", arguments.mix, "BITS:RATIO,... of the patches by importance")
-      ->check(check_mix)
-      ->capture_default_str();
+  command
+      .add_option("--patch", arguments.patch,
+                  "patch size P, of unit_gain 16 or more; by default 16, of unit_gain 32")
+      ->check(CLI::IsMember({4, 8, 12, 16, 32, 64}));
+  CLI::Option* mix = command
+                         .add_option("--mix", arguments.mix,
+                                     "BITS:RATIO,... of the patches by importance; by default "
+                                     "2:0.5,0:0.5, of unit_gain 1:1")
+                         ->check(check_mix);
+  command
+      .add_option("--bpw", arguments.bits_per_weight,
+                  "bits a weight of what unit_gain compresses, in place of --mix")
+      ->check(CLI::PositiveNumber)
+      ->excludes(mix);
   command.add_option("--include", arguments.include, "compress only tensors whose name matches")
       ->allow_extra_args(false)
       ->check(check_regex);
@@ -121,7 +130,16 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   add_writing(command, common.writing, "the archive to write");
   add_reading(command, common.reading);
   add_running(command, common);
-  command.callback([&] { cli::compress(arguments, common); });
+  command.callback([&] {
+    const bool unit_gain = arguments.preset == "unit_gain";
+    if (arguments.bits_per_weight != 0 && !unit_gain) {
+      throw CLI::ValidationError("--bpw", "is of --preset unit_gain");
+    }
+    if (arguments.no_dct && unit_gain) {
+      throw CLI::ValidationError("--no-dct", "is not of --preset unit_gain");
+    }
+    cli::compress(arguments, common);
+  });
 }
 
 struct Files {

@@ -4,10 +4,13 @@
 
 #include <deltadct/codec.hpp>
 
+#include <charconv>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <variant>
 
 namespace deltadct::inline DELTADCT_ABI {
 
@@ -35,13 +38,69 @@ class ExecutorRef {
   void (*run_)(const void*, std::size_t, const void*, Call);
 };
 
-/// What distinguishes one codec from another at run time. The mix matters to encoders only.
+namespace detail {
+
+/// The shortest text that reads back as the same number.
+inline std::string exact_text(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+}  // namespace detail
+
+/// An allocator that is chosen at run time.
+class AnyAllocator {
+ public:
+  AnyAllocator() = default;
+  AnyAllocator(std::initializer_list<BitShare> mix) : chosen_(RatioAllocator(mix)) {}
+  AnyAllocator(RatioAllocator allocator) : chosen_(std::move(allocator)) {}
+  AnyAllocator(BudgetAllocator allocator) : chosen_(std::move(allocator)) {}
+
+  std::span<const int> widths() const {
+    return std::visit([](const auto& a) { return std::span<const int>(a.widths()); }, chosen_);
+  }
+
+  template <class Score>
+  void allocate(const PatchGrid& grid, std::span<const Score> scores,
+                std::span<std::uint32_t> order, std::span<std::uint32_t> classes) const {
+    if (const auto* budget = std::get_if<BudgetAllocator>(&chosen_))
+      budget->allocate(grid, scores, order, classes);
+    else
+      std::get<RatioAllocator>(chosen_).allocate(scores, order, classes);
+  }
+
+  /// All that its choices depend on, for people and for comparison.
+  std::string text() const {
+    if (const auto* budget = std::get_if<BudgetAllocator>(&chosen_)) {
+      return "budget " + detail::exact_text(budget->bits_per_weight());
+    }
+    std::string text = "mix";
+    for (const BitShare& share : std::get<RatioAllocator>(chosen_).mix()) {
+      text += " " + std::to_string(share.bits) + ":" + detail::exact_text(share.ratio);
+    }
+    return text;
+  }
+
+ private:
+  std::variant<RatioAllocator, BudgetAllocator> chosen_;
+};
+
+/// What distinguishes one codec from another at run time. The allocator matters to encoders only.
 struct CodecSpec {
   int patch = 16;
   std::string transform{Dct::name};
+  std::string quantizer{MinMax<0>::name};
   bool double_precision = false;  ///< for matrices of double
-  RatioAllocator allocator{};
+  AnyAllocator allocator{};
 };
+
+/// The spec of UnitGainPolicy, with a bit for every coefficient.
+inline CodecSpec unit_gain_spec() {
+  return {.patch = 32,
+          .transform = std::string(RandomizedDct::name),
+          .quantizer = std::string(Gaussian<0>::name),
+          .allocator = {{1, 1.0}}};
+}
 
 /// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype.
 /// All throw unsupported_dtype, or codec_mismatch where the dtype's compute type is not the
@@ -78,7 +137,7 @@ class AnyCodecOf final : public AnyCodec {
   using Compute = compute_t<typename Policy::Element>;
 
  public:
-  explicit AnyCodecOf(typename Policy::Allocator allocator = {}) : codec_(std::move(allocator)) {}
+  explicit AnyCodecOf(AnyAllocator allocator = {}) : codec_(std::move(allocator)) {}
 
   std::string build() const override {
     return std::string(DctKernel<Backend>::name) + " " + DELTADCT_ABI_TEXT;
@@ -131,26 +190,38 @@ class AnyCodecOf final : public AnyCodec {
     });
   }
 
-  DeltaCodec<Policy, Backend> codec_;
+  struct Runtime : Policy {
+    using Allocator = AnyAllocator;
+  };
+
+  DeltaCodec<Runtime, Backend> codec_;
 };
 
 /// The codec of a spec whose patch size is P; nullptr where there is no such transform.
 template <class Backend, int P>
 std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
+  const auto make_if = [&]<class Policy>() -> std::unique_ptr<AnyCodec> {
+    if (spec.transform != Policy::Transform::name ||
+        spec.quantizer != Policy::template Quantizer<0>::name) {
+      return nullptr;
+    }
+    return std::make_unique<AnyCodecOf<Policy, Backend>>(spec.allocator);
+  };
   const auto make = [&]<class T>() -> std::unique_ptr<AnyCodec> {
-    if (spec.transform == Dct::name) {
-      return std::make_unique<AnyCodecOf<DefaultPolicy<T, P>, Backend>>(spec.allocator);
+    auto codec = make_if.template operator()<DefaultPolicy<T, P>>();
+    if (!codec) codec = make_if.template operator()<WithoutDct<T, P>>();
+    // In smaller patches the steps would cost more than they are worth.
+    if constexpr (P >= 16) {
+      if (!codec) codec = make_if.template operator()<UnitGainPolicy<T, P>>();
     }
-    if (spec.transform == Identity::name) {
-      return std::make_unique<AnyCodecOf<WithoutDct<T, P>, Backend>>(spec.allocator);
-    }
-    return nullptr;
+    return codec;
   };
   return spec.double_precision ? make.template operator()<double>()
                                : make.template operator()<float>();
 }
 
-/// The codec of a spec. Throws codec_mismatch where this version has none.
+/// The codec of a spec: of the paper, with or without the DCT, for every patch size; of unit gain
+/// for 16, 32 and 64. Throws codec_mismatch where this version has none.
 template <class Backend = DefaultBackend>
 std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
   const auto make = [&]() -> std::unique_ptr<AnyCodec> {
@@ -173,7 +244,8 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
   };
   if (auto codec = make()) return codec;
   throw Error(Errc::codec_mismatch, "codec",
-              "patch size " + std::to_string(spec.patch) + ", transform '" + spec.transform + "'");
+              "patch size " + std::to_string(spec.patch) + ", transform '" + spec.transform +
+                  "', quantizer '" + spec.quantizer + "'");
 }
 
 #ifdef DELTADCT_EXTERN_CODECS

@@ -218,6 +218,38 @@ class RoundTrip(Case):
                 self.apply("--force")
                 self.ok("verify", self.path("delta"), "--base", self.path("base"))
 
+    def test_unit_gain_keeps_the_gain(self):
+        for options in ([], ["--patch", 16], ["--patch", 64], ["--mix", "4:0.25,1:0.5,-3:0.25"],
+                        ["--bpw", 0.5], ["--bpw", 2.5, "--patch", 16]):
+            self.compress("--preset", "unit_gain", "--force", *options)
+            out = self.apply("--force")
+            self.ok("verify", self.path("delta"), "--base", self.path("base"))
+            entries = self.entries()
+            for name in DELTAS:
+                if entries[name]["mode"] != "delta":
+                    continue
+                delta, found = self.delta(name), self.delta(name, out)
+                # A 2-byte dtype rounds what is added.
+                error = 0.05 if self.base[name][0] in ("F16", "BF16") else 1e-3
+                gain = np.sum(delta * found) / np.sum(delta * delta)
+                self.assertLess(abs(gain - 1), error, (name, options))
+
+    def test_a_budget_is_kept(self):
+        for budget in (0.3, 0.6, 1.0, 2.0):
+            self.compress("--preset", "unit_gain", "--bpw", budget, "--force", "--patch", 16)
+            for entry in self.inspect()["tensors"]:
+                if entry["mode"] != "delta":
+                    continue
+                count, rows, cols = entry["stack"]
+                padded = count * -(-rows // 16) * -(-cols // 16) * 256
+                # Sections are padded, and so are matrices, which the budget may not cover.
+                self.assertLessEqual(8 * entry["bytes"], max(budget, 0.25) * padded + 3 * 64 * count)
+
+    def test_budgets_that_cannot_be_met(self):
+        for budget in (0.01, 9):
+            message = self.compress_fails(FAILED, "--preset", "unit_gain", "--bpw", budget)
+            self.assertIn("budget", message)
+
     def test_backends_nearly_agree(self):
         for backend in ("serial", "simd"):
             self.compress("--backend", backend, "--force")
@@ -1423,6 +1455,13 @@ class CommandLine(Case):
                         ["--max-shard-size", "5parsecs"], ["--max-shard-size", "99999999TB"]):
             message = self.compress_fails(USAGE, *options)
             self.assertIn(options[0], message)
+
+    def test_options_that_are_not_the_presets(self):
+        for options in (["--bpw", "1"], ["--preset", "unit_gain", "--bpw", "-1"],
+                        ["--preset", "unit_gain", "--bpw", "x"],
+                        ["--preset", "unit_gain", "--bpw", "1", "--mix", "1:1"],
+                        ["--preset", "unit_gain", "--no-dct"]):
+            self.compress_fails(USAGE, *options)
 
     def test_results_that_cannot_be_written(self):
         self.compress()

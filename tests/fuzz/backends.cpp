@@ -94,13 +94,18 @@ double magnitude(const CompressedView& matrix) {
     most = std::max(most, std::abs(detail::load_bound<double>(matrix.bounds.data() + at,
                                                               matrix.header->bound, 0)));
   }
-  return most * std::max(1.0, std::abs(matrix.header->scale)) * 64;
+  // The greatest level is a bound, or, of 4 bits, 22 steps.
+  const double level = matrix.header->quantizer == Gaussian<0>::name ? 22.5 : 1;
+  return most * level * std::max(1.0, std::abs(matrix.header->scale)) * 64;
 }
 
 /// Decodes a matrix on both backends, into the widest type; they must nearly agree.
 void compare(const CompressedView& matrix) {
   const bool wide = dtype_bytes(matrix.header->bound) == 8;
-  const CodecSpec spec{matrix.header->patch, matrix.header->transform, wide, {}};
+  const CodecSpec spec{.patch = matrix.header->patch,
+                       .transform = matrix.header->transform,
+                       .quantizer = matrix.header->quantizer,
+                       .double_precision = wide};
   const auto serial = make_codec<Serial>(spec);
   const auto simd = make_codec<DefaultBackend>(spec);
   const DType dtype = wide ? DType::f64 : DType::f32;

@@ -18,7 +18,8 @@ DELTA_MODES = ("delta", "grown", "shrunk")
 LOSSLESS_MODES = ("lossless", "added", "grown")
 MODES = (*DELTA_MODES, *LOSSLESS_MODES, "same", "tied", "removed")
 PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 6: [4, 2], 8: [8]}
-INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4}  # by the number of classes
+INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 4}  # by the number of classes
+BENDS = {1: 0, 2: 0.05677368, 3: 0.02457252, 4: 0.00872127}  # of quantizer gaussian, by bits
 CHUNK = 1 << 20
 
 # The first `loose` bytes came of a delta, whose largest |value| is `largest`.
@@ -160,16 +161,47 @@ def unpack_codes(raw, bits, count):
     return codes
 
 
+def shared_codes(raw, k, count):
+    """The coefficients, in steps, that 2^k of `count` share a code of, for every row of `raw`."""
+    groups, bits = count >> k, k + 1
+    stream, rest = np.split(np.unpackbits(raw, axis=1, bitorder="little"), [groups * bits], axis=1)
+    check(not rest.any(), "bits of no code")
+    codes = stream.reshape(-1, groups, bits).astype(int) @ (1 << np.arange(bits))
+    f = np.zeros((len(raw), count))
+    place = codes // 2 * groups + np.arange(groups)
+    np.put_along_axis(f, place, np.where(codes % 2, -1.0, 1.0), axis=1)
+    return codes, f
+
+
+def change_signs(p):
+    """1 or -1 for each element of a patch: SplitMix64, begun at 0, a number a row."""
+    mask, state, rows = (1 << 64) - 1, 0, []
+    for _ in range(p):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        x = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ x >> 27) * 0x94D049BB133111EB) & mask
+        rows.append([-1 if (x ^ x >> 31) >> j & 1 else 1 for j in range(p)])
+    return np.array(rows)
+
+
+def code_stride(bits, area):
+    """Bytes of the codes of a patch."""
+    return area * bits // 8 if bits >= 0 else -(-(area >> -bits) * (1 - bits) // 8)
+
+
 def decode_matrix(section, codec, rows, cols, classes):
     """X of one matrix, in float64."""
-    p, dct = codec["patch"], codec["transform"] == "dct"
+    p, dct = codec["patch"], codec["transform"] in ("dct", "randomized_dct")
+    gaussian = codec["quantizer"] == "gaussian"
     height, width, index_bits = -(-rows // p), -(-cols // p), INDEX_BITS[len(classes)]
     patches = height * width
-    check(p in (4, 8, 12, 16, 32, 64) and codec["quantizer"] == "min_max", "codec")
+    check(p in (4, 8, 12, 16, 32, 64) and codec["quantizer"] in ("min_max", "gaussian"), "codec")
     check(dct or codec["transform"] == "identity", "transform")
     check(sum(n for _, _, n in classes) == patches, "number of patches")
     check(all(a[0] > b[0] for a, b in zip(classes, classes[1:])), "widths do not descend")
-    check(all(values == (2 if bits else 1) for bits, values, _ in classes), "values")
+    check(all(values == (2 if bits and not gaussian else 1) for bits, values, _ in classes), "values")
+    check(all(bits in PLANES or not bits or gaussian and -7 <= bits <= -2 for bits, _, _ in classes),
+          "widths")
     raw = section.padded(SIZES[codec["bound"]] * sum(values * n for _, values, n in classes))
     all_bounds = to_numbers(raw, codec["bound"]).astype(np.float64)
     check(np.isfinite(all_bounds).all(), "a bound is not finite")
@@ -177,7 +209,7 @@ def decode_matrix(section, codec, rows, cols, classes):
     index, rest = np.split(np.unpackbits(raw, bitorder="little"), [patches * index_bits])
     check(not rest.any(), "widths of no patch")
     class_of = index.reshape(patches, index_bits) @ (1 << np.arange(index_bits))
-    all_codes = Section(section.padded(sum(n * p * p * bits // 8 for bits, _, n in classes)))
+    all_codes = Section(section.padded(sum(n * code_stride(bits, p * p) for bits, _, n in classes)))
 
     k, j = np.arange(p)[:, None], np.arange(p)
     c = np.sqrt(np.where(k, 2, 1) / p) * np.cos(np.pi * (2 * j + 1) * k / (2 * p))
@@ -191,11 +223,20 @@ def decode_matrix(section, codec, rows, cols, classes):
         if bits == 0:
             x[members] = lo[:, None]
             continue
-        stride = p * p * bits // 8
-        codes = unpack_codes(all_codes.take(n * stride).reshape(n, stride), bits, p * p)
-        check(not codes[(lo == hi)[:, 0]].any(), "codes where lo = hi")
-        f = (lo + codes * (hi - lo) / (2 ** bits - 1)).reshape(n, p, p)
+        stride = code_stride(bits, p * p)
+        raw = all_codes.take(n * stride).reshape(n, stride)
+        codes, f = shared_codes(raw, -bits, p * p) if bits < 0 else (unpack_codes(raw, bits, p * p), None)
+        if gaussian:
+            check((lo >= 0).all(), "a step is negative")
+            u = codes - (2 ** bits - 1) / 2 if bits > 0 else None
+            f = lo * (2 * u * (1 + BENDS[bits] * u * u) if bits > 0 else f)
+        else:
+            f = lo + codes * (hi - lo) / (2 ** bits - 1)
+        check(not codes[(lo == 0 if gaussian else lo == hi)[:, 0]].any(), "codes that mean nothing")
+        f = f.reshape(n, p, p)
         x[members] = c.T @ f.transpose(0, 2, 1) @ c if dct else f
+        if codec["transform"] == "randomized_dct":
+            x[members] *= change_signs(p)
     x = x.reshape(height, width, p, p).transpose(0, 2, 1, 3).reshape(height * p, width * p)
     return x[:rows, :cols]
 

@@ -71,17 +71,46 @@ TEST_CASE("there is a codec for every patch size, transform and precision") {
     for (const std::string_view transform : {Dct::name, Identity::name}) {
       CAPTURE(patch);
       const RatioAllocator eight{{8, 1.0}};
-      const auto single = make_codec<Serial>({patch, std::string(transform), false, eight});
+      const auto single = make_codec<Serial>(
+          {.patch = patch, .transform = std::string(transform), .allocator = eight});
       CHECK(loss<float>(*single, 70, 67) < 1e-3);
       CHECK(loss<half>(*single, 5, 70) < 1e-3);
       CHECK(loss<bfloat16>(*single, 70, 5) < 1e-3);
-      const auto precise = make_codec<Serial>({patch, std::string(transform), true, eight});
+      const auto precise = make_codec<Serial>({.patch = patch,
+                                               .transform = std::string(transform),
+                                               .double_precision = true,
+                                               .allocator = eight});
       CHECK(loss<double>(*precise, 66, 3) < 1e-3);
     }
   }
 }
 
+TEST_CASE("there is a codec of unit gain for larger patches of every precision") {
+  for (const int patch : {16, 32, 64}) {
+    CAPTURE(patch);
+    CodecSpec spec = unit_gain_spec();
+    spec.patch = patch;
+    spec.allocator = {{4, 1.0}};
+    CHECK(loss<bfloat16>(*make_codec<Serial>(spec), 70, 67) < 0.03);
+    spec.double_precision = true;
+    CHECK(loss<double>(*make_codec<Serial>(spec), 66, 70) < 0.03);
+  }
+  CodecSpec small = unit_gain_spec();
+  small.patch = 8;
+  CHECK(code_of([&] { make_codec<Serial>(small); }) == Errc::codec_mismatch);
+}
+
+TEST_CASE("allocators are told apart by their texts") {
+  CHECK(AnyAllocator().text() == "mix 2:0.5 0:0.5");
+  CHECK(AnyAllocator({{1, 0.25}, {-3, 0.75}}).text() == "mix 1:0.25 -3:0.75");
+  CHECK(AnyAllocator(BudgetAllocator(0.15)).text() == "budget 0.15");
+  CHECK(AnyAllocator(BudgetAllocator(0.15)).widths().size() == 8);
+}
+
 TEST_CASE("a spec that no codec fits is refused") {
+  CHECK(code_of([] { make_codec<Serial>({.quantizer = "gaussian"}); }) == Errc::codec_mismatch);
+  CHECK(code_of([] { make_codec<Serial>({.transform = "randomized_dct"}); }) ==
+        Errc::codec_mismatch);
   for (const int patch : {-4, 0, 1, 5, 24, 63, 128}) {
     CHECK(code_of([&] { make_codec<Serial>({.patch = patch}); }) == Errc::codec_mismatch);
   }

@@ -99,7 +99,10 @@ BaseTensor base_of(DType dtype, const Shape& shape) {
 
 std::unique_ptr<deltadct::AnyCodec> codec_of(const ManifestEntry& entry) {
   const deltadct::TensorHeader& header = entry.matrices.at(0);
-  return serial_codec({header.patch, header.transform, entry.dtype == DType::f64, {}});
+  return serial_codec({.patch = header.patch,
+                       .transform = header.transform,
+                       .quantizer = header.quantizer,
+                       .double_precision = entry.dtype == DType::f64});
 }
 
 std::size_t matrix_bytes(const ManifestEntry& entry) {
@@ -235,8 +238,8 @@ class Builder {
     ManifestEntry entry = entry_of(tensor, mode, base);
     const Shape common = *io::common_rows(tensor.shape, base);
     entry.stack = io::stack_of(common);
-    const auto codec =
-        serial_codec({patch, std::string(deltadct::Dct::name), tensor.dtype == DType::f64, mix});
+    const auto codec = serial_codec(
+        {.patch = patch, .double_precision = tensor.dtype == DType::f64, .allocator = mix});
     const std::size_t bytes = matrix_bytes(entry);
     const Bytes zero(bytes);
     Bytes content(entry.stack.count * bytes);
@@ -1126,6 +1129,8 @@ TEST_SUITE("malformed delta") {
           "[[2,2,3],[2,2,3]]", "[[2,2,9223372036854775807],[0,1,3]]",
           "[[2,2,9223372036854775807],[0,1,9223372036854775807]]",
           "[[2,2,18446744073709551],[0,1,3]]", "[[2,2],[0,1,3]]", "[[2,2,3,0],[0,1,3]]", "[[],[]]",
+          "[[-2,1,3],[0,1,3]]", "[[2,2,3],[-1,1,3]]", "[[2,2,3],[-5,1,3]]",
+          "[[2,2,3],[-4294967298,1,3]]",
           "[[8,2,1],[6,2,1],[4,2,1],[3,2,1],[2,2,1],[1,2,1],[0,1,0],[0,1,0]]"}) {
       CAPTURE(text);
       check_refused(with(json::parse(text)), Errc::corrupt_data, Step::open);
@@ -1138,7 +1143,7 @@ TEST_SUITE("malformed delta") {
     }
     for (const std::string text :
          {"{}", "3", "[3]", "[{}]", "[[2,2,-1],[0,1,3]]", "[[2.0,2,3],[0,1,3]]",
-          "[[\"2\",2,3],[0,1,3]]", "[[2,null,3],[0,1,3]]", "[[-2,2,3],[0,1,3]]",
+          "[[\"2\",2,3],[0,1,3]]", "[[2,null,3],[0,1,3]]", "[[-2.0,2,3],[0,1,3]]",
           "[[2,2,9223372036854775808],[0,1,3]]"}) {
       CAPTURE(text);
       check_refused(with(json::parse(text)), Errc::bad_container, Step::open);

@@ -24,7 +24,7 @@ const RatioAllocator kMixes[] = {
 /// Two matrices of a mix, 37 x 29 in patches of 4, and their section.
 struct Section {
   explicit Section(const RatioAllocator& mix) {
-    const auto codec = serial_codec({4, std::string(deltadct::Dct::name), false, mix});
+    const auto codec = serial_codec({.patch = 4, .allocator = mix});
     const Bytes zero(37 * 29 * 4);
     for (CompressedTensor& matrix : matrices) {
       const Tensor tensor = noise("w", DType::f32, {37, 29}, static_cast<unsigned>(headers.size()));

@@ -29,9 +29,8 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
   std::string build;
   for (const ManifestEntry& entry : archive.entries()) {
     if (!has_delta(entry.mode)) continue;
-    const TensorHeader& header = entry.matrices[0];
     try {
-      build = CodecCache(factory).get(header.patch, header.transform, false).build();
+      build = CodecCache(factory).of(entry).build();
     } catch (const Error& error) {
       throw error.within(archive.place(entry));
     }
@@ -106,8 +105,7 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
     if (has_delta(entry.mode)) {
       const StoredDelta delta = archive.delta(entry);
       try {
-        const AnyCodec& codec = codecs.get(entry.matrices[0].patch, entry.matrices[0].transform,
-                                           entry.dtype == DType::f64);
+        const AnyCodec& codec = codecs.of(entry);
         for (std::size_t k = 0; k < delta.size(); ++k) codec.validate(delta.view(k), entry.dtype);
       } catch (const Error& error) {
         throw error.within(archive.place(entry));

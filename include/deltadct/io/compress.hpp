@@ -110,10 +110,6 @@ class Compressor {
 
   /// All that the archive's bytes depend on.
   std::string plan() {
-    nlohmann::json mix = nlohmann::json::array();
-    for (const BitShare& share : options_.codec.allocator.mix()) {
-      mix.push_back({share.bits, share.ratio});
-    }
     Fingerprint selected;
     for (const ModelTensor& tensor : tuned_.tensors()) {
       selected.add(std::array{std::byte{is_selected(tensor.name)}});
@@ -123,7 +119,8 @@ class Compressor {
                           {"build", build()},
                           {"patch", options_.codec.patch},
                           {"transform", options_.codec.transform},
-                          {"mix", mix},
+                          {"quantizer", options_.codec.quantizer},
+                          {"allocator", options_.codec.allocator.text()},
                           {"lossless", options_.lossless},
                           {"selected", selected.hex()},
                           {"non_finite", static_cast<int>(options_.non_finite)},
@@ -134,9 +131,7 @@ class Compressor {
   }
 
   std::string build() {
-    const CodecSpec& spec = options_.codec;
-    return codecs_.get(spec.patch, spec.transform, spec.double_precision).build() + " zstd " +
-           ZSTD_versionString();
+    return codecs_.get(options_.codec).build() + " zstd " + ZSTD_versionString();
   }
 
   bool is_selected(const std::string& name) const {
@@ -283,8 +278,9 @@ class Compressor {
   void encode(ManifestEntry& entry, std::span<const std::uint64_t> common, DType tuned_dtype) {
     entry.stack = stack_of(common);
     const DType dtype = prepare(entry.dtype, tuned_dtype);
-    const AnyCodec& codec =
-        codecs_.get(options_.codec.patch, options_.codec.transform, dtype == DType::f64);
+    CodecSpec spec = options_.codec;
+    spec.double_precision = dtype == DType::f64;
+    const AnyCodec& codec = codecs_.get(spec);
     const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(dtype);
     for (std::size_t k = 0; k < entry.stack.count; ++k) {
       codec.encode_into(delta_, workspace_, dtype, from_base_ + k * matrix,

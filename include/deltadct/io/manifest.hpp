@@ -359,7 +359,7 @@ class ManifestReader {
     header.scale = number_in(pair[0], where_, "scale");
     for (const auto& item : json_array(pair[1], where_, "classes")) {
       const auto& triple = json_array(item, where_, "a width class");
-      if (triple.size() != 3 || header.classes.size() == std::size(kBitWidths)) {
+      if (triple.size() != 3 || header.classes.size() == kMaxWidthClasses) {
         fail("width classes");
       }
       const auto small = [&](std::size_t i, const char* what) {
@@ -367,7 +367,9 @@ class ManifestReader {
             std::min<std::uint64_t>(json_unsigned(triple[i], where_, what), 99));
       };
       WidthClass k;
-      k.bits = small(0, "bits");
+      k.bits = triple[0].is_number_integer() && triple[0] < 0
+                   ? static_cast<int>(std::max<std::int64_t>(triple[0].get<std::int64_t>(), -99))
+                   : small(0, "bits");
       k.side_values = small(1, "values");
       k.patches = static_cast<std::size_t>(json_unsigned(triple[2], where_, "patches"));
       header.classes.push_back(k);

@@ -21,23 +21,37 @@ namespace detail {
 /// The codecs an operation needs, made once each.
 class CodecCache {
  public:
-  explicit CodecCache(CodecFactory factory, RatioAllocator allocator = {})
+  explicit CodecCache(CodecFactory factory, AnyAllocator allocator = {})
       : factory_(std::move(factory)), allocator_(std::move(allocator)) {}
 
-  const AnyCodec& get(int patch, const std::string& transform, bool double_precision) {
-    auto& codec = codecs_[{patch, transform, double_precision}];
-    if (!codec) codec = factory_({patch, transform, double_precision, allocator_});
+  /// The codec that decodes an entry, which has a delta.
+  const AnyCodec& of(const ManifestEntry& entry) {
+    const TensorHeader& header = entry.matrices[0];
+    return get({.patch = header.patch,
+                .transform = header.transform,
+                .quantizer = header.quantizer,
+                .double_precision = entry.dtype == DType::f64});
+  }
+
+  /// The codec of a spec, whose allocator is the cache's.
+  const AnyCodec& get(CodecSpec spec) {
+    auto& codec = codecs_[{spec.patch, spec.transform, spec.quantizer, spec.double_precision}];
+    if (!codec) {
+      spec.allocator = allocator_;
+      codec = factory_(spec);
+    }
     if (!codec) {
       throw Error(Errc::codec_mismatch, "codec",
-                  "none for transform '" + printable(transform) + "'");
+                  "none for transform '" + printable(spec.transform) + "', quantizer '" +
+                      printable(spec.quantizer) + "'");
     }
     return *codec;
   }
 
  private:
   CodecFactory factory_;
-  RatioAllocator allocator_;
-  std::map<std::tuple<int, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
+  AnyAllocator allocator_;
+  std::map<std::tuple<int, std::string, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
 };
 
 }  // namespace detail
@@ -179,11 +193,6 @@ class Restorer {
     out_ = std::span(storage_).subspan((offset - address) % AtomicFile::kPage, bytes);
   }
 
-  const AnyCodec& codec(const ManifestEntry& entry) {
-    return codecs_.get(entry.matrices[0].patch, entry.matrices[0].transform,
-                       entry.dtype == DType::f64);
-  }
-
   template <class Fn>
   void within(const ManifestEntry& entry, Fn&& fn) const {
     try {
@@ -197,7 +206,7 @@ class Restorer {
     base_bytes_.align(dtype_bytes(entry.dtype));
     const StoredDelta delta = archive_.delta(entry);
     within(entry, [&] {
-      const AnyCodec& with = codec(entry);
+      const AnyCodec& with = codecs_.of(entry);
       for (std::size_t k = 0; k < delta.size(); ++k) with.validate(delta.view(k), entry.dtype);
       const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(entry.dtype);
       for (std::size_t k = 0; k < delta.size(); ++k) {
@@ -279,7 +288,7 @@ class Restorer {
   void add_delta_block(const ManifestEntry& entry, const Block& block, std::span<std::byte> out) {
     const StoredDelta delta = archive_.delta_block(entry, block);
     within(entry, [&] {
-      const AnyCodec& with = codec(entry);
+      const AnyCodec& with = codecs_.of(entry);
       with.validate(delta.view(), entry.dtype);
       const auto side = static_cast<std::size_t>(entry.matrices[0].patch);
       with.decode_add_block(delta.view(), entry.dtype, block.row % side, block.col % side,
