@@ -11,7 +11,8 @@ namespace deltadct::inline DELTADCT_ABI {
 /// The coefficients of a patch in groups of 2^k, of each of which the largest by magnitude decodes
 /// to plus or minus the patch's one stored value, the step, and the rest to 0. The step makes
 /// <F, F^> = <F, F>. For the normal distribution the noise at unit gain is that of a random one of
-/// each group at 1.6 times the bits; and no patch but that of zeros is left without gain.
+/// each group at 1.1 (k = 2) to 1.6 times the bits (k = 7); and no patch but that of zeros is left
+/// without gain.
 ///
 /// Of n coefficients, group j holds those at j, j + n / 2^k, ... Its code, of k + 1 bits, is 2 i +
 /// sign for the i-th of them, the first of equals, sign being 1 where it is negative. Code j begins
