@@ -13,6 +13,9 @@
 // so that one load and one shift give W neighbouring codes, whatever the width of the registers.
 // Widths 3 and 6 are two planes, the low bits first: 3 = 2 + 1, 6 = 4 + 2. A block of 16 one-bit
 // codes uses half a word and stores two bytes.
+//
+// Codes that several coefficients share, and those of methods without patches, are dense: one after
+// another, the lowest bits first.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -39,10 +42,19 @@ DELTADCT_HD constexpr bool is_bit_width_of(int bits, std::size_t n) noexcept {
   return is_bit_width(bits) && (bits >= 0 || n % (std::size_t{1} << -bits) == 0);
 }
 
+namespace bits {
+
+/// Bytes of n dense codes.
+DELTADCT_HD constexpr std::size_t dense_bytes(int bits, std::size_t n) noexcept {
+  return (n * static_cast<std::size_t>(bits) + 7) / 8;
+}
+
+}  // namespace bits
+
 /// Bytes of the codes of n coefficients.
-DELTADCT_HD constexpr std::size_t code_bytes(int bits, std::size_t n) noexcept {
-  if (bits >= 0) return n * static_cast<std::size_t>(bits) / 8;
-  return ((n >> -bits) * static_cast<std::size_t>(1 - bits) + 7) / 8;
+DELTADCT_HD constexpr std::size_t code_bytes(int width, std::size_t n) noexcept {
+  if (width >= 0) return n * static_cast<std::size_t>(width) / 8;
+  return bits::dense_bytes(1 - width, n >> -width);
 }
 
 namespace bits {
@@ -106,6 +118,33 @@ DELTADCT_HD constexpr void put(std::byte* bytes, int s, std::uint32_t code) noex
     const std::uint32_t part = (code >> Skipped) & ((1u << Plane) - 1u);
     bytes[byte] |= static_cast<std::byte>(part << (at.shift % 8));
   });
+}
+
+/// Dense code j, of up to 8 bits.
+DELTADCT_HD constexpr std::uint32_t get_dense(const std::byte* bytes, int bits,
+                                              std::size_t j) noexcept {
+  const std::size_t at = j * static_cast<std::size_t>(bits);
+  const auto shift = static_cast<int>(at % 8);
+  auto word = static_cast<std::uint32_t>(bytes[at / 8]);
+  // The second byte is there if it is needed.
+  if (shift + bits > 8) word |= static_cast<std::uint32_t>(bytes[at / 8 + 1]) << 8;
+  return (word >> shift) & ((1u << bits) - 1u);
+}
+
+/// Writes dense code j; its bits must be zero before.
+DELTADCT_HD constexpr void put_dense(std::byte* bytes, int bits, std::size_t j,
+                                     std::uint32_t code) noexcept {
+  const std::size_t at = j * static_cast<std::size_t>(bits);
+  const auto shift = static_cast<int>(at % 8);
+  bytes[at / 8] |= static_cast<std::byte>(code << shift);
+  if (shift + bits > 8) bytes[at / 8 + 1] |= static_cast<std::byte>(code >> (8 - shift));
+}
+
+/// Whether the bits after the last of n dense codes are zero.
+DELTADCT_HD constexpr bool is_dense_padded(const std::byte* bytes, int bits,
+                                           std::size_t n) noexcept {
+  const std::size_t used = n * static_cast<std::size_t>(bits);
+  return used % 8 == 0 || (bytes[used / 8] >> static_cast<int>(used % 8)) == std::byte{0};
 }
 
 }  // namespace bits

@@ -3,32 +3,23 @@
 // distribution whatever the patch. So does what quantization adds to the weights.
 #pragma once
 
+#include <deltadct/core/random.hpp>
 #include <deltadct/dct/transform.hpp>
-
-#include <cstdint>
 
 namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
 
-/// Which signs row i changes: column j's where bit j is set. The numbers of SplitMix64, from 0 on.
-constexpr std::uint64_t sign_word(int i) noexcept {
-  std::uint64_t x = 0x9E3779B97F4A7C15u * static_cast<std::uint64_t>(i + 1);
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
-/// A factor, 1 or -1, for each element of a P x P patch, row-major.
+/// A factor, 1 or -1, for each element of a P x P patch, row-major: -1 for column j of row i where
+/// bit j of random number i is set.
 template <class T, int P>
 struct SignTable {
   alignas(64) T factor[P * P];
 
   constexpr SignTable() noexcept : factor{} {
     for (int i = 0; i < P; ++i) {
-      for (int j = 0; j < P; ++j) {
-        factor[i * P + j] = (sign_word(i) >> j & 1) == 0 ? T(1) : T(-1);
-      }
+      const std::uint64_t signs = random_bits(0, static_cast<std::uint64_t>(i));
+      for (int j = 0; j < P; ++j) factor[i * P + j] = (signs >> j & 1) == 0 ? T(1) : T(-1);
     }
   }
 };

@@ -41,7 +41,7 @@ struct LargestOf {
       for (int l = 0; l < L::count; ++l) {
         const auto i = static_cast<std::uint32_t>(place[l]);
         const T x = coefficients[static_cast<int>(i) * groups + j + l] * spread.unit;
-        put(codes, k + 1, j + l, 2 * i + (x < 0 ? 1 : 0));
+        bits::put_dense(codes, k + 1, static_cast<std::size_t>(j + l), 2 * i + (x < 0 ? 1 : 0));
         sum += x < 0 ? -x : x;
       }
     };
@@ -55,8 +55,7 @@ struct LargestOf {
 
   /// Whether the bits after the last code are zero.
   DELTADCT_HD static bool is_padded(int k, const std::byte* codes, int n) noexcept {
-    const int used = (n >> k) * (k + 1);
-    return used % 8 == 0 || (codes[used / 8] >> used % 8) == std::byte{0};
+    return bits::is_dense_padded(codes, k + 1, static_cast<std::size_t>(n >> k));
   }
 
   /// The n coefficients that such codes and step stand for.
@@ -66,24 +65,9 @@ struct LargestOf {
     std::memset(coefficients, 0, static_cast<std::size_t>(n) * sizeof(T));
     const int groups = n >> k;
     for (int j = 0; j < groups; ++j) {
-      const std::uint32_t code = get(codes, k + 1, j);
+      const std::uint32_t code = bits::get_dense(codes, k + 1, static_cast<std::size_t>(j));
       coefficients[static_cast<int>(code / 2) * groups + j] = code % 2 == 0 ? step : -step;
     }
-  }
-
- private:
-  // A code has at most 8 bits, so that it lies in two bytes; the second is there if it is needed.
-  DELTADCT_HD static std::uint32_t get(const std::byte* bytes, int bits, int j) noexcept {
-    const int at = j * bits;
-    auto word = static_cast<std::uint32_t>(bytes[at / 8]);
-    if (at % 8 + bits > 8) word |= static_cast<std::uint32_t>(bytes[at / 8 + 1]) << 8;
-    return (word >> at % 8) & ((1u << bits) - 1u);
-  }
-
-  DELTADCT_HD static void put(std::byte* bytes, int bits, int j, std::uint32_t code) noexcept {
-    const int at = j * bits;
-    bytes[at / 8] |= static_cast<std::byte>(code << at % 8);
-    if (at % 8 + bits > 8) bytes[at / 8 + 1] |= static_cast<std::byte>(code >> (8 - at % 8));
   }
 };
 

@@ -1,0 +1,19 @@
+// Random numbers that are a function of a seed and an index, so that whoever needs the k-th
+// computes it: no state, no order, no table.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+#include <cstdint>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Number `index`, from 0 on, of SplitMix64 (Steele, Lea and Flood, 2014) begun at `seed`.
+DELTADCT_HD constexpr std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) noexcept {
+  std::uint64_t x = seed + 0x9E3779B97F4A7C15u * (index + 1);
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI
