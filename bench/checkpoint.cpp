@@ -18,7 +18,7 @@
 namespace {
 
 namespace io = deltadct::io;
-using Codec = deltadct::DefaultPolicy<float, 16>;
+using Policy = deltadct::DefaultPolicy<float, 16>;
 
 double cpu_seconds() {
   rusage usage{};
@@ -64,7 +64,7 @@ class PeakMemory {
 };
 
 std::unique_ptr<deltadct::AnyCodec> factory(const deltadct::CodecSpec& spec) {
-  return std::make_unique<deltadct::AnyCodecOf<Codec>>(spec.allocator);
+  return deltadct::make_codec_of<Policy>(spec.allocator);
 }
 
 /// CPU seconds of encoding and decoding every pair of matrices, their bytes in memory already.
@@ -113,7 +113,7 @@ void measure(const char* name, double alone, Fn fn) {
 /// The time to open an archive of `count` small deltas.
 void measure_open(const std::filesystem::path& path, std::size_t count) {
   const std::vector<float> values(16 * 16, 1.0F);
-  const deltadct::DeltaCodec<Codec> codec;
+  const deltadct::DeltaCodec<Policy> codec;
   const auto delta = codec.encode(deltadct::MatrixView<const float>(values.data(), 16, 16));
   std::vector<std::byte> section;
   io::append_matrix(section, delta);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <deltadct/codec.hpp>
+#include <deltadct/core/text.hpp>
 
-#include <charconv>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -37,16 +37,6 @@ class ExecutorRef {
   const void* executor_;
   void (*run_)(const void*, std::size_t, const void*, Call);
 };
-
-namespace detail {
-
-/// The shortest text that reads back as the same number.
-inline std::string exact_text(double value) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, value).ptr};
-}
-
-}  // namespace detail
 
 /// An allocator that is chosen at run time.
 class AnyAllocator {
@@ -86,6 +76,8 @@ class AnyAllocator {
 };
 
 /// What distinguishes one codec from another at run time. The allocator matters to encoders only.
+/// Of a method without patches (baseline/any_baseline.hpp) patch is 0, transform its name and
+/// quantizer empty.
 struct CodecSpec {
   int patch = 16;
   std::string transform{Dct::name};
@@ -131,17 +123,13 @@ class AnyCodec {
                                 double alpha, const ExecutorRef& executor) const = 0;
 };
 
-/// The AnyCodec of one policy and backend.
-template <concepts::Policy Policy, class Backend = DefaultBackend>
+/// The AnyCodec of a DeltaCodec, or of what has its shape.
+template <class Codec>
 class AnyCodecOf final : public AnyCodec {
-  using Compute = compute_t<typename Policy::Element>;
-
  public:
-  explicit AnyCodecOf(AnyAllocator allocator = {}) : codec_(std::move(allocator)) {}
+  explicit AnyCodecOf(Codec codec) : codec_(std::move(codec)) {}
 
-  std::string build() const override {
-    return std::string(DctKernel<Backend>::name) + " " + DELTADCT_ABI_TEXT;
-  }
+  std::string build() const override { return codec_.build(); }
 
   void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                    const void* base, const void* tuned, std::size_t rows, std::size_t cols,
@@ -183,19 +171,28 @@ class AnyCodecOf final : public AnyCodec {
   static void with_typed(DType dtype, Fn&& fn) {
     if (!is_element(dtype)) throw Error(Errc::unsupported_dtype, dtype_name(dtype));
     with_element(dtype, [&]<class U>() {
-      if constexpr (std::same_as<compute_t<U>, Compute>)
+      if constexpr (std::same_as<compute_t<U>, typename Codec::Compute>)
         fn.template operator()<U>();
       else
         throw Error(Errc::codec_mismatch, dtype_name(dtype), "the compute type is another");
     });
   }
 
-  struct Runtime : Policy {
-    using Allocator = AnyAllocator;
-  };
-
-  DeltaCodec<Runtime, Backend> codec_;
+  Codec codec_;
 };
+
+/// A policy whose allocator is chosen at run time.
+template <concepts::Policy Policy>
+struct RuntimePolicy : Policy {
+  using Allocator = AnyAllocator;
+};
+
+/// The AnyCodec of one policy and backend.
+template <concepts::Policy Policy, class Backend = DefaultBackend>
+std::unique_ptr<AnyCodec> make_codec_of(AnyAllocator allocator = {}) {
+  using Codec = DeltaCodec<RuntimePolicy<Policy>, Backend>;
+  return std::make_unique<AnyCodecOf<Codec>>(Codec(std::move(allocator)));
+}
 
 /// The codec of a spec whose patch size is P; nullptr where there is no such transform.
 template <class Backend, int P>
@@ -205,7 +202,7 @@ std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
         spec.quantizer != Policy::template Quantizer<0>::name) {
       return nullptr;
     }
-    return std::make_unique<AnyCodecOf<Policy, Backend>>(spec.allocator);
+    return make_codec_of<Policy, Backend>(spec.allocator);
   };
   const auto make = [&]<class T>() -> std::unique_ptr<AnyCodec> {
     auto codec = make_if.template operator()<DefaultPolicy<T, P>>();

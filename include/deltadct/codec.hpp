@@ -53,6 +53,9 @@ class DeltaCodec {
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
+  /// What results may depend on in their last place: backend, version and instruction set.
+  static std::string build() { return std::string(Kernel::name) + " " + DELTADCT_ABI_TEXT; }
+
   /// Compresses tuned - base. Throws shape_mismatch, bad_view and too_large; non_finite with the
   /// first element of the first patch that holds a NaN or an infinity, and where coefficients leave
   /// the range of the bounds or the delta that of the compute type; what the allocator throws, and

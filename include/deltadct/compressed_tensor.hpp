@@ -8,6 +8,8 @@
 //
 // Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
 // the places can be rebuilt from the widths alone.
+//
+// A method that has no patches (baseline/) has `codes` alone, in a form of its own.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
@@ -53,15 +55,16 @@ struct WidthClass {
 struct TensorHeader {
   std::size_t rows = 0;
   std::size_t cols = 0;
-  int patch = 0;             ///< P
-  std::string transform;     ///< Transform::name of the policy
-  std::string quantizer;     ///< Quantizer::name of the policy
+  int patch = 0;             ///< P; 0 of a method without patches
+  std::string transform;     ///< Transform::name of the policy; the method's name where patch is 0
+  std::string quantizer;     ///< Quantizer::name of the policy; empty where patch is 0
   DType bound = DType::f32;  ///< dtype of the bounds
   double scale = 1;          ///< the rescale factor
   std::vector<WidthClass> classes;
+  std::size_t whole_bytes = 0;  ///< bytes of the codes where patch is 0
 
   std::size_t patches() const noexcept {
-    if (rows == 0 || cols == 0) return 0;
+    if (rows == 0 || cols == 0 || patch == 0) return 0;
     const auto p = static_cast<std::size_t>(patch);
     return ceil_div(rows, p) * ceil_div(cols, p);
   }
@@ -72,10 +75,15 @@ struct TensorHeader {
     return static_cast<std::size_t>(k.side_values) * dtype_bytes(bound);
   }
 
+  /// Where a row or column of the matrix lies within its patch; in the matrix, without patches.
+  std::size_t within_patch(std::size_t at) const noexcept {
+    return patch == 0 ? at : at % static_cast<std::size_t>(patch);
+  }
+
   /// Sets every class's offsets; returns the bytes of {bounds, codes}.
   std::pair<std::size_t, std::size_t> lay_out() noexcept {
     std::size_t bounds_end = 0;
-    std::size_t codes_end = 0;
+    std::size_t codes_end = whole_bytes;
     for (WidthClass& k : classes) {
       k.bounds_at = bounds_end;
       k.codes_at = codes_end;
@@ -186,10 +194,18 @@ DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
 /// aside: lay_out() then cannot overflow, and the patches of the classes sum to those of the grid.
 inline void validate_header(const TensorHeader& h) {
   using detail::fail_validation;
-  if (h.patch < 1 || h.patch > 64) fail_validation("patch size");
+  constexpr std::size_t kMaxWholeBytes = std::size_t{1} << 40;
+  if (h.patch < 0 || h.patch > 64) fail_validation("patch size");
+  if (h.whole_bytes > (h.patch == 0 ? kMaxWholeBytes : 0)) fail_validation("size of the codes");
   if (!std::isfinite(h.scale)) fail_validation("scale");
   if (!is_element(h.bound)) fail_validation("dtype of the bounds");
   if (h.classes.size() > kMaxWidthClasses) fail_validation("width classes");
+  if (h.patch == 0) {
+    if (!h.classes.empty()) fail_validation("width classes");
+    constexpr std::size_t kMaxElements = std::size_t{1} << 56;
+    if (h.cols != 0 && h.rows > kMaxElements / h.cols) fail_validation("number of elements");
+    return;
+  }
   const auto p = static_cast<std::size_t>(h.patch);
   const std::size_t grid_rows = ceil_div(h.rows, p);
   const std::size_t grid_cols = ceil_div(h.cols, p);

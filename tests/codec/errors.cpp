@@ -248,7 +248,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   };
   using C = CompressedTensor;
   const auto set_bound = [](C& c, float value) { std::memcpy(c.bounds.data() + 8, &value, 4); };
-  refuse("patch size", [](C& c) { c.header.patch = 0; });
+  refuse("width classes", [](C& c) { c.header.patch = 0; });  // that of methods without patches
   refuse("patch size", [](C& c) { c.header.patch = -8; });
   refuse("patch size", [](C& c) { c.header.patch = 65; });
   refuse("scale", [](C& c) { c.header.scale = std::nan(""); });

@@ -82,10 +82,9 @@ class DeltaArchive {
                   [&] { return StoredDelta::of_section(std::move(stored), entry.matrices); });
   }
 
-  /// The patches of one matrix that a block needs; rows and columns of the result count from the
-  /// block's first patch, whose corner is (row - row % P, col - col % P). Reads the width map
-  /// whole, and of bounds and codes nothing but those patches'. No checksum covers a part. Throws
-  /// bad_range, corrupt_data or io_failure.
+  /// The patches of one matrix that a block needs (see StoredDelta::of_block()). Reads the width
+  /// map whole, and of bounds and codes nothing but those patches'. No checksum covers a part.
+  /// Throws bad_range, corrupt_data or io_failure.
   StoredDelta delta_block(const ManifestEntry& entry, const Block& block) const {
     if (block.matrix >= entry.matrices.size()) throw Error(Errc::bad_range, place(entry), "matrix");
     const ModelTensor& from = section(detail::kDeltaPrefix, entry);

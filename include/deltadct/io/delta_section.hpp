@@ -5,7 +5,8 @@
 //   width map   the class of every patch, row-major over the grid, in 0, 1, 2 or 4 bits
 //   codes       as in memory
 //
-// Each of them is padded with zeros to a multiple of 8 bytes.
+// Each of them is padded with zeros to a multiple of 8 bytes. A matrix without patches has codes
+// alone.
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
@@ -104,11 +105,14 @@ struct PatchRange {
 };
 
 /// Throws bad_range where the block leaves the matrix.
-inline PatchRange patches_around(const Block& block, const TensorHeader& header) {
+inline void check_block(const Block& block, const TensorHeader& header) {
   if (block.row > header.rows || block.rows > header.rows - block.row || block.col > header.cols ||
       block.cols > header.cols - block.col) {
     throw Error(Errc::bad_range, "block");
   }
+}
+
+inline PatchRange patches_around(const Block& block, const TensorHeader& header) noexcept {
   const auto side = static_cast<std::size_t>(header.patch);
   return {block.row / side, ceil_div(block.row + block.rows, side), block.col / side,
           ceil_div(block.col + block.cols, side)};
@@ -159,10 +163,11 @@ class StoredDelta {
     return delta;
   }
 
-  /// The patches of one matrix that a block needs, validated; rows and columns of the result count
-  /// from the block's first patch, whose corner is (row - row % P, col - col % P). Of the section,
-  /// read(offset, length, into) puts a range into a TensorBytes: the width map whole, and of bounds
-  /// and codes nothing but those patches'. headers has that matrix. Throws bad_range, corrupt_data.
+  /// The patches of one matrix that a block needs, validated; the block begins in the result at
+  /// TensorHeader::within_patch() of its row and column. Of the section, read(offset, length, into)
+  /// puts a range into a TensorBytes: the width map whole, and of bounds and codes nothing but those
+  /// patches'; a matrix without patches whole. headers has that matrix. Throws bad_range,
+  /// corrupt_data.
   template <class Read>
   static StoredDelta of_block(std::span<const TensorHeader> headers, std::uint64_t section_bytes,
                               const Block& block, Read&& read) {
@@ -173,9 +178,15 @@ class StoredDelta {
     if (at > section_bytes || layout.bytes() > section_bytes - at) {
       detail::fail_validation("size of the section");
     }
-    const detail::PatchRange range = detail::patches_around(block, whole);
-
+    detail::check_block(block, whole);
     StoredDelta delta;
+    if (whole.patch == 0) {
+      read(at, layout.codes, delta.bytes_);
+      std::span<const std::byte> matrix = delta.bytes_.bytes();
+      delta.matrices_.push_back(take_matrix(whole, matrix));
+      return delta;
+    }
+    const detail::PatchRange range = detail::patches_around(block, whole);
     read(at + layout.bounds, layout.widths, delta.bytes_);
     auto places =
         detail::unpack_widths(delta.bytes_.bytes(), whole.patches(), whole.classes.size());

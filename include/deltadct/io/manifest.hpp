@@ -167,6 +167,7 @@ namespace detail {
 inline constexpr std::size_t kMaxStageName = 15;
 
 inline nlohmann::json codec_json(const TensorHeader& header) {
+  if (header.patch == 0) return {{"method", header.transform}};
   return {{"patch", header.patch},
           {"transform", header.transform},
           {"quantizer", header.quantizer},
@@ -176,6 +177,10 @@ inline nlohmann::json codec_json(const TensorHeader& header) {
 inline nlohmann::json matrices_json(const ManifestEntry& entry) {
   nlohmann::json matrices = nlohmann::json::array();
   for (const TensorHeader& header : entry.matrices) {
+    if (header.patch == 0) {
+      matrices.push_back(header.whole_bytes);
+      continue;
+    }
     nlohmann::json classes = nlohmann::json::array();
     for (const WidthClass& k : header.classes) {
       classes.push_back({k.bits, k.side_values, k.patches});
@@ -344,6 +349,10 @@ class ManifestReader {
     TensorHeader header;
     header.rows = stack.rows;
     header.cols = stack.cols;
+    if (codec.contains("method")) {
+      header.transform = stage("method");
+      return header;
+    }
     const std::uint64_t patch = json_unsigned(json_member(codec, "patch", where_), where_, "patch");
     if (patch < 1 || patch > 64) fail("patch size");
     header.patch = static_cast<int>(patch);
@@ -354,6 +363,19 @@ class ManifestReader {
   }
 
   TensorHeader read_matrix(const nlohmann::json& json, TensorHeader header) const {
+    if (header.patch == 0)
+      header.whole_bytes = static_cast<std::size_t>(json_unsigned(json, where_, "a matrix"));
+    else
+      read_classes(json, header);
+    try {
+      validate_header(header);
+    } catch (const Error& error) {
+      throw error.within(where_);
+    }
+    return header;
+  }
+
+  void read_classes(const nlohmann::json& json, TensorHeader& header) const {
     const auto& pair = json_array(json, where_, "a matrix");
     if (pair.size() != 2) fail("a matrix is not a scale and classes");
     header.scale = number_in(pair[0], where_, "scale");
@@ -374,12 +396,6 @@ class ManifestReader {
       k.patches = static_cast<std::size_t>(json_unsigned(triple[2], where_, "patches"));
       header.classes.push_back(k);
     }
-    try {
-      validate_header(header);
-    } catch (const Error& error) {
-      throw error.within(where_);
-    }
-    return header;
   }
 
   std::string file_;

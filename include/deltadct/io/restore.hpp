@@ -290,9 +290,10 @@ class Restorer {
     within(entry, [&] {
       const AnyCodec& with = codecs_.of(entry);
       with.validate(delta.view(), entry.dtype);
-      const auto side = static_cast<std::size_t>(entry.matrices[0].patch);
-      with.decode_add_block(delta.view(), entry.dtype, block.row % side, block.col % side,
-                            out.data(), block.rows, block.cols, 1.0, executor_);
+      const TensorHeader& header = entry.matrices[0];
+      with.decode_add_block(delta.view(), entry.dtype, header.within_patch(block.row),
+                            header.within_patch(block.col), out.data(), block.rows, block.cols, 1.0,
+                            executor_);
     });
   }
 
