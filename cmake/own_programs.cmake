@@ -57,3 +57,13 @@ template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::${ba
   target_link_libraries(deltadct_codecs_${backend} PRIVATE deltadct_dev deltadct_native)
   target_link_libraries(deltadct_codecs INTERFACE $<TARGET_OBJECTS:deltadct_codecs_${backend}>)
 endforeach()
+
+# Unpacks an archive of models to a folder while configuring, again when it has changed.
+function(unpack_models archive folder)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${archive})
+  if(${archive} IS_NEWER_THAN ${folder}/.unpacked)
+    file(REMOVE_RECURSE ${folder})
+    file(ARCHIVE_EXTRACT INPUT ${archive} DESTINATION ${folder})
+    file(TOUCH ${folder}/.unpacked)
+  endif()
+endfunction()

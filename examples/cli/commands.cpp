@@ -1,6 +1,7 @@
 // The subcommands.
 #include "commands.hpp"
 
+#include "baselines.hpp"
 #include "measures.hpp"
 #include "progress.hpp"
 
@@ -37,9 +38,13 @@ io::OutputOptions writing(const Common& common) {
           common.writing.max_shard_bytes, common.writing.resume ? io::Resume::yes : io::Resume::no};
 }
 
-deltadct::CodecFactory factory(const Common& common) {
+deltadct::CodecFactory patch_factory(const Common& common) {
   if (common.backend == "serial") return deltadct::make_codec<deltadct::Serial>;
   return deltadct::make_codec<deltadct::DefaultBackend>;
+}
+
+deltadct::CodecFactory factory(const Common& common) {
+  return with_baselines(patch_factory(common));
 }
 
 std::vector<std::regex> compile(const std::vector<std::string>& patterns) {
@@ -101,11 +106,15 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
   if (!entry.target.empty()) json["target"] = entry.target;
   if (entry.matrices.empty()) return json;
   const deltadct::TensorHeader& codec = entry.matrices[0];
+  json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
+  if (codec.patch == 0) {
+    json["method"] = codec.transform;
+    return json;
+  }
   json["patch"] = codec.patch;
   json["transform"] = codec.transform;
   json["quantizer"] = codec.quantizer;
   json["bound"] = deltadct::dtype_name(codec.bound);
-  json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
   json["matrices"] = nlohmann::json::array();
   for (const deltadct::TensorHeader& header : entry.matrices) {
     nlohmann::json widths = nlohmann::json::array();
@@ -132,6 +141,10 @@ std::string remark(const io::ManifestEntry& entry) {
   if (!entry.reason.empty()) append(entry.reason);
   if (!entry.target.empty()) append("as " + entry.target);
   if (entry.matrices.empty()) return text;
+  if (entry.matrices[0].patch == 0) {
+    append(entry.matrices[0].transform);
+    return text;
+  }
   std::map<int, std::size_t, std::greater<>> patches;
   for (const deltadct::TensorHeader& header : entry.matrices) {
     for (const auto& k : header.classes) patches[k.bits] += k.patches;
@@ -278,7 +291,7 @@ void compress(const CompressArguments& arguments, const Common& common) {
   if (arguments.no_dct) options.codec.transform = deltadct::Identity::name;
   if (arguments.patch != 0) options.codec.patch = arguments.patch;
   if (!arguments.mix.empty()) options.codec.allocator = parse_mix(arguments.mix);
-  if (arguments.bits_per_weight != 0) {
+  if (arguments.preset == "unit_gain" && arguments.bits_per_weight != 0) {
     options.codec.allocator = deltadct::BudgetAllocator(arguments.bits_per_weight);
   }
   options.lossless = arguments.preset == "lossless";
@@ -292,12 +305,16 @@ void compress(const CompressArguments& arguments, const Common& common) {
   const auto base = io::Model::open(arguments.base, reading(common));
   const auto tuned = io::Model::open(arguments.tuned, reading(common));
   const deltadct::OpenMpExecutor executor{common.threads};
+  deltadct::CodecFactory codecs = patch_factory(common);
+  if (is_baseline(arguments.preset)) {
+    codecs = with_preset(arguments, base, tuned, options, std::move(codecs));
+  }
   io::CheckpointReport report;
   double seconds = 0;
   {
     ProgressReport progress("compress");
-    report = io::compress_model(base, tuned, common.writing.output, options, factory(common),
-                                executor, std::ref(progress));
+    report = io::compress_model(base, tuned, common.writing.output, options, codecs, executor,
+                                std::ref(progress));
     seconds = progress.seconds();
   }
   print_summary(report, seconds);

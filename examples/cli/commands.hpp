@@ -34,7 +34,7 @@ struct CompressArguments {
   std::string preset = "paper";
   int patch = 0;               ///< 0: the preset's
   std::string mix;             ///< empty: the preset's
-  double bits_per_weight = 0;  ///< of unit_gain, in place of a mix; 0: none
+  double bits_per_weight = 0;  ///< of unit_gain and delta_come; 0: none
   std::vector<std::string> include, exclude;
   std::string non_finite = "refuse";
   bool no_dct = false;

@@ -1,6 +1,7 @@
 // deltadct: compress a fine-tune against its base, apply, inspect, verify and compare.
 //
 // Exit codes: 0 done, 1 an error named on stderr, 2 a wrong command line.
+#include "baselines.hpp"
 #include "commands.hpp"
 
 #include <CLI/CLI.hpp>
@@ -98,8 +99,9 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   command
       .add_option("--preset", arguments.preset,
                   "paper: Delta-DCT as published; unit_gain: less lost at the same size; lossless: "
-                  "every tensor bit for bit")
-      ->check(CLI::IsMember({"paper", "unit_gain", "lossless"}))
+                  "every tensor bit for bit; the others: methods to compare with, as published")
+      ->check(CLI::IsMember(
+          {"paper", "unit_gain", "lossless", "bit_delta", "delta_come", "dare", "ultra_delta"}))
       ->capture_default_str();
   command
       .add_option("--patch", arguments.patch,
@@ -112,7 +114,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
                          ->check(check_mix);
   command
       .add_option("--bpw", arguments.bits_per_weight,
-                  "bits a weight of what unit_gain compresses, in place of --mix")
+                  "bits a weight of what unit_gain or delta_come compresses, in place of --mix")
       ->check(CLI::PositiveNumber)
       ->excludes(mix);
   command.add_option("--include", arguments.include, "compress only tensors whose name matches")
@@ -131,13 +133,16 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] {
-    const bool unit_gain = arguments.preset == "unit_gain";
-    if (arguments.bits_per_weight != 0 && !unit_gain) {
-      throw CLI::ValidationError("--bpw", "is of --preset unit_gain");
-    }
-    if (arguments.no_dct && unit_gain) {
-      throw CLI::ValidationError("--no-dct", "is not of --preset unit_gain");
-    }
+    const std::string& preset = arguments.preset;
+    const auto refuse = [&](const char* option, bool given) {
+      if (given) throw CLI::ValidationError(option, "is not of --preset " + preset);
+    };
+    const bool baseline = cli::is_baseline(preset);
+    refuse("--patch", arguments.patch != 0 && baseline);
+    refuse("--mix", !arguments.mix.empty() && baseline);
+    refuse("--no-dct", arguments.no_dct && (baseline || preset == "unit_gain"));
+    refuse("--bpw",
+           arguments.bits_per_weight != 0 && preset != "unit_gain" && preset != "delta_come");
     cli::compress(arguments, common);
   });
 }

@@ -246,9 +246,28 @@ class RoundTrip(Case):
                 self.assertLessEqual(8 * entry["bytes"], max(budget, 0.25) * padded + 3 * 64 * count)
 
     def test_budgets_that_cannot_be_met(self):
-        for budget in (0.01, 9):
-            message = self.compress_fails(FAILED, "--preset", "unit_gain", "--bpw", budget)
+        for preset, budget in (("unit_gain", 0.01), ("unit_gain", 9), ("delta_come", 0.001)):
+            message = self.compress_fails(FAILED, "--preset", preset, "--bpw", budget)
             self.assertIn("budget", message)
+
+    def test_methods_of_others(self):
+        for preset, least in (("bit_delta", 0.7), ("delta_come", 0.5), ("dare", 0.1),
+                              ("ultra_delta", 0.05)):
+            self.compress("--preset", preset, "--force")
+            out = self.apply("--force")
+            self.ok("verify", self.path("delta"), "--base", self.path("base"))
+            self.assertIn(preset, self.ok("inspect", self.path("delta")))
+            entries = self.entries()
+            for name in DELTAS:
+                entry = entries[name]
+                if entry["mode"] != "delta":
+                    continue
+                self.assertEqual(entry["method"], preset)
+                if np.prod(entry["shape"]) < 1000:
+                    continue
+                delta, found = self.delta(name), self.delta(name, out)
+                cosine = np.sum(delta * found) / np.linalg.norm(delta) / np.linalg.norm(found)
+                self.assertGreater(cosine, least, (preset, name))
 
     def test_backends_nearly_agree(self):
         for backend in ("serial", "simd"):
@@ -1460,7 +1479,10 @@ class CommandLine(Case):
         for options in (["--bpw", "1"], ["--preset", "unit_gain", "--bpw", "-1"],
                         ["--preset", "unit_gain", "--bpw", "x"],
                         ["--preset", "unit_gain", "--bpw", "1", "--mix", "1:1"],
-                        ["--preset", "unit_gain", "--no-dct"]):
+                        ["--preset", "unit_gain", "--no-dct"], ["--preset", "dare", "--bpw", "1"],
+                        ["--preset", "bit_delta", "--patch", "16"],
+                        ["--preset", "delta_come", "--mix", "1:1"],
+                        ["--preset", "ultra_delta", "--no-dct"]):
             self.compress_fails(USAGE, *options)
 
     def test_results_that_cannot_be_written(self):

@@ -78,7 +78,11 @@ def main():
         for arguments in (["--patch", "4"], ["--patch", "16"], ["--preset", "lossless"],
                           ["--patch", "12", "--mix", "8:0.2,6:0.2,3:0.2,1:0.2,0:0.2"],
                           ["--patch", "4", "--mix", "4:1", "--no-dct"],
-                          ["--patch", "4", "--mix", "8:0.1,6:0.1,4:0.2,3:0.2,2:0.2,1:0.1,0:0.1"]):
+                          ["--patch", "4", "--mix", "8:0.1,6:0.1,4:0.2,3:0.2,2:0.2,1:0.1,0:0.1"],
+                          ["--preset", "unit_gain", "--patch", "16"],
+                          ["--preset", "unit_gain", "--patch", "16", "--mix", "3:0.5,-3:0.5"],
+                          ["--preset", "bit_delta"], ["--preset", "delta_come"],
+                          ["--preset", "dare"], ["--preset", "ultra_delta"]):
             run(*arguments)
             put_archive(folder / "delta", base_bytes)
         # The raw archive is restored on an empty base: one whose tensors are all its own.

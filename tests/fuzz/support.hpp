@@ -1,7 +1,7 @@
 // What the fuzz targets share: files in memory, limits that keep a run short.
 #pragma once
 
-#include <deltadct/any_codec.hpp>
+#include <deltadct/baseline/any_baseline.hpp>
 #include <deltadct/io/restore.hpp>
 
 #include <cstdint>
@@ -44,7 +44,8 @@ inline void require(bool holds) {
 /// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
 /// refused. Errors of one tensor do not keep the others from being tried.
 inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
-  io::Restorer restorer(base, archive, make_codec<Serial>, SerialExecutor{}, io::WrongBase::accept);
+  const auto codecs = with_baselines(make_codec<Serial>);
+  io::Restorer restorer(base, archive, codecs, SerialExecutor{}, io::WrongBase::accept);
   for (const io::ManifestEntry& entry : archive.entries()) {
     if (entry.mode == io::Mode::removed) continue;
     std::vector<std::byte> whole;

@@ -4,6 +4,7 @@
 //     test_golden_archives --no-skip --test-case="write*"
 #include "../io/support.hpp"
 
+#include <deltadct/baseline/any_baseline.hpp>
 #include <deltadct/io/checkpoint.hpp>
 
 #include <cmath>
@@ -19,7 +20,12 @@ struct Golden {
   deltadct::CodecSpec codec;
   bool lossless = false;
   std::uint64_t max_shard_bytes = 0;
+  deltadct::AnyBaseline baseline = {};  ///< the settings, of a codec without patches
 };
+
+Golden of_baseline(const char* name, const deltadct::AnyBaseline& baseline) {
+  return {name, deltadct::baseline_spec(baseline), false, 0, baseline};
+}
 
 deltadct::CodecSpec unit_gain(int patch, deltadct::RatioAllocator mix) {
   deltadct::CodecSpec spec = deltadct::unit_gain_spec();
@@ -40,6 +46,11 @@ const Golden kGolden[] = {
     {"sharded", {}, false, 8000},
     {"gaussian", unit_gain(16, {{4, 0.2}, {3, 0.2}, {2, 0.3}, {1, 0.3}})},
     {"shared", unit_gain(16, {{1, 0.2}, {-2, 0.2}, {-3, 0.2}, {-4, 0.2}, {-5, 0.2}})},
+    of_baseline("bit_delta", deltadct::BitDelta{deltadct::BitDelta::Axis::row}),
+    of_baseline("delta_come", deltadct::DeltaCome{}),
+    of_baseline("dare", deltadct::Dare{.drop = 0.75, .seed = 3}),
+    of_baseline("ultra_delta",
+                deltadct::UltraDelta{.groups = {{{0.01, 0.8}, {0.1, 0.7}, {}}}, .seed = 4}),
 };
 
 /// Every mode and kind of tensor, small.
@@ -93,7 +104,7 @@ void apply(const Golden& golden, const fs::path& output) {
   const auto archive = io::DeltaArchive::open(kFolder / golden.name);
   io::ApplyOptions options;
   options.output.overwrite = io::Overwrite::yes;
-  io::apply_archive(base, archive, output, options, serial_codec);
+  io::apply_archive(base, archive, output, options, deltadct::with_baselines(serial_codec));
 }
 
 /// The distance of two numbers of a dtype, in units of the last place. A number smaller than the
@@ -158,7 +169,8 @@ TEST_CASE("write the golden archives" * doctest::skip()) {
     options.lossless = golden.lossless;
     options.output = {io::Overwrite::yes, golden.max_shard_bytes, io::Resume::no};
     io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(kFolder / "tuned"),
-                       kFolder / golden.name, options, serial_codec);
+                       kFolder / golden.name, options,
+                       deltadct::with_baselines(serial_codec, golden.baseline));
     apply(golden, kFolder / (std::string(golden.name) + ".out"));
   }
 }

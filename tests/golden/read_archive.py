@@ -241,6 +241,87 @@ def decode_matrix(section, codec, rows, cols, classes):
     return x[:rows, :cols]
 
 
+def dense_codes(raw, bits, count):
+    """`count` codes one after another, and nothing after the last."""
+    stream, rest = np.split(np.unpackbits(raw, bitorder="little"), [count * bits])
+    check(not rest.any() and len(rest) < 8, "bits of no code")
+    return stream.reshape(count, bits).astype(int) @ (1 << np.arange(bits))
+
+
+def random_lots(seed, count):
+    state = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return (state ^ state >> np.uint64(31)) >> np.uint64(32)
+
+
+def decode_bit_delta(data, real, rows, cols):
+    axis = int(data.take(1)[0])
+    check(axis <= 2, "axis")
+    scales = to_numbers(data.take(2 * (1, rows, cols)[axis]), "BF16").astype(np.float64)
+    check((scales >= 0).all() and np.isfinite(scales).all(), "a scale")
+    negative = dense_codes(data.take(-(-rows * cols // 8)), 1, rows * cols).reshape(rows, cols)
+    return np.where(negative, -1, 1) * (scales[:, None] if axis == 1 else scales)
+
+
+def decode_dare(data, real, rows, cols):
+    seed, last = data.take(8).view("<u8")[0], data.take(4).view("<u4")[0]
+    largest = to_numbers(data.take(SIZES[real]), real)[0]
+    x = np.zeros(rows * cols)
+    kept = random_lots(seed, x.size) <= last
+    values = to_numbers(data.take(2 * kept.sum()), "F16").astype(np.float64)
+    check((np.abs(values) <= 1).all(), "an element")
+    x[kept] = values * largest
+    return x.reshape(rows, cols)
+
+
+def decode_ultra_delta(data, real, rows, cols):
+    seed = data.take(8).view("<u8")[0]
+    lo, hi = to_numbers(data.take(2 * SIZES[real]), real).astype(np.float64)
+    check(lo <= hi, "lo > hi")
+    last = data.take(64).view("<u4")
+    lots = random_lots(seed, rows * cols)
+    candidates = np.flatnonzero(lots <= last.max())
+    q = dense_codes(data.take(-(-len(candidates) // 2)), 4, len(candidates))
+    x = np.zeros(rows * cols)
+    x[candidates] = np.where(lots[candidates] <= last[q], lo + (hi - lo) * q / 15, 0)
+    return x.reshape(rows, cols)
+
+
+def decode_delta_come(data, real, rows, cols):
+    ranks, exponent = data.take(12).view("<u4").tolist(), int(data.take(2).view("<i2")[0])
+    check(sum(ranks) <= min(rows, cols), "ranks")
+
+    def factor(bits, height, width):
+        blocks = -(-width // 128)
+        pairs = data.take(4 * height * blocks).view("<f2").astype(np.float64)
+        s, z = (np.repeat(part.reshape(height, blocks), 128, axis=1)[:, :width]
+                for part in (pairs[::2], pairs[1::2]))
+        check(((s >= 0) & (s <= 1) & (z % 1 == 0) & (z >= 0) & (z < 2 ** bits)).all(), "s or z")
+        codes = dense_codes(data.take(-(-height * width * bits // 8)), bits, height * width)
+        return s * (codes.reshape(height, width) - z)
+
+    x = np.zeros((rows, cols))
+    for bits, rank in zip((8, 3, 2), ranks):
+        sigma = to_numbers(data.take(2 * rank), "BF16").astype(np.float64) * 2.0 ** exponent
+        check((sigma >= 0).all(), "a singular value")
+        x += factor(bits, rows, rank) * sigma @ factor(bits, rank, cols)
+    return x
+
+
+METHODS = {"bit_delta": decode_bit_delta, "dare": decode_dare, "ultra_delta": decode_ultra_delta,
+           "delta_come": decode_delta_come}
+
+
+def decode_whole(section, codec, real, rows, cols, size):
+    """X of one matrix by a method without patches, in float64."""
+    data = Section(section.padded(size))
+    check(codec["method"] in METHODS, "method")
+    x = METHODS[codec["method"]](data, real, rows, cols) if rows * cols else np.zeros((rows, cols))
+    data.finish()
+    return x
+
+
 def to_numbers(raw, dtype):
     if dtype == "BF16":
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
@@ -260,10 +341,15 @@ def apply_delta(data, entry, codec, base):
     (count, rows, cols), dtype = entry["stack"], entry["dtype"]
     check(count * rows * cols * SIZES[dtype] == len(base), "stack")
     check(len(entry["matrices"]) == count, "number of matrices")
-    check(all(math.isfinite(scale) for scale, _ in entry["matrices"]), "scale is not finite")
     section = Section(data)
-    delta = np.array([scale * decode_matrix(section, codec, rows, cols, classes)
-                      for scale, classes in entry["matrices"]]).reshape(-1)
+    if "method" in codec:
+        real = "F64" if dtype == "F64" else "F32"
+        delta = np.array([decode_whole(section, codec, real, rows, cols, size)
+                          for size in entry["matrices"]]).reshape(-1)
+    else:
+        check(all(math.isfinite(scale) for scale, _ in entry["matrices"]), "scale is not finite")
+        delta = np.array([scale * decode_matrix(section, codec, rows, cols, classes)
+                          for scale, classes in entry["matrices"]]).reshape(-1)
     section.finish()
     compute = np.float64 if dtype == "F64" else np.float32
     sums = to_numbers(base, dtype).astype(compute) + delta.astype(compute)

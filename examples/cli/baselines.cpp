@@ -1,0 +1,36 @@
+// The presets that are methods of others, with the settings they were published with.
+#include "baselines.hpp"
+
+#include <deltadct/baseline/any_baseline.hpp>
+#include <deltadct/io/survey.hpp>
+
+namespace cli {
+
+bool is_baseline(const std::string& preset) {
+  return preset == deltadct::BitDelta::name || preset == deltadct::DeltaCome::name ||
+         preset == deltadct::Dare::name || preset == deltadct::UltraDelta::name;
+}
+
+deltadct::CodecFactory with_baselines(deltadct::CodecFactory others) {
+  return deltadct::with_baselines(std::move(others));
+}
+
+deltadct::CodecFactory with_preset(const CompressArguments& arguments,
+                                   const deltadct::io::Model& base,
+                                   const deltadct::io::Model& tuned,
+                                   deltadct::io::CompressOptions& options,
+                                   deltadct::CodecFactory others) {
+  deltadct::AnyBaseline baseline;
+  if (arguments.preset == deltadct::DeltaCome::name) {
+    baseline = deltadct::DeltaCome{.bits_per_weight = arguments.bits_per_weight};
+  } else if (arguments.preset == deltadct::Dare::name) {
+    baseline = deltadct::Dare{};
+  } else if (arguments.preset == deltadct::UltraDelta::name) {
+    baseline =
+        deltadct::UltraDelta::survey(deltadct::io::survey_deltas(base, tuned, options.selected));
+  }
+  options.codec = deltadct::baseline_spec(baseline);
+  return deltadct::with_baselines(std::move(others), std::move(baseline));
+}
+
+}  // namespace cli

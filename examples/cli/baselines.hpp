@@ -1,0 +1,20 @@
+// The presets that are methods of others.
+#pragma once
+
+#include "commands.hpp"
+
+namespace cli {
+
+bool is_baseline(const std::string& preset);
+
+/// Makes codecs of baselines, and by `others` those with patches.
+deltadct::CodecFactory with_baselines(deltadct::CodecFactory others);
+
+/// The same, for compressing as the arguments say; sets the options' codec.
+deltadct::CodecFactory with_preset(const CompressArguments& arguments,
+                                   const deltadct::io::Model& base,
+                                   const deltadct::io::Model& tuned,
+                                   deltadct::io::CompressOptions& options,
+                                   deltadct::CodecFactory others);
+
+}  // namespace cli

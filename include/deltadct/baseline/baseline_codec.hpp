@@ -1,0 +1,258 @@
+// BaselineCodec: a method that others published, behind the shape of DeltaCodec, so that it can be
+// stored, applied and judged like it. A method sees the matrix as a whole; its form is its own.
+#pragma once
+
+#include <deltadct/baseline/packed.hpp>
+#include <deltadct/compressed_tensor.hpp>
+#include <deltadct/core/executor.hpp>
+#include <deltadct/core/matrix_view.hpp>
+#include <deltadct/core/reduce.hpp>
+#include <deltadct/stage/patchifier.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <memory>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+namespace concepts {
+
+/// What BaselineCodec takes: encode() appends the packed form of a dense matrix, of max_bytes() at
+/// most; a Decoder reads it, throwing corrupt_data unless encode() could have written it, and then
+/// fills blocks of rows and columns, from any number of threads.
+template <class M, class T>
+concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
+    requires(const M& method, MatrixView<const T> delta, std::vector<std::byte>& out,
+             std::span<const std::byte> packed, std::size_t n, T* to) {
+  { M::name } -> std::convertible_to<std::string_view>;
+  { method.text() } -> std::convertible_to<std::string>;
+  method.encode(delta, out);
+  { method.template max_bytes<T>(n, n) } -> std::same_as<std::size_t>;
+  typename M::template Decoder<T>;
+  requires std::constructible_from<typename M::template Decoder<T>, std::span<const std::byte>,
+                                   std::size_t, std::size_t>;
+  requires requires(const typename M::template Decoder<T>& decoder) {
+    decoder.block(n, n, n, n, to);
+    { decoder.largest() } -> std::same_as<T>;
+  };
+};
+
+}  // namespace concepts
+
+/// Encodes and decodes matrices by a baseline's method: DeltaCodec's interface, for comparison
+/// rather than for speed. Encoding runs on the calling thread; decoding allocates what the method
+/// needs. Errors are thrown as deltadct::Error, by decoding before anything is written.
+template <class Method, concepts::Element Element = float>
+requires concepts::BaselineMethod<Method, compute_t<Element>>
+class BaselineCodec {
+ public:
+  using Compute = compute_t<Element>;
+
+  explicit BaselineCodec(Method method = {}) : method_(std::move(method)) {}
+
+  const Method& method() const noexcept { return method_; }
+
+  /// What the compressed form may depend on.
+  std::string build() const {
+    return std::string(Method::name) + " " + method_.text() + " " + DELTADCT_ABI_TEXT;
+  }
+
+  /// Compresses tuned - base. Throws shape_mismatch and bad_view; non_finite with the first element
+  /// that is not finite, and where what the method stores is not.
+  template <class U, class W, concepts::Executor Executor = SerialExecutor>
+  CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
+                          const Executor& executor = {}) const {
+    CompressedTensor out;
+    std::vector<std::byte> workspace(encode_workspace_bytes(tuned.rows, tuned.cols));
+    encode_into(out, workspace, base, tuned, executor);
+    return out;
+  }
+
+  /// Compresses a delta.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  CompressedTensor encode(MatrixView<U> delta, const Executor& executor = {}) const {
+    CompressedTensor out;
+    std::vector<std::byte> workspace(encode_workspace_bytes(delta.rows, delta.cols));
+    encode_into(out, workspace, delta, executor);
+    return out;
+  }
+
+  /// As encode(), with the caller's scratch of encode_workspace_bytes(), else throws too_large.
+  template <class U, class W, concepts::Executor Executor = SerialExecutor>
+  void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
+                   MatrixView<W> tuned, const Executor& = {}) const {
+    check_view(base, "base");
+    check_view(tuned, "tuned");
+    check_shape(tuned, base.rows, base.cols, "tuned");
+    encode_source(out, workspace, tuned.rows, tuned.cols,
+                  DifferenceSource<std::remove_const_t<U>, std::remove_const_t<W>>{base, tuned});
+  }
+
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> delta,
+                   const Executor& = {}) const {
+    check_view(delta, "delta");
+    encode_source(out, workspace, delta.rows, delta.cols,
+                  DeltaSource<std::remove_const_t<U>>{delta});
+  }
+
+  /// out = delta^. Throws codec_mismatch and corrupt_data, bad_view, shape_mismatch.
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode(const CompressedView& compressed, MatrixView<U> out,
+              const Executor& executor = {}) const {
+    check_destination(out, "out");
+    run(compressed, 0, 0, out, executor,
+        [&](std::size_t i, std::size_t j, Compute x) { out(i, j) = static_cast<U>(x); });
+  }
+
+  /// weights += alpha * delta^, in place; otherwise as decode().
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
+                  const Executor& executor = {}) const {
+    decode_add(compressed, MatrixView<const U>(weights), weights, alpha, executor);
+  }
+
+  /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
+  /// bad_view (see check_apart()); otherwise as decode().
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
+                  double alpha = 1, const Executor& executor = {}) const {
+    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+    add(compressed, 0, 0, base, out, alpha, executor);
+  }
+
+  /// block += alpha * the rows and columns of delta^ that begin at (row, col). Throws bad_range
+  /// where the block leaves the matrix; otherwise as decode().
+  template <class U, concepts::Executor Executor = SerialExecutor>
+  void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
+                        MatrixView<U> block, double alpha = 1,
+                        const Executor& executor = {}) const {
+    add(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
+  }
+
+  /// Throws codec_mismatch, naming what differs, unless this method made the matrix.
+  static void check(const CompressedView& compressed) {
+    const TensorHeader& header = *compressed.header;
+    if (header.patch == 0 && header.transform == Method::name) return;
+    throw Error(Errc::codec_mismatch, "method",
+                header.transform + " where this codec has " + std::string(Method::name));
+  }
+
+  /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
+  /// matrix; it decodes to finite values. Every decode begins with it.
+  static void validate(const CompressedView& compressed) { decoder(compressed); }
+
+  /// Bytes of the scratch that encode_into() takes.
+  std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / sizeof(Compute) - 1;
+    if (cols != 0 && rows > most / cols) throw Error(Errc::too_large, shape_text(rows, cols));
+    return (rows * cols + 1) * sizeof(Compute);
+  }
+
+  /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
+  std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
+    return rows == 0 || cols == 0 ? 0 : method_.template max_bytes<Compute>(rows, cols);
+  }
+
+ private:
+  using Decoder = typename Method::template Decoder<Compute>;
+  static constexpr std::size_t kTileRows = 32;
+  static constexpr std::size_t kTileCols = 128;
+
+  template <class Source>
+  void encode_source(CompressedTensor& out, std::span<std::byte> workspace, std::size_t rows,
+                     std::size_t cols, const Source& source) const {
+    static_assert(std::same_as<typename Source::compute, Compute>,
+                  "the views' elements must have the compute type of the codec");
+    if (workspace.size() < encode_workspace_bytes(rows, cols)) {
+      throw Error(Errc::too_large, "workspace", shape_text(rows, cols));
+    }
+    void* start = workspace.data();
+    std::size_t room = workspace.size();
+    auto* delta = static_cast<Compute*>(
+        std::align(alignof(Compute), rows * cols * sizeof(Compute), start, room));
+    for (std::size_t i = 0; i < rows; ++i) source.read(i, 0, cols, delta + i * cols);
+    for (std::size_t s = 0; s < rows * cols; ++s) {
+      if (detail::all_finite(delta + s, 1)) continue;
+      throw Error(Errc::non_finite,
+                  "element (" + std::to_string(s / cols) + ", " + std::to_string(s % cols) + ")");
+    }
+    out = {};
+    out.header.rows = rows;
+    out.header.cols = cols;
+    out.header.transform = Method::name;
+    if (rows == 0 || cols == 0) return;
+    method_.encode(MatrixView<const Compute>(delta, rows, cols), out.codes);
+    out.header.whole_bytes = out.codes.size();
+    // What a decoder makes of it may be larger than what there was.
+    const Compute largest = Decoder(out.codes, rows, cols).largest();
+    if (!detail::all_finite(&largest, 1)) {
+      throw Error(Errc::non_finite, "delta",
+                  "beyond the range of what " + std::string(Method::name) + " decodes to");
+    }
+  }
+
+  template <class U, class Executor>
+  void add(const CompressedView& compressed, std::size_t row, std::size_t col,
+           MatrixView<const U> base, MatrixView<U> out, double alpha,
+           const Executor& executor) const {
+    check_destination(out, "out");
+    check_view(base, "base");
+    check_shape(base, out.rows, out.cols, "base");
+    check_apart(base, out, "out");
+    const auto factor = static_cast<Compute>(alpha);
+    run(compressed, row, col, out, executor, [&](std::size_t i, std::size_t j, Compute x) {
+      out(i, j) = static_cast<U>(static_cast<Compute>(base(i, j)) + factor * x);
+    });
+  }
+
+  static std::unique_ptr<const Decoder> decoder(const CompressedView& compressed) {
+    check(compressed);
+    deltadct::validate(compressed);
+    const TensorHeader& header = *compressed.header;
+    if (header.rows == 0 || header.cols == 0) {
+      if (!compressed.codes.empty()) detail::fail_validation("size of the codes");
+      return nullptr;
+    }
+    auto result = std::make_unique<const Decoder>(compressed.codes, header.rows, header.cols);
+    const Compute largest = result->largest();
+    if (!detail::all_finite(&largest, 1)) detail::fail_validation("values that are not finite");
+    return result;
+  }
+
+  /// Calls put(i, j, value) for every element of the matrix' part that begins at (row, col).
+  template <class U, class Executor, class Put>
+  void run(const CompressedView& compressed, std::size_t row, std::size_t col, MatrixView<U> out,
+           const Executor& executor, Put put) const {
+    static_assert(std::same_as<compute_t<U>, Compute>,
+                  "the views' elements must have the compute type of the codec");
+    const TensorHeader& header = *compressed.header;
+    if (row > header.rows || out.rows > header.rows - row || col > header.cols ||
+        out.cols > header.cols - col) {
+      throw Error(Errc::bad_range, "block",
+                  shape_text(out.rows, out.cols) + " at (" + std::to_string(row) + ", " +
+                      std::to_string(col) + ") of " + shape_text(header.rows, header.cols));
+    }
+    const auto from = decoder(compressed);
+    if (out.empty()) return;
+    executor.parallel_for(ceil_div(out.rows, kTileRows), [&](std::size_t band) {
+      Compute tile[kTileRows * kTileCols];
+      const std::size_t first = band * kTileRows;
+      const std::size_t rows = std::min(kTileRows, out.rows - first);
+      for (std::size_t left = 0; left < out.cols; left += kTileCols) {
+        const std::size_t cols = std::min(kTileCols, out.cols - left);
+        from->block(row + first, rows, col + left, cols, tile);
+        for (std::size_t i = 0; i < rows; ++i) {
+          for (std::size_t j = 0; j < cols; ++j) put(first + i, left + j, tile[i * cols + j]);
+        }
+      }
+    });
+  }
+
+  Method method_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

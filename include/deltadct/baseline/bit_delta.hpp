@@ -1,0 +1,107 @@
+// BitDelta: every weight's sign, and a scale (Liu et al., arXiv 2402.10193, section 3.1: as it is
+// before any distillation).
+#pragma once
+
+#include <deltadct/baseline/baseline_codec.hpp>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// D^ = alpha sign(D), where 0 counts as positive and alpha is the mean of |D|: of the matrix, as
+/// published; or, without its zeros, of each row or column.
+///
+/// Packed: a byte, the axis; alphas in bfloat16; a bit an element, row-major, lowest bits first, 1
+/// where it is negative.
+struct BitDelta {
+  enum class Axis : std::uint8_t { matrix, row, column };
+
+  static constexpr std::string_view name = "bit_delta";
+
+  Axis axis = Axis::matrix;
+
+  std::string text() const {
+    return axis == Axis::matrix ? "matrix" : axis == Axis::row ? "row" : "column";
+  }
+
+  template <class T>
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
+    return 1 + scales(axis, rows, cols) * sizeof(bfloat16) + bits::dense_bytes(1, rows * cols);
+  }
+
+  template <class T>
+  void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
+    struct Mean {
+      double sum = 0;
+      double count = 0;
+    };
+    std::vector<Mean> means(scales(axis, delta.rows, delta.cols));
+    // An exponent taken out, so that no sum leaves the range of double.
+    constexpr double unit = std::same_as<T, double> ? 0x1p-64 : 1;
+    for (std::size_t i = 0; i < delta.rows; ++i) {
+      for (std::size_t j = 0; j < delta.cols; ++j) {
+        Mean& mean = means[place(axis, i, j)];
+        mean.sum += unit * std::abs(static_cast<double>(delta(i, j)));
+        mean.count += axis == Axis::matrix || delta(i, j) != 0 ? 1 : 0;
+      }
+    }
+    detail::PackedWriter writer(out);
+    writer.put(axis);
+    for (const Mean& mean : means) {
+      writer.put_bfloat16(mean.count == 0 ? 0 : mean.sum / mean.count / unit, "alpha");
+    }
+    const std::size_t elements = delta.rows * delta.cols;
+    std::byte* signs = writer.room(bits::dense_bytes(1, elements)).data();
+    for (std::size_t s = 0; s < elements; ++s) {
+      if (delta.data[s] < 0) bits::put_dense(signs, 1, s, 1);
+    }
+  }
+
+  template <class T>
+  class Decoder {
+   public:
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) : cols_(cols) {
+      detail::PackedReader reader(packed);
+      axis_ = reader.take<Axis>("axis");
+      if (axis_ > Axis::column) detail::fail_validation("axis");
+      const std::size_t count = scales(axis_, rows, cols);
+      alphas_ = reader.take_bfloat16<T>(count, "alphas");
+      for (const T alpha : alphas_) {
+        if (alpha < 0) detail::fail_validation("alpha, which is negative");
+        largest_ = std::max(largest_, alpha);
+      }
+      signs_ = reader.bytes(bits::dense_bytes(1, rows * cols), "signs");
+      if (!bits::is_dense_padded(signs_.data(), 1, rows * cols)) {
+        detail::fail_validation("padding is not zero");
+      }
+      reader.finish();
+    }
+
+    T largest() const noexcept { return largest_; }
+
+    void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
+               T* out) const noexcept {
+      for (std::size_t i = row; i < row + rows; ++i) {
+        for (std::size_t j = col; j < col + cols; ++j) {
+          const T x = alphas_[place(axis_, i, j)];
+          *out++ = bits::get_dense(signs_.data(), 1, i * cols_ + j) == 0 ? x : -x;
+        }
+      }
+    }
+
+   private:
+    std::size_t cols_;
+    Axis axis_ = Axis::matrix;
+    std::vector<T> alphas_;
+    std::span<const std::byte> signs_;
+    T largest_ = 0;
+  };
+
+ private:
+  static std::size_t scales(Axis axis, std::size_t rows, std::size_t cols) noexcept {
+    return axis == Axis::matrix ? 1 : axis == Axis::row ? rows : cols;
+  }
+  static std::size_t place(Axis axis, std::size_t i, std::size_t j) noexcept {
+    return axis == Axis::matrix ? 0 : axis == Axis::row ? i : j;
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

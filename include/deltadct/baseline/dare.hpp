@@ -1,0 +1,99 @@
+// DARE: drop weights at random, and rescale the others (Yu et al., arXiv 2311.03099, section 3.2).
+#pragma once
+
+#include <deltadct/baseline/baseline_codec.hpp>
+#include <deltadct/baseline/thinned.hpp>
+#include <deltadct/core/text.hpp>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// Each element is kept with probability 1 - p, and then divided by it.
+///
+/// Packed: u64, the seed of this matrix; u32, the greatest lot: element s, row-major, is kept where
+/// the upper half of random number s of that seed (core/random.hpp) is not above it; the largest
+/// magnitude of what is kept, divided by the chance, in the compute type; and the elements kept,
+/// divided by the chance and by that, in half.
+struct Dare {
+  static constexpr std::string_view name = "dare";
+
+  double drop = 15.0 / 16;  ///< p; a bit a weight where it is 15/16. 0 <= p <= 1023/1024
+  std::uint64_t seed = 0;   ///< a matrix's own is drawn from this one and its elements
+
+  std::string text() const { return detail::exact_text(drop) + " " + std::to_string(seed); }
+
+  template <class T>
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
+    return sizeof(std::uint64_t) + sizeof(std::uint32_t) + sizeof(T) + rows * cols * sizeof(half);
+  }
+
+  /// Throws bad_range for a p that is none, non_finite where an element divided by 1 - p is not.
+  template <class T>
+  void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
+    if (!(drop >= 0 && drop <= 1 - detail::Thinned::kLeastChance)) {
+      throw Error(Errc::bad_range, "p", detail::exact_text(drop));
+    }
+    const std::size_t elements = delta.rows * delta.cols;
+    const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
+    const std::uint32_t last = detail::last_lot(1 - drop);
+    const auto for_each_kept = [&](auto fn) {
+      for (std::size_t s = 0; s < elements; ++s) {
+        if (detail::lot(own, s) <= last) fn(delta.data[s] / static_cast<T>(1 - drop));
+      }
+    };
+    T largest = 0;
+    for_each_kept([&](T x) { largest = std::max(largest, std::abs(x)); });
+    if (!detail::all_finite(&largest, 1)) {
+      throw Error(Errc::non_finite, "delta", "divided by 1 - p");
+    }
+    detail::PackedWriter writer(out);
+    writer.put(own);
+    writer.put(last);
+    writer.put(largest);
+    for_each_kept(
+        [&](T x) { writer.put(half(static_cast<float>(largest == 0 ? T(0) : x / largest))); });
+  }
+
+  template <class T>
+  class Decoder {
+   public:
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+      detail::PackedReader reader(packed);
+      const auto seed = reader.take<std::uint64_t>("seed");
+      const auto last = reader.take<std::uint32_t>("greatest lot");
+      largest_ = reader.take<T>("largest magnitude");
+      if (!(largest_ >= 0)) detail::fail_validation("largest magnitude");
+      detail::Thinned::check_count(last, rows * cols, reader.left() / sizeof(half));
+      kept_ = detail::Thinned(seed, last, rows, cols);
+      values_ = reader.bytes(kept_.count() * sizeof(half), "elements kept");
+      reader.finish();
+      for (std::size_t k = 0; k < kept_.count(); ++k) {
+        if (!(std::abs(value(k)) <= 1)) detail::fail_validation("elements kept");
+      }
+    }
+
+    T largest() const noexcept { return largest_; }
+
+    void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
+               T* out) const noexcept {
+      std::fill_n(out, rows * cols, T(0));
+      for (std::size_t i = 0; i < rows; ++i, out += cols) {
+        kept_.for_each(row + i, col, cols, [&](std::size_t j, std::size_t k, std::uint32_t) {
+          out[j - col] = largest_ * value(k);
+        });
+      }
+    }
+
+   private:
+    T value(std::size_t k) const noexcept {
+      half stored;
+      std::memcpy(&stored, values_.data() + k * sizeof(half), sizeof(half));
+      return static_cast<T>(static_cast<float>(stored));
+    }
+
+    detail::Thinned kept_;
+    std::span<const std::byte> values_;
+    T largest_ = 0;
+  };
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

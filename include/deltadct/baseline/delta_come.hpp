@@ -1,0 +1,316 @@
+// Delta-CoMe: singular vectors in mixed precision, more for the larger singular values (Ping et
+// al., arXiv 2406.08903), rounded without data. Needs Eigen 3.
+//
+//     D = U diag(sigma) V^T,   D^ = U^ diag(sigma^) V^^T
+#pragma once
+
+#include <deltadct/baseline/baseline_codec.hpp>
+#include <deltadct/core/random.hpp>
+#include <deltadct/core/text.hpp>
+
+#include <Eigen/QR>
+#include <Eigen/SVD>
+
+#include <array>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// The first 2 singular triplets are kept in 8 bits, the next 32 in 3 and, of an m x n matrix,
+/// floor((m n / (m + n) - 112) / 2) more in 2, as far as its rank goes. Within each of those groups
+/// the rows of U and of V^T are rounded in blocks of 128 columns:
+///
+///     s = (max - min) / (2^b - 1),  z = round(-min / s),  x^ = s (clamp(round(x / s) + z) - z)
+///
+/// where min is not above 0 and max not below. The decomposition is Eigen's BDCSVD in double; of
+/// matrices with more than 1024 rows and columns it is randomized (Halko, Martinsson and Tropp,
+/// 2011): two power iterations, the same whatever the machine's threads.
+///
+/// Packed: 3 x u32, the ranks of the groups; i16, an exponent e: the matrix was divided by 2^e
+/// first; for every group its singular values in bfloat16, then U and V^T, of each the pairs (s, z)
+/// in half, row by row and block by block, and the codes, row by row.
+struct DeltaCome {
+  static constexpr std::string_view name = "delta_come";
+
+  /// Where not 0, ranks are cut, the last first, until the packed form is not above that many bits
+  /// a weight.
+  double bits_per_weight = 0;
+
+  std::string text() const { return detail::exact_text(bits_per_weight); }
+
+  template <class T>
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
+    return bytes_of(published_ranks(rows, cols), rows, cols);
+  }
+
+  /// Throws bad_mix where the budget is not positive or less than a matrix of rank 0 takes.
+  template <class T>
+  void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
+    using Eigen::Index;
+    const Ranks most = fitting_ranks(delta.rows, delta.cols);
+    double largest = 0;
+    for (std::size_t s = 0; s < delta.rows * delta.cols; ++s) {
+      largest = std::max(largest, std::abs(static_cast<double>(delta.data[s])));
+    }
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const auto view = Eigen::Map<const Rows>(delta.data, index(delta.rows), index(delta.cols));
+    const Matrix matrix =
+        view.unaryExpr([&](T x) { return std::ldexp(static_cast<double>(x), -exponent); });
+    // What is smaller than this is what rounding to T makes of nothing.
+    const double none = static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                        static_cast<double>(std::max(delta.rows, delta.cols));
+    const Triplets triplets = decompose(matrix, index(most[0] + most[1] + most[2]), none);
+
+    Ranks ranks{};
+    auto left = static_cast<std::size_t>(triplets.sigma.size());
+    for (std::size_t g = 0; g < kGroups; ++g) {
+      ranks[g] = static_cast<std::uint32_t>(std::min<std::size_t>(most[g], left));
+      left -= ranks[g];
+    }
+    detail::PackedWriter writer(out);
+    writer.put(ranks);
+    writer.put(static_cast<std::int16_t>(exponent));
+    Index first = 0;
+    for (std::size_t g = 0; g < kGroups; ++g) {
+      const Index rank = ranks[g];
+      for (Index k = first; k < first + rank; ++k) {
+        writer.put_bfloat16(triplets.sigma(k), "singular value");
+      }
+      pack(writer, kBits[g], triplets.left.middleCols(first, rank));
+      pack(writer, kBits[g], triplets.right.middleCols(first, rank).transpose());
+      first += rank;
+    }
+  }
+
+  template <class T>
+  class Decoder {
+   public:
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+      detail::PackedReader reader(packed);
+      const auto ranks = reader.take<Ranks>("ranks");
+      const int exponent = reader.take<std::int16_t>("exponent");
+      std::size_t rank = 0;
+      for (const std::size_t of_group : ranks) rank += of_group;
+      if (rank > std::min(rows, cols)) detail::fail_validation("ranks");
+      // Before memory is taken for a matrix of that size.
+      if (packed.size() != bytes_of(ranks, rows, cols))
+        detail::fail_validation("size of the codes");
+      left_.resize(index(rows), index(rank));
+      right_.resize(index(rank), index(cols));
+      Eigen::Index first = 0;
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        const auto of_group = static_cast<Eigen::Index>(ranks[g]);
+        const auto sigma = reader.take_bfloat16<double>(ranks[g], "singular values");
+        unpack(reader, kBits[g], left_.middleCols(first, of_group));
+        unpack(reader, kBits[g], right_.middleRows(first, of_group));
+        for (Eigen::Index k = 0; k < of_group; ++k) {
+          const double factor = std::ldexp(sigma[static_cast<std::size_t>(k)], exponent);
+          if (!(factor >= 0)) detail::fail_validation("singular value, which is negative");
+          right_.row(first + k) *= static_cast<T>(factor);
+        }
+        first += of_group;
+      }
+      reader.finish();
+      if (rank != 0) {
+        // Twice, for what is rounded on the way.
+        largest_ = 2 * left_.cwiseAbs().rowwise().sum().maxCoeff() * right_.cwiseAbs().maxCoeff();
+      }
+    }
+
+    /// An upper bound.
+    T largest() const noexcept { return largest_; }
+
+    void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
+               T* out) const noexcept {
+      std::fill_n(out, rows * cols, T(0));
+      // Term after term, so that an element is the same in every block.
+      for (std::size_t i = 0; i < rows; ++i, out += cols) {
+        for (Eigen::Index k = 0; k < left_.cols(); ++k) {
+          const T factor = left_(index(row + i), k);
+          const T* term = right_.data() + k * right_.cols() + index(col);
+          for (std::size_t j = 0; j < cols; ++j) out[j] += factor * term[j];
+        }
+      }
+    }
+
+   private:
+    using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    Rows left_;
+    Rows right_;  // multiplied by the singular values
+    T largest_ = 0;
+  };
+
+ private:
+  using Matrix = Eigen::MatrixXd;
+  static constexpr std::size_t kGroups = 3;
+  static constexpr int kBits[kGroups] = {8, 3, 2};
+  static constexpr std::size_t kBlock = 128;
+  using Ranks = std::array<std::uint32_t, kGroups>;
+
+  struct Triplets {
+    Matrix left;  // m x r
+    Eigen::VectorXd sigma;
+    Matrix right;  // n x r
+  };
+
+  static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
+
+  static Ranks published_ranks(std::size_t rows, std::size_t cols) noexcept {
+    const auto m = static_cast<double>(rows);
+    const auto n = static_cast<double>(cols);
+    const double third = std::max(0.0, std::floor((m * n / (m + n) - 112) / 2));
+    const std::size_t rank = std::min(rows, cols);
+    const std::size_t most[] = {2, 32, static_cast<std::size_t>(third)};
+    Ranks ranks{};
+    std::size_t used = 0;
+    for (std::size_t g = 0; g < kGroups; ++g) {
+      ranks[g] = static_cast<std::uint32_t>(std::min(most[g], rank - used));
+      used += ranks[g];
+    }
+    return ranks;
+  }
+
+  static std::size_t factor_bytes(int bits, std::size_t rows, std::size_t cols) noexcept {
+    return rows * ceil_div(cols, kBlock) * 2 * sizeof(half) + bits::dense_bytes(bits, rows * cols);
+  }
+
+  static std::size_t bytes_of(const Ranks& ranks, std::size_t rows, std::size_t cols) noexcept {
+    std::size_t bytes = sizeof(Ranks) + sizeof(std::int16_t);
+    for (std::size_t g = 0; g < kGroups; ++g) {
+      bytes += ranks[g] * sizeof(bfloat16) + factor_bytes(kBits[g], rows, ranks[g]) +
+               factor_bytes(kBits[g], ranks[g], cols);
+    }
+    return bytes;
+  }
+
+  Ranks fitting_ranks(std::size_t rows, std::size_t cols) const {
+    Ranks ranks = published_ranks(rows, cols);
+    if (bits_per_weight == 0) return ranks;
+    const double most = bits_per_weight / 8 * static_cast<double>(rows * cols);
+    for (std::size_t g = kGroups; g-- > 0;) {
+      while (ranks[g] > 0 && !(static_cast<double>(bytes_of(ranks, rows, cols)) <= most))
+        --ranks[g];
+    }
+    if (!(static_cast<double>(bytes_of(ranks, rows, cols)) <= most)) {
+      throw Error(Errc::bad_mix,
+                  "budget of " + detail::exact_text(bits_per_weight) + " bits a weight",
+                  "is less than a matrix of " + shape_text(rows, cols) + " takes");
+    }
+    return ranks;
+  }
+
+  /// The triplets of the largest singular values, at most that many, and those alone that are more
+  /// than `none` of the largest.
+  static Triplets decompose(const Matrix& matrix, Eigen::Index most, double none) {
+    constexpr Eigen::Index kExact = 1024;
+    Triplets found;
+    if (std::min(matrix.rows(), matrix.cols()) <= kExact) {
+      found = decompose_exactly(matrix);
+    } else {
+      const Matrix basis = range_of(matrix, most);
+      found = decompose_exactly(basis.transpose() * matrix);
+      found.left = basis * found.left;
+    }
+    Eigen::Index rank = 0;
+    while (rank < std::min(most, found.sigma.size()) && found.sigma(rank) > none * found.sigma(0))
+      ++rank;
+    found = {found.left.leftCols(rank), found.sigma.head(rank), found.right.leftCols(rank)};
+    // A triplet's sign is any; so that packed forms agree, the largest of each left vector is
+    // positive.
+    for (Eigen::Index k = 0; k < rank; ++k) {
+      Eigen::Index at = 0;
+      found.left.col(k).cwiseAbs().maxCoeff(&at);
+      if (found.left(at, k) > 0) continue;
+      found.left.col(k) *= -1;
+      found.right.col(k) *= -1;
+    }
+    return found;
+  }
+
+  static Triplets decompose_exactly(const Matrix& matrix) {
+    const Eigen::BDCSVD<Matrix> svd(matrix, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    return {svd.matrixU(), svd.singularValues(), svd.matrixV()};
+  }
+
+  /// Orthonormal columns that span about what the first `rank` left vectors do.
+  static Matrix range_of(const Matrix& matrix, Eigen::Index rank) {
+    constexpr Eigen::Index kMore = 8;
+    constexpr int kPowers = 2;
+    const Eigen::Index count = std::min(rank + kMore, std::min(matrix.rows(), matrix.cols()));
+    Matrix probe(matrix.cols(), count);
+    for (Eigen::Index s = 0; s < probe.size(); ++s) {
+      // Four random numbers of 16 bits: a bell, of which no more is asked.
+      std::uint64_t bits = random_bits(0, static_cast<std::uint64_t>(s));
+      double sum = 0;
+      for (int part = 0; part < 4; ++part, bits >>= 16) sum += static_cast<double>(bits & 0xFFFF);
+      probe.data()[s] = sum - 2 * 0xFFFF;
+    }
+    Matrix basis = orthonormal(matrix * probe);
+    for (int power = 0; power < kPowers; ++power) {
+      basis = orthonormal(matrix * orthonormal(matrix.transpose() * basis));
+    }
+    return basis;
+  }
+
+  static Matrix orthonormal(const Matrix& columns) {
+    const Eigen::HouseholderQR<Matrix> qr(columns);
+    return qr.householderQ() * Matrix::Identity(columns.rows(), columns.cols());
+  }
+
+  static void pack(detail::PackedWriter& writer, int bits, const Matrix& factor) {
+    const auto top = static_cast<double>((1 << bits) - 1);
+    const auto rows = static_cast<std::size_t>(factor.rows());
+    const auto cols = static_cast<std::size_t>(factor.cols());
+    std::vector<std::uint8_t> codes;
+    for (Eigen::Index i = 0; i < factor.rows(); ++i) {
+      for (std::size_t j = 0; j < cols; j += kBlock) {
+        const auto block = factor.row(i).segment(index(j), index(std::min(kBlock, cols - j)));
+        const double lo = std::min(0.0, block.minCoeff());
+        const double hi = std::max(0.0, block.maxCoeff());
+        const half step(static_cast<float>((hi - lo) / top));
+        const auto s = static_cast<double>(static_cast<float>(step));
+        const double z = s == 0 ? 0 : std::clamp(std::nearbyint(-lo / s), 0.0, top);
+        writer.put(step);
+        writer.put(half(static_cast<float>(z)));
+        for (const double x : block) {
+          const double code = s == 0 ? z : std::clamp(std::nearbyint(x / s) + z, 0.0, top);
+          codes.push_back(static_cast<std::uint8_t>(code));
+        }
+      }
+    }
+    std::byte* packed = writer.room(bits::dense_bytes(bits, rows * cols)).data();
+    for (std::size_t k = 0; k < codes.size(); ++k) bits::put_dense(packed, bits, k, codes[k]);
+  }
+
+  template <class Block>
+  static void unpack(detail::PackedReader& reader, int bits, Block factor) {
+    using T = typename Block::Scalar;
+    const auto rows = static_cast<std::size_t>(factor.rows());
+    const auto cols = static_cast<std::size_t>(factor.cols());
+    const std::size_t blocks = ceil_div(cols, kBlock);
+    const std::byte* pairs = reader.bytes(rows * blocks * 2 * sizeof(half), "steps").data();
+    const std::byte* codes = reader.bytes(bits::dense_bytes(bits, rows * cols), "codes").data();
+    if (!bits::is_dense_padded(codes, bits, rows * cols)) {
+      detail::fail_validation("padding is not zero");
+    }
+    for (std::size_t i = 0; i < rows; ++i) {
+      for (std::size_t b = 0; b < blocks; ++b, pairs += 2 * sizeof(half)) {
+        half pair[2];
+        std::memcpy(pair, pairs, sizeof pair);
+        const auto s = static_cast<T>(static_cast<float>(pair[0]));
+        const auto z = static_cast<T>(static_cast<float>(pair[1]));
+        if (!(s >= 0 && s <= 1) || !(z >= 0 && z < T(1 << bits)) || z != std::rint(z)) {
+          detail::fail_validation("step or zero of a block");
+        }
+        for (std::size_t j = b * kBlock; j < std::min(cols, (b + 1) * kBlock); ++j) {
+          const auto code = static_cast<T>(bits::get_dense(codes, bits, i * cols + j));
+          factor(index(i), index(j)) = s * (code - z);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,93 @@
+// The bytes a baseline packs a matrix into: numbers and arrays one after another, without padding.
+#pragma once
+
+#include <deltadct/core/bits.hpp>
+#include <deltadct/core/dtype.hpp>
+#include <deltadct/core/error.hpp>
+#include <deltadct/core/reduce.hpp>
+
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// Appends to bytes.
+class PackedWriter {
+ public:
+  explicit PackedWriter(std::vector<std::byte>& to) noexcept : to_(to) {}
+
+  template <class T>
+  requires std::is_trivially_copyable_v<T>
+  void put(const T& value) { std::memcpy(room(sizeof(T)).data(), &value, sizeof(T)); }
+
+  /// Rounds to 16 bits of the range of float and returns what a decoder will see. Throws
+  /// non_finite, naming what, beyond that range.
+  template <class T>
+  T put_bfloat16(T value, std::string_view what) {
+    const bfloat16 stored(static_cast<float>(value));
+    const auto seen = static_cast<float>(stored);
+    if (!all_finite(&seen, 1)) throw Error(Errc::non_finite, what, "beyond the range of bfloat16");
+    put(stored);
+    return static_cast<T>(seen);
+  }
+
+  /// That many zero bytes, to be written by the caller; valid until the next call.
+  std::span<std::byte> room(std::size_t bytes) {
+    to_.resize(to_.size() + bytes);
+    return std::span(to_).last(bytes);
+  }
+
+ private:
+  std::vector<std::byte>& to_;
+};
+
+/// Takes from bytes; throws corrupt_data, naming what, where they end too soon or too late.
+class PackedReader {
+ public:
+  explicit PackedReader(std::span<const std::byte> from) noexcept : rest_(from) {}
+
+  template <class T>
+  requires std::is_trivially_copyable_v<T> T take(std::string_view what) {
+    T value;
+    std::memcpy(&value, bytes(sizeof(T), what).data(), sizeof(T));
+    return value;
+  }
+
+  /// That many numbers of 16 bits. Throws corrupt_data also where one is not finite.
+  template <class T>
+  std::vector<T> take_bfloat16(std::size_t count, std::string_view what) {
+    const std::byte* from = bytes(count * sizeof(bfloat16), what).data();
+    std::vector<T> values(count);
+    for (T& value : values) {
+      bfloat16 stored;
+      std::memcpy(&stored, from, sizeof(bfloat16));
+      from += sizeof(bfloat16);
+      const auto seen = static_cast<float>(stored);
+      if (!all_finite(&seen, 1)) throw Error(Errc::corrupt_data, what, "not finite");
+      value = static_cast<T>(seen);
+    }
+    return values;
+  }
+
+  std::span<const std::byte> bytes(std::size_t count, std::string_view what) {
+    if (count > rest_.size()) throw Error(Errc::corrupt_data, what, "cut off");
+    const auto front = rest_.first(count);
+    rest_ = rest_.subspan(count);
+    return front;
+  }
+
+  std::size_t left() const noexcept { return rest_.size(); }
+
+  void finish() const {
+    if (!rest_.empty()) throw Error(Errc::corrupt_data, "size of the codes");
+  }
+
+ private:
+  std::span<const std::byte> rest_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

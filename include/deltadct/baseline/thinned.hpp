@@ -1,0 +1,90 @@
+// Elements of a matrix that are kept at random: which they are follows from a seed, so that nothing
+// but their values is stored.
+#pragma once
+
+#include <deltadct/baseline/packed.hpp>
+#include <deltadct/compressed_tensor.hpp>
+#include <deltadct/core/arithmetic.hpp>
+#include <deltadct/core/random.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// A chance, not 0, as the greatest lot that is kept; a lot is 32 random bits.
+inline std::uint32_t last_lot(double chance) noexcept {
+  return static_cast<std::uint32_t>(std::clamp(std::rint(chance * 0x1p32), 1.0, 0x1p32) - 1);
+}
+
+/// The lot of element s, row-major.
+inline std::uint32_t lot(std::uint64_t seed, std::size_t s) noexcept {
+  return static_cast<std::uint32_t>(random_bits(seed, s) >> 32);
+}
+
+/// A seed of a matrix's own, from the method's and what the matrix holds: the same elements of all
+/// matrices would be dropped otherwise.
+template <class T>
+std::uint64_t seed_of(std::uint64_t seed, const T* values, std::size_t count) noexcept {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  for (std::size_t s = 0; s < count; ++s) seed = random_bits(seed, std::bit_cast<Bits>(values[s]));
+  return seed;
+}
+
+/// Elements whose lot is at most `last`, numbered row-major.
+class Thinned {
+ public:
+  /// Less than this is kept of no matrix, so that a few bytes do not claim a huge one.
+  static constexpr double kLeastChance = 1.0 / 1024;
+
+  Thinned() = default;
+  Thinned(std::uint64_t seed, std::uint32_t last, std::size_t rows, std::size_t cols)
+      : seed_(seed), last_(last), cols_(cols), spans_(ceil_div(cols, kSpan)) {
+    first_.reserve(rows * spans_);
+    for (std::size_t i = 0; i < rows; ++i) {
+      for (std::size_t j = 0; j < cols; ++j) {
+        if (j % kSpan == 0) first_.push_back(count_);
+        if (lot(seed_, i * cols_ + j) <= last_) ++count_;
+      }
+    }
+  }
+
+  /// Throws corrupt_data where so many elements cannot be what is kept; before any time or memory
+  /// is spent on a matrix of that size.
+  static void check_count(std::uint32_t last, std::size_t elements, std::size_t kept) {
+    const double chance = (last + 1.0) * 0x1p-32;
+    const double expected = chance * static_cast<double>(elements);
+    if (chance < 0.999 * kLeastChance ||
+        std::abs(static_cast<double>(kept) - expected) > 16 + 12 * std::sqrt(expected)) {
+      fail_validation("number of the elements kept");
+    }
+  }
+
+  std::size_t count() const noexcept { return count_; }
+
+  /// Calls fn(j, k, lot) for the k-th of the elements kept, in each of the columns [col, col +
+  /// cols) of a row where one is.
+  template <class Fn>
+  void for_each(std::size_t row, std::size_t col, std::size_t cols, Fn fn) const {
+    std::size_t k = first_[row * spans_ + col / kSpan];
+    for (std::size_t j = col / kSpan * kSpan; j < col + cols; ++j) {
+      const std::uint32_t drawn = lot(seed_, row * cols_ + j);
+      if (drawn > last_) continue;
+      if (j >= col) fn(j, k, drawn);
+      ++k;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kSpan = 128;
+
+  std::uint64_t seed_ = 0;
+  std::uint32_t last_ = 0;
+  std::size_t cols_ = 0;
+  std::size_t spans_ = 0;
+  std::size_t count_ = 0;
+  std::vector<std::size_t> first_;  // of every span of a row, the number of its first element kept
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -1,0 +1,217 @@
+// UltraDelta: round the whole matrix, then thin every rounded value alike, and most those matrices
+// that vary least (Wang et al., arXiv 2505.13563, sections 3.2 and 3.3).
+#pragma once
+
+#include <deltadct/baseline/baseline_codec.hpp>
+#include <deltadct/baseline/thinned.hpp>
+#include <deltadct/core/text.hpp>
+
+#include <array>
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// The standard deviation of a delta's elements, and how many there are.
+struct DeltaSpread {
+  double deviation = 0;
+  double elements = 0;
+
+  template <class T>
+  static DeltaSpread of(std::span<const T> delta) noexcept {
+    const auto count = static_cast<double>(delta.size());
+    double sum = 0;
+    for (const T x : delta) sum += static_cast<double>(x);
+    double squares = 0;
+    for (const T x : delta) {
+      const double apart = static_cast<double>(x) - sum / count;
+      squares += apart * apart;
+    }
+    return {delta.empty() ? 0 : std::sqrt(squares / count), count};
+  }
+};
+
+/// Elements are rounded to 16 steps between the least and the greatest; of those with the same code
+/// a share, the sparsity, is dropped at random, and the others are divided by the rest. Scales that
+/// the publication takes from the trace norms of several tasks' deltas are not part of it: they
+/// need the other tasks.
+///
+/// Packed: u64, the seed of this matrix; in the compute type the least and the greatest element,
+/// each divided by 1 - sparsity; 16 x u32, for each code the greatest lot that is kept; and the
+/// codes of all elements whose lot (as of Dare) is not above the greatest of those, in 4 bits, in
+/// order. An element is kept where its lot is not above its own code's.
+struct UltraDelta {
+ private:
+  static constexpr int kBits = 4;
+  static constexpr std::size_t kCodes = 1 << kBits;
+  static constexpr double kMost = 0.99;
+
+ public:
+  static constexpr std::string_view name = "ultra_delta";
+
+  /// The sparsity of matrices whose standard deviation is not above one.
+  struct Group {
+    double deviation = std::numeric_limits<double>::infinity();
+    double sparsity = 0.97;
+  };
+
+  std::array<Group, 3> groups;  ///< of rising deviation, the last of any; see survey()
+  std::uint64_t seed = 0;       ///< a matrix's own is drawn from this one and its elements
+
+  /// The groups for deltas that are compressed together: the least varying, of a third of the
+  /// elements, are given the sparsity s + d, the next third s, and the others what makes the mean
+  /// s; all of them within [0, 0.99].
+  static UltraDelta survey(std::vector<DeltaSpread> deltas, double s = 0.97, double d = 0.01,
+                           std::uint64_t seed = 0) {
+    std::ranges::sort(deltas, {}, &DeltaSpread::deviation);
+    double total = 0;
+    for (const DeltaSpread& delta : deltas) total += delta.elements;
+    UltraDelta method;
+    method.seed = seed;
+    std::array<double, 3> elements{};
+    double before = 0;
+    for (const DeltaSpread& delta : deltas) {
+      const std::size_t k = before < total / 3 ? 0 : before < total * 2 / 3 ? 1 : 2;
+      elements[k] += delta.elements;
+      before += delta.elements;
+      if (k < 2) method.groups[k].deviation = delta.deviation;
+    }
+    if (elements[1] == 0) method.groups[1].deviation = method.groups[0].deviation;
+    const auto clamped = [](double x) { return std::clamp(x, 0.0, kMost); };
+    method.groups[0].sparsity = clamped(s + d);
+    method.groups[1].sparsity = clamped(s);
+    const double rest = total * s - elements[0] * method.groups[0].sparsity -
+                        elements[1] * method.groups[1].sparsity;
+    method.groups[2].sparsity = clamped(elements[2] == 0 ? s : rest / elements[2]);
+    return method;
+  }
+
+  std::string text() const {
+    std::string text = std::to_string(seed);
+    for (const Group& group : groups) {
+      text += " " + detail::exact_text(group.deviation) + ":" + detail::exact_text(group.sparsity);
+    }
+    return text;
+  }
+
+  template <class T>
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
+    return sizeof(std::uint64_t) + 2 * sizeof(T) + kCodes * sizeof(std::uint32_t) +
+           bits::dense_bytes(kBits, rows * cols);
+  }
+
+  /// Throws bad_range for a sparsity outside [0, 0.99], non_finite where an element divided by
+  /// 1 - sparsity is not.
+  template <class T>
+  void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
+    const std::size_t elements = delta.rows * delta.cols;
+    const std::span<const T> values(delta.data, elements);
+    const double sparsity = sparsity_of(values);
+    if (!(sparsity >= 0 && sparsity <= kMost)) {
+      throw Error(Errc::bad_range, "sparsity", detail::exact_text(sparsity));
+    }
+    const double kept = 1 - sparsity;
+    const auto [least, greatest] = std::ranges::minmax(values);
+    const T ends[] = {static_cast<T>(static_cast<double>(least) / kept),
+                      static_cast<T>(static_cast<double>(greatest) / kept)};
+    if (!detail::all_finite(ends, 2)) {
+      throw Error(Errc::non_finite, "delta", "divided by 1 - sparsity");
+    }
+    const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
+    std::vector<std::uint8_t> codes(elements);
+    std::array<std::vector<std::uint32_t>, kCodes> lots;
+    // Halves, for a range may be twice what a number can be.
+    const double range = static_cast<double>(greatest) / 2 - static_cast<double>(least) / 2;
+    for (std::size_t s = 0; s < elements; ++s) {
+      const double above = static_cast<double>(values[s]) / 2 - static_cast<double>(least) / 2;
+      const double code = range == 0 ? 0 : std::nearbyint(above / range * (kCodes - 1));
+      codes[s] = static_cast<std::uint8_t>(code);
+      lots[codes[s]].push_back(detail::lot(own, s));
+    }
+    std::array<std::uint32_t, kCodes> last;
+    std::ranges::transform(lots, last.begin(), [&](auto& of) { return last_of(of, kept); });
+
+    detail::PackedWriter writer(out);
+    writer.put(own);
+    writer.put(ends);
+    writer.put(last);
+    const std::uint32_t greatest_lot = std::ranges::max(last);
+    std::vector<std::uint8_t> candidates;
+    for (std::size_t s = 0; s < elements; ++s) {
+      if (detail::lot(own, s) <= greatest_lot) candidates.push_back(codes[s]);
+    }
+    std::byte* packed = writer.room(bits::dense_bytes(kBits, candidates.size())).data();
+    for (std::size_t k = 0; k < candidates.size(); ++k) {
+      bits::put_dense(packed, kBits, k, candidates[k]);
+    }
+  }
+
+  template <class T>
+  class Decoder {
+   public:
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+      detail::PackedReader reader(packed);
+      const auto seed = reader.take<std::uint64_t>("seed");
+      const auto ends = reader.take<std::array<T, 2>>("least and greatest element");
+      if (!detail::all_finite(ends.data(), 2) || !(ends[0] <= ends[1])) {
+        detail::fail_validation("least and greatest element");
+      }
+      for (std::size_t code = 0; code < kCodes; ++code) {
+        const T share = static_cast<T>(code) / T(kCodes - 1);
+        level_[code] = ends[0] * (1 - share) + ends[1] * share;
+      }
+      largest_ = std::max(std::abs(ends[0]), std::abs(ends[1]));
+      last_ = reader.take<std::array<std::uint32_t, kCodes>>("greatest lots");
+      const std::uint32_t greatest = std::ranges::max(last_);
+      detail::Thinned::check_count(greatest, rows * cols, reader.left() * 8 / kBits);
+      candidates_ = detail::Thinned(seed, greatest, rows, cols);
+      codes_ = reader.bytes(bits::dense_bytes(kBits, candidates_.count()), "codes");
+      if (!bits::is_dense_padded(codes_.data(), kBits, candidates_.count())) {
+        detail::fail_validation("padding is not zero");
+      }
+      reader.finish();
+    }
+
+    T largest() const noexcept { return largest_; }
+
+    void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
+               T* out) const noexcept {
+      std::fill_n(out, rows * cols, T(0));
+      for (std::size_t i = 0; i < rows; ++i, out += cols) {
+        candidates_.for_each(row + i, col, cols,
+                             [&](std::size_t j, std::size_t k, std::uint32_t lot) {
+                               const std::uint32_t code = bits::get_dense(codes_.data(), kBits, k);
+                               if (lot <= last_[code]) out[j - col] = level_[code];
+                             });
+      }
+    }
+
+   private:
+    detail::Thinned candidates_;
+    std::array<T, kCodes> level_{};
+    std::array<std::uint32_t, kCodes> last_{};
+    std::span<const std::byte> codes_;
+    T largest_ = 0;
+  };
+
+ private:
+  template <class T>
+  double sparsity_of(std::span<const T> values) const noexcept {
+    const double deviation = DeltaSpread::of(values).deviation;
+    const auto group =
+        std::ranges::find_if(groups, [&](const Group& g) { return deviation <= g.deviation; });
+    return group == groups.end() ? groups.back().sparsity : group->sparsity;
+  }
+
+  /// The greatest lot of those elements that is kept.
+  static std::uint32_t last_of(std::vector<std::uint32_t>& lots, double kept) {
+    // Few elements, whose lots say little, are kept by chance: their greatest would make candidates
+    // of many others.
+    constexpr std::size_t kFew = 32;
+    const auto count = static_cast<std::size_t>(std::rint(kept * static_cast<double>(lots.size())));
+    if (count < kFew) return detail::last_lot(kept);
+    const auto last = lots.begin() + static_cast<std::ptrdiff_t>(count) - 1;
+    std::ranges::nth_element(lots, last);
+    return *last;
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI

@@ -1,0 +1,48 @@
+// What deltas vary by, over a whole model: for methods that treat a matrix by its place among
+// others.
+#pragma once
+
+#include <deltadct/baseline/ultra_delta.hpp>
+#include <deltadct/io/compress.hpp>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// The spread of every matrix that compress_model() would compress and that has one shape and dtype
+/// in both models.
+inline std::vector<DeltaSpread> survey_deltas(
+    const Model& base, const Model& tuned,
+    const std::function<bool(std::string_view)>& selected = {}) {
+  std::vector<DeltaSpread> spreads;
+  TensorBytes from;
+  TensorBytes to;
+  for (const ModelTensor& tensor : tuned.tensors()) {
+    const ModelTensor* before = base.find(tensor.name);
+    if (before == nullptr || before->dtype != tensor.dtype || before->shape != tensor.shape ||
+        !is_element(tensor.dtype) || tensor.shape.size() < 2 ||
+        (selected && !selected(tensor.name))) {
+      continue;
+    }
+    base.read(*before, from);
+    tuned.read(tensor, to);
+    from.align(dtype_bytes(tensor.dtype));
+    to.align(dtype_bytes(tensor.dtype));
+    const MatrixStack stack = stack_of(tensor.shape);
+    with_element(tensor.dtype, [&]<class T>() {
+      using Compute = compute_t<T>;
+      const auto* x = reinterpret_cast<const T*>(from.bytes().data());
+      const auto* y = reinterpret_cast<const T*>(to.bytes().data());
+      std::vector<Compute> delta(stack.rows * stack.cols);
+      for (std::size_t k = 0; k < stack.count; ++k, x += delta.size(), y += delta.size()) {
+        for (std::size_t s = 0; s < delta.size(); ++s) {
+          delta[s] = static_cast<Compute>(y[s]) - static_cast<Compute>(x[s]);
+        }
+        spreads.push_back(DeltaSpread::of(std::span<const Compute>(delta)));
+      }
+    });
+    from.release();
+    to.release();
+  }
+  return spreads;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

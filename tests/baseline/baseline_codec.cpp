@@ -1,0 +1,342 @@
+// What every baseline must do behind the shape of DeltaCodec: shapes, element types, ranges, bad
+// input. Their values are in golden/baselines.
+#include "../support/caught.hpp"
+
+#include <deltadct/baseline/any_baseline.hpp>
+
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include <doctest/doctest.h>
+
+using namespace deltadct;
+using test::caught;
+
+namespace {
+
+template <class T>
+struct Dense {
+  std::vector<T> values;
+  std::size_t rows;
+  std::size_t cols;
+
+  MatrixView<T> view() { return {values.data(), rows, cols}; }
+  MatrixView<const T> view() const { return {values.data(), rows, cols}; }
+};
+
+template <class T>
+Dense<T> zeros(std::size_t rows, std::size_t cols) {
+  return {std::vector<T>(rows * cols), rows, cols};
+}
+
+template <class T>
+Dense<T> noise(std::size_t rows, std::size_t cols, double size = 0.01, unsigned seed = 1) {
+  Dense<T> matrix = zeros<T>(rows, cols);
+  std::mt19937 random(seed);
+  for (T& x : matrix.values) {
+    x = static_cast<T>(
+        static_cast<compute_t<T>>(size * (static_cast<double>(random()) * 0x1p-31 - 1)));
+  }
+  return matrix;
+}
+
+template <class T, class Codec>
+Dense<T> decoded(const Codec& codec, const CompressedTensor& packed) {
+  Dense<T> out = zeros<T>(packed.header.rows, packed.header.cols);
+  codec.decode(packed, out.view());
+  return out;
+}
+
+template <class T>
+double dot(const Dense<T>& a, const Dense<T>& b) {
+  double sum = 0;
+  for (std::size_t s = 0; s < a.values.size(); ++s) {
+    sum += static_cast<double>(a.values[s]) * static_cast<double>(b.values[s]);
+  }
+  return sum;
+}
+
+template <class Fn>
+void for_each_method(Fn fn) {
+  fn(BitDelta{});
+  fn(BitDelta{BitDelta::Axis::row});
+  fn(BitDelta{BitDelta::Axis::column});
+  fn(DeltaCome{});
+  fn(Dare{});
+  fn(UltraDelta{.groups = {{{.sparsity = 0.5}}}});
+}
+
+}  // namespace
+
+TEST_CASE("baseline: any shape comes back finite, within the size that was promised") {
+  const std::pair<std::size_t, std::size_t> shapes[] = {
+      {1, 1}, {1, 37}, {37, 1}, {0, 5}, {5, 0}, {64, 48}, {131, 29}, {7, 300}, {257, 2}};
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    for (const auto& [rows, cols] : shapes) {
+      CAPTURE(rows);
+      CAPTURE(cols);
+      const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+      const auto delta = noise<float>(rows, cols);
+      const CompressedTensor packed = codec.encode(delta.view());
+      CHECK(packed.bytes() <= codec.max_compressed_bytes(rows, cols));
+      CHECK(packed.header.whole_bytes == packed.codes.size());
+      codec.validate(packed);
+      for (const float x : decoded<float>(codec, packed).values) CHECK(std::isfinite(x));
+    }
+  });
+}
+
+TEST_CASE("baseline: a block is that part of the whole, in any layout and element type") {
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    using Method = std::remove_cvref_t<decltype(method)>;
+    const BaselineCodec<Method> codec(method);
+    const auto base = noise<bfloat16>(70, 300, 1, 2);
+    auto tuned = base;
+    const auto delta = noise<float>(70, 300, 0.25, 3);
+    for (std::size_t s = 0; s < tuned.values.size(); ++s) {
+      tuned.values[s] = bfloat16(static_cast<float>(tuned.values[s]) + delta.values[s]);
+    }
+    const CompressedTensor packed = codec.encode(base.view(), tuned.view());
+    const auto whole = decoded<float>(codec, packed);
+
+    auto added = base;
+    codec.decode_add(packed, added.view());
+    for (std::size_t s = 0; s < added.values.size(); ++s) {
+      const bfloat16 expected(static_cast<float>(base.values[s]) + whole.values[s]);
+      REQUIRE(added.values[s].bits == expected.bits);
+    }
+    auto block = zeros<float>(150, 41);  // read as its transpose
+    codec.decode_add_block(packed, 13, 129, MatrixView<float>(block.values.data(), 41, 150, 1, 41),
+                           -2.0);
+    for (std::size_t i = 0; i < 41; ++i) {
+      for (std::size_t j = 0; j < 150; ++j) {
+        REQUIRE(block.values[j * 41 + i] == -2.0f * whole.values[(13 + i) * 300 + 129 + j]);
+      }
+    }
+  });
+}
+
+TEST_CASE("baseline: the gain is what the method is known for") {
+  const auto delta = noise<float>(400, 300);
+  const auto gain = [&](const auto& method) {
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    return dot(delta, decoded<float>(codec, codec.encode(delta.view()))) / dot(delta, delta);
+  };
+  // Of uniform elements, (E|x|)^2 / E x^2.
+  CHECK(gain(BitDelta{}) == doctest::Approx(0.75).epsilon(0.01));
+  CHECK(gain(Dare{}) == doctest::Approx(1).epsilon(0.05));
+  CHECK(gain(UltraDelta{}) == doctest::Approx(1).epsilon(0.05));
+  CHECK(gain(DeltaCome{}) < 0.9);
+}
+
+TEST_CASE("baseline: a matrix of low rank is Delta-CoMe's own") {
+  const auto left = noise<double>(200, 2, 1, 5);
+  const auto right = noise<double>(2, 130, 1, 6);
+  auto delta = zeros<float>(200, 130);
+  for (std::size_t i = 0; i < 200; ++i) {
+    for (std::size_t j = 0; j < 130; ++j) {
+      delta.values[i * 130 + j] = static_cast<float>(
+          left.values[2 * i] * right.values[j] + left.values[2 * i + 1] * right.values[130 + j]);
+    }
+  }
+  const BaselineCodec<DeltaCome> codec;
+  const CompressedTensor packed = codec.encode(delta.view());
+  const auto back = decoded<float>(codec, packed);
+  const double error = dot(delta, delta) - 2 * dot(delta, back) + dot(back, back);
+  CHECK(error < 1e-3 * dot(delta, delta));
+  CHECK(packed.bytes() * 8 < 200 * 130);
+}
+
+TEST_CASE("baseline: Delta-CoMe of a large matrix, whose decomposition is randomized") {
+  const auto left = noise<float>(1030, 4, 1, 5);
+  const auto right = noise<float>(4, 1040, 1, 6);
+  auto delta = noise<float>(1030, 1040, 1e-3, 7);
+  for (std::size_t i = 0; i < 1030; ++i) {
+    for (std::size_t j = 0; j < 1040; ++j) {
+      for (std::size_t k = 0; k < 4; ++k) {
+        delta.values[i * 1040 + j] += left.values[i * 4 + k] * right.values[k * 1040 + j];
+      }
+    }
+  }
+  const BaselineCodec<DeltaCome> codec(DeltaCome{.bits_per_weight = 0.1});
+  const CompressedTensor packed = codec.encode(delta.view());
+  CHECK(static_cast<double>(packed.bytes()) * 8 <= 0.1 * 1030 * 1040);
+  const auto back = decoded<float>(codec, packed);
+  CHECK(dot(delta, back) / std::sqrt(dot(delta, delta) * dot(back, back)) > 0.85);
+}
+
+TEST_CASE("baseline: zeros and constants") {
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const auto none = zeros<float>(40, 50);
+    for (const float x : decoded<float>(codec, codec.encode(none.view())).values) CHECK(x == 0);
+    auto constant = zeros<float>(40, 50);
+    std::ranges::fill(constant.values, -0.5f);
+    const auto back = decoded<float>(codec, codec.encode(constant.view()));
+    CHECK(dot(constant, back) / dot(constant, constant) == doctest::Approx(1).epsilon(0.5));
+    auto single = zeros<float>(40, 50);
+    single.values[77] = 3;
+    for (const float x : decoded<float>(codec, codec.encode(single.view())).values) {
+      CHECK(std::isfinite(x));
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("baseline: elements of any size", T, float, double) {
+  for (const double size : {1e-30, 1e30}) {
+    for_each_method([&](const auto& method) {
+      CAPTURE(method.name);
+      CAPTURE(size);
+      const BaselineCodec<std::remove_cvref_t<decltype(method)>, T> codec(method);
+      auto delta = noise<T>(40, 50, size);
+      delta.values[3] = static_cast<T>(1e-3 * size);
+      const auto back = decoded<T>(codec, codec.encode(delta.view()));
+      auto unit = noise<T>(40, 50, 1);
+      auto of_unit = decoded<T>(codec, codec.encode(unit.view()));
+      double sum = 0;
+      for (std::size_t s = 0; s < back.values.size(); ++s) {
+        sum += std::abs(static_cast<double>(back.values[s])) / size;
+      }
+      const double expected = std::accumulate(
+          of_unit.values.begin(), of_unit.values.end(), 0.0,
+          [](double total, T x) { return total + std::abs(static_cast<double>(x)); });
+      CHECK(sum == doctest::Approx(expected).epsilon(0.25));
+    });
+  }
+}
+
+TEST_CASE("baseline: what cannot be stored is refused") {
+  constexpr float most = std::numeric_limits<float>::max();
+  const auto refused = [](const auto& method, const auto& delta) {
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    return caught([&] { codec.encode(delta.view()); }).code();
+  };
+  auto delta = noise<float>(40, 50);
+  delta.values[51] = std::numeric_limits<float>::quiet_NaN();
+  for_each_method([&](const auto& method) {
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const Error error = caught([&] { codec.encode(delta.view()); });
+    CHECK(error.code() == Errc::non_finite);
+    CHECK(std::string(error.what()).find("(1, 1)") != std::string::npos);
+  });
+  std::ranges::fill(delta.values, most);
+  CHECK(refused(BitDelta{}, delta) == Errc::non_finite);
+  CHECK(refused(Dare{}, delta) == Errc::non_finite);
+  CHECK(refused(UltraDelta{}, delta) == Errc::non_finite);
+  CHECK(refused(DeltaCome{}, delta) == Errc::non_finite);
+
+  const auto small = noise<float>(40, 50);
+  for (const double p : {-0.1, 1.0, 1.5, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK(refused(Dare{.drop = p}, small) == Errc::bad_range);
+    CHECK(refused(UltraDelta{.groups = {{{.sparsity = p}}}}, small) == Errc::bad_range);
+  }
+  for (const double budget : {-1.0, 1e-4, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK(refused(DeltaCome{.bits_per_weight = budget}, small) == Errc::bad_mix);
+  }
+}
+
+TEST_CASE("baseline: bytes that encode() cannot have written are refused") {
+  const auto delta = noise<float>(130, 70);
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const CompressedTensor packed = codec.encode(delta.view());
+    const auto code_of = [&](const CompressedTensor& broken) {
+      return caught([&] { codec.validate(broken); }).code();
+    };
+    for (std::size_t size = 0; size < packed.codes.size(); size += 1 + size / 16) {
+      CompressedTensor cut = packed;
+      cut.codes.resize(size);
+      cut.header.whole_bytes = size;
+      CHECK(code_of(cut) == Errc::corrupt_data);
+    }
+    CompressedTensor longer = packed;
+    longer.codes.resize(packed.codes.size() + 64);
+    CHECK(code_of(longer) == Errc::corrupt_data);
+    longer.header.whole_bytes = longer.codes.size();
+    CHECK(code_of(longer) == Errc::corrupt_data);
+    CompressedTensor huge = packed;
+    huge.header.rows = std::size_t{1} << 40;
+    CHECK(code_of(huge) == Errc::corrupt_data);
+    CompressedTensor other = packed;
+    other.header.transform = "dct";
+    CHECK(code_of(other) == Errc::codec_mismatch);
+
+    // Whatever a byte becomes, decoding is refused or gives finite numbers.
+    std::mt19937 random(9);
+    for (int round = 0; round < 300; ++round) {
+      CompressedTensor broken = packed;
+      broken.codes[random() % std::min<std::size_t>(broken.codes.size(), round < 200 ? 90 : 5000)] =
+          static_cast<std::byte>(random());
+      auto out = zeros<float>(130, 70);
+      try {
+        codec.decode(broken, out.view());
+      } catch (const Error& error) {
+        CHECK(error.code() == Errc::corrupt_data);
+      }
+      CHECK(std::ranges::all_of(out.values, [](float x) { return std::isfinite(x); }));
+    }
+  });
+}
+
+TEST_CASE("baseline: an empty matrix has no codes") {
+  const BaselineCodec<BitDelta> codec;
+  CompressedTensor packed = codec.encode(zeros<float>(0, 5).view());
+  CHECK(packed.codes.empty());
+  packed.codes.resize(1);
+  packed.header.whole_bytes = 1;
+  CHECK(caught([&] { codec.validate(packed); }).code() == Errc::corrupt_data);
+}
+
+TEST_CASE("baseline: UltraDelta keeps least of the matrices that vary least") {
+  const auto method = UltraDelta::survey({{3, 100}, {1, 200}, {2, 100}, {4, 200}}, 0.9, 0.05, 7);
+  CHECK(method.seed == 7);
+  CHECK(method.groups[0].deviation == 1);
+  CHECK(method.groups[0].sparsity == doctest::Approx(0.95));
+  CHECK(method.groups[1].deviation == 3);
+  CHECK(method.groups[1].sparsity == doctest::Approx(0.9));
+  CHECK(method.groups[2].sparsity == doctest::Approx(0.85));
+
+  const auto clamped = UltraDelta::survey({{1, 1}, {2, 1}, {3, 1}}, 0.985, 0.02);
+  CHECK(clamped.groups[0].sparsity == doctest::Approx(0.99));
+  CHECK(clamped.groups[2].sparsity == doctest::Approx(0.98));
+
+  const auto single = UltraDelta::survey({{1, 1}});
+  CHECK(single.groups[0].sparsity == doctest::Approx(0.98));
+  CHECK(UltraDelta::survey({}).groups[2].sparsity == doctest::Approx(0.97));
+
+  // By size: every matrix finds the group of its own deviation.
+  const auto even = noise<float>(100, 100, 1);
+  const auto wide = noise<float>(100, 100, 2);
+  const UltraDelta two = UltraDelta::survey({DeltaSpread::of(std::span<const float>(even.values)),
+                                             DeltaSpread::of(std::span<const float>(wide.values))},
+                                            0.5, 0.4);
+  const BaselineCodec<UltraDelta> codec(two);
+  CHECK(codec.encode(even.view()).bytes() * 2 < codec.encode(wide.view()).bytes());
+}
+
+TEST_CASE("baseline: any codec by its name, with the settings that were chosen") {
+  const auto delta = noise<float>(64, 64);
+  const auto base = zeros<float>(64, 64);
+  const auto bytes = [&](const AnyBaseline& chosen, const CodecSpec& spec) {
+    CompressedTensor out;
+    std::vector<std::byte> workspace;
+    const CodecFactory factory = with_baselines(make_codec<Serial>, chosen);
+    factory(spec)->encode_into(out, workspace, DType::f32, base.values.data(), delta.values.data(),
+                               64, 64, SerialExecutor{});
+    return out.bytes();
+  };
+  const AnyBaseline rows = BitDelta{BitDelta::Axis::row};
+  CHECK(bytes(rows, baseline_spec(rows)) == 1 + 128 + 512);
+  CHECK(bytes(rows, baseline_spec(Dare{})) < 1000);
+  CHECK(baseline_spec(UltraDelta{}).transform == "ultra_delta");
+  CodecSpec unknown = baseline_spec(rows);
+  unknown.transform = "zip";
+  CHECK(caught([&] { make_baseline_codec(unknown); }).code() == Errc::codec_mismatch);
+  CHECK(make_baseline_codec(baseline_spec(rows), rows)->build() !=
+        make_baseline_codec(baseline_spec(rows))->build());
+}
