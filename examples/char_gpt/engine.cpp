@@ -1,5 +1,8 @@
-// Weights from safetensors files.
+// Codecs by their settings, weights from files.
 #include "engine.hpp"
+
+#include <deltadct/io/restore.hpp>
+#include <deltadct/openmp.hpp>
 
 #include <cstring>
 #include <vector>
@@ -39,6 +42,49 @@ Weights load_weights(const std::string& path) {
     assign(matrix, tensor.dtype, bytes.bytes());
   }
   return weights;
+}
+
+Codec codec_of(deltadct::CodecSpec spec) {
+  return {std::move(spec), deltadct::make_codec<deltadct::DefaultBackend>};
+}
+
+Codec codec_of(const deltadct::AnyBaseline& baseline) {
+  return {deltadct::baseline_spec(baseline),
+          deltadct::with_baselines(deltadct::make_codec<deltadct::DefaultBackend>, baseline)};
+}
+
+Codec unit_gain(int patch, deltadct::AnyAllocator allocator) {
+  deltadct::CodecSpec spec = deltadct::unit_gain_spec();
+  spec.patch = patch;
+  spec.allocator = std::move(allocator);
+  return codec_of(std::move(spec));
+}
+
+void apply_archive(const std::string& path, const std::string& base_path, const Weights& base,
+                   Weights& live, const deltadct::CodecFactory& codecs) {
+  namespace io = deltadct::io;
+  const auto base_model = io::Model::open(base_path);
+  const auto archive = io::DeltaArchive::open(path);
+  const deltadct::OpenMpExecutor executor;
+  io::Restorer restorer(base_model, archive, codecs, executor);
+  // All of them before the first is added: a wrong base leaves the live weights alone.
+  for (const auto& entry : archive.entries()) {
+    if (entry.base) restorer.check_base(entry);
+  }
+  for (const auto& entry : archive.entries()) {
+    Matrix& to = live.at(entry.name);
+    if (entry.mode == io::Mode::delta) {
+      const deltadct::TensorHeader& made = entry.matrices[0];
+      const auto codec =
+          codecs({.patch = made.patch, .transform = made.transform, .quantizer = made.quantizer});
+      const auto delta = archive.delta(entry);
+      codec->validate(delta.view(), deltadct::DType::f32);
+      codec->decode_add(delta.view(), deltadct::DType::f32, base.at(entry.name).data(), to.data(),
+                        1.0, executor);
+    } else {
+      assign(to, entry.dtype, restorer.restore(entry));
+    }
+  }
 }
 
 }  // namespace char_gpt

@@ -5,6 +5,8 @@
 #include "engine.hpp"
 
 #include <deltadct/io/checkpoint.hpp>
+#include <deltadct/io/survey.hpp>
+#include <deltadct/openmp.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -54,26 +56,26 @@ class Demo {
     add({.name = "fine-tuned", .bytes = bytes, .bits_per_weight = 16, .ratio = 1});
   }
 
-  template <class Policy>
-  void run_delta(const std::string& name, const std::string& file,
-                 deltadct::AnyAllocator allocator = {}) {
+  void run_delta(const std::string& name, const std::string& file, const char_gpt::Codec& codec) {
     io::CompressOptions options;
-    options.codec.patch = Policy::patch;
-    options.codec.transform = Policy::Transform::name;
-    options.codec.quantizer = Policy::template Quantizer<0>::name;
-    options.codec.allocator = std::move(allocator);
+    options.codec = codec.spec;
     options.output.overwrite = io::Overwrite::yes;
     const auto base = io::Model::open(path("base"));
     const auto tuned = io::Model::open(path("tuned"));
-    const auto report =
-        io::compress_model(base, tuned, path(file), options, char_gpt::codec_factory<Policy>(),
-                           deltadct::OpenMpExecutor{});
-    char_gpt::apply_archive<Policy>(path(file), path("base"), base_, live_);
+    const auto report = io::compress_model(base, tuned, path(file), options, codec.make,
+                                           deltadct::OpenMpExecutor{});
+    char_gpt::apply_archive(path(file), path("base"), base_, live_, codec.make);
     add({.name = name,
          .bytes = report.file_bytes,
          .bits_per_weight = report.bits_per_weight(),
          .ratio =
              static_cast<double>(report.model_bytes) / static_cast<double>(report.file_bytes)});
+  }
+
+  /// UltraDelta treats a matrix by its place among the others.
+  deltadct::UltraDelta survey() const {
+    return deltadct::UltraDelta::survey(
+        io::survey_deltas(io::Model::open(path("base")), io::Model::open(path("tuned"))));
   }
 
   void print_table() const {
@@ -119,8 +121,9 @@ class Demo {
 
   void add(Row row) {
     const std::string prompt = "    template <class T>\n    ";
-    row.loss = engine_.cross_entropy(
-        {reinterpret_cast<const std::uint8_t*>(text_.data()), text_.size()}, windows_);
+    row.loss =
+        engine_.judge({reinterpret_cast<const std::uint8_t*>(text_.data()), text_.size()}, windows_)
+            .loss();
     row.sample = printable(prompt + engine_.generate(prompt, 240, 0.4, 1));
     std::printf("%-26s %.4f\n", row.name.c_str(), row.loss);
     std::fflush(stdout);
@@ -135,10 +138,6 @@ class Demo {
   std::vector<Row> rows_;
 };
 
-template <int P>
-using Paper = deltadct::PaperPolicy<deltadct::bfloat16, P>;
-using UnitGain = deltadct::UnitGainPolicy<deltadct::bfloat16, 32>;
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -149,15 +148,21 @@ int main(int argc, char** argv) {
     std::printf("held-out loss, nats a byte:\n");
     demo.run_base();
     demo.run_tuned();
-    demo.run_delta<Paper<8>>("Delta-DCT, P = 8", "delta_p8");
-    demo.run_delta<Paper<16>>("Delta-DCT, P = 16", "delta_p16");
-    demo.run_delta<Paper<32>>("Delta-DCT, P = 32", "delta_p32");
-    demo.run_delta<Paper<64>>("Delta-DCT, P = 64", "delta_p64");
-    demo.run_delta<deltadct::WithoutDct<deltadct::bfloat16, 16>>("P = 16, without DCT",
-                                                                 "delta_p16_identity");
-    demo.run_delta<UnitGain>("unit gain, 1 bit", "delta_unit_gain", {{1, 1.0}});
-    demo.run_delta<UnitGain>("unit gain, 0.12 bits", "delta_unit_gain_low",
-                             deltadct::BudgetAllocator(0.12));
+    for (const int patch : {8, 16, 32, 64}) {
+      const std::string size = std::to_string(patch);
+      demo.run_delta("Delta-DCT, P = " + size, "delta_p" + size,
+                     char_gpt::codec_of(deltadct::CodecSpec{.patch = patch}));
+    }
+    demo.run_delta("P = 16, without DCT", "delta_p16_identity",
+                   char_gpt::codec_of(
+                       deltadct::CodecSpec{.transform = std::string(deltadct::Identity::name)}));
+    demo.run_delta("BitDelta", "bit_delta", char_gpt::codec_of(deltadct::BitDelta{}));
+    demo.run_delta("Delta-CoMe", "delta_come", char_gpt::codec_of(deltadct::DeltaCome{}));
+    demo.run_delta("DARE, p = 15/16", "dare", char_gpt::codec_of(deltadct::Dare{}));
+    demo.run_delta("UltraDelta", "ultra_delta", char_gpt::codec_of(demo.survey()));
+    demo.run_delta("unit gain, 1 bit", "delta_unit_gain", char_gpt::unit_gain(32, {{1, 1.0}}));
+    demo.run_delta("unit gain, 0.12 bits", "delta_unit_gain_low",
+                   char_gpt::unit_gain(32, deltadct::BudgetAllocator(0.12)));
     demo.print_samples();
     demo.print_table();
     return 0;
