@@ -165,8 +165,8 @@ class StoredDelta {
 
   /// The patches of one matrix that a block needs, validated; the block begins in the result at
   /// TensorHeader::within_patch() of its row and column. Of the section, read(offset, length, into)
-  /// puts a range into a TensorBytes: the width map whole, and of bounds and codes nothing but those
-  /// patches'; a matrix without patches whole. headers has that matrix. Throws bad_range,
+  /// puts a range into a TensorBytes: the width map whole, and of bounds and codes nothing but
+  /// those patches'; a matrix without patches whole. headers has that matrix. Throws bad_range,
   /// corrupt_data.
   template <class Read>
   static StoredDelta of_block(std::span<const TensorHeader> headers, std::uint64_t section_bytes,
