@@ -22,9 +22,10 @@ std::string name_of(const std::string& what, int p, int bits, std::size_t side) 
          "/side:" + std::to_string(side);
 }
 
-template <class T, int P, class Backend, std::size_t Side>
+template <class Policy, class Backend, std::size_t Side>
 void encode(benchmark::State& state, int bits, bool from_pair) {
-  const DeltaCodec<PaperPolicy<T, P>, Backend> codec(mix(bits));
+  using T = typename Policy::Element;
+  const DeltaCodec<Policy, Backend> codec(mix(bits));
   const Pair<T>& from = pair<T, Side>();
   CompressedTensor out;
   std::vector<std::byte> workspace(codec.encode_workspace_bytes(Side, Side));
@@ -53,9 +54,10 @@ void encode(benchmark::State& state, int bits, bool from_pair) {
 /// Where decode_add puts its sums.
 enum class Target { in_place, elsewhere, strided };
 
-template <class T, int P, class Backend, std::size_t Side, class Executor>
+template <class Policy, class Backend, std::size_t Side, class Executor>
 void decode_add(benchmark::State& state, int bits, Target target, const Executor& executor) {
-  const DeltaCodec<PaperPolicy<T, P>, Backend> codec(mix(bits));
+  using T = typename Policy::Element;
+  const DeltaCodec<Policy, Backend> codec(mix(bits));
   const Pair<T>& from = pair<T, Side>();
   const CompressedTensor delta = codec.encode(from.base_view(), from.tuned_view());
   const std::size_t stride = target == Target::strided ? Side + 5 : Side;
@@ -77,9 +79,10 @@ void decode_add(benchmark::State& state, int bits, Target target, const Executor
 
 template <class T, int P, std::size_t Side = 4096, class Backend = DefaultBackend>
 void register_encode(int bits, bool from_pair = true, const std::string& what = "encode") {
-  benchmark::RegisterBenchmark(
-      name_of<T>(what, P, bits, Side).c_str(),
-      [=](benchmark::State& state) { encode<T, P, Backend, Side>(state, bits, from_pair); });
+  benchmark::RegisterBenchmark(name_of<T>(what, P, bits, Side).c_str(),
+                               [=](benchmark::State& state) {
+                                 encode<PaperPolicy<T, P>, Backend, Side>(state, bits, from_pair);
+                               });
 }
 
 template <class T, int P, std::size_t Side = 4096, class Backend = DefaultBackend>
@@ -87,7 +90,7 @@ void register_decode(int bits, Target target = Target::in_place,
                      const std::string& what = "decode_add") {
   benchmark::RegisterBenchmark(
       name_of<T>(what, P, bits, Side).c_str(), [=](benchmark::State& state) {
-        decode_add<T, P, Backend, Side>(state, bits, target, SerialExecutor{});
+        decode_add<PaperPolicy<T, P>, Backend, Side>(state, bits, target, SerialExecutor{});
       });
 }
 
@@ -97,11 +100,24 @@ void register_threads() {
     benchmark::RegisterBenchmark(
         name_of<T>("decode_add_threads:" + std::to_string(threads), P, 2, Side).c_str(),
         [=](benchmark::State& state) {
-          decode_add<T, P, DefaultBackend, Side>(state, 2, Target::in_place,
-                                                 OpenMpExecutor{threads});
+          decode_add<PaperPolicy<T, P>, DefaultBackend, Side>(state, 2, Target::in_place,
+                                                              OpenMpExecutor{threads});
         })
         ->UseRealTime();
   }
+}
+
+// At 1 bit, beside the paper's mix of the same size.
+template <int P>
+void register_unit_gain() {
+  using Policy = UnitGainPolicy<float, P>;
+  benchmark::RegisterBenchmark(
+      name_of<float>("encode_unit_gain", P, 1, 4096).c_str(),
+      [](benchmark::State& state) { encode<Policy, DefaultBackend, 4096>(state, 1, true); });
+  benchmark::RegisterBenchmark(
+      name_of<float>("decode_add_unit_gain", P, 1, 4096).c_str(), [](benchmark::State& state) {
+        decode_add<Policy, DefaultBackend, 4096>(state, 1, Target::in_place, SerialExecutor{});
+      });
 }
 
 // Both mixes.
@@ -131,6 +147,9 @@ void register_all() {
   register_size<16>();
   register_size<32>();
   register_size<64>();
+  register_unit_gain<16>();
+  register_unit_gain<32>();
+  register_unit_gain<64>();
   for (const int bits : {1, 3, 4, 6, 8}) {
     register_encode<float, 16>(bits);
     register_decode<float, 16>(bits);

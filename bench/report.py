@@ -176,7 +176,17 @@ class Report:
             [["encode, paper's mix"] + [number(self.runs.rate(self.encode(p))) for p in SIZES],
              ["encode, 2 bits"] + [number(self.runs.rate(self.encode(p, 2))) for p in SIZES],
              ["decode_add, paper's mix"] + [number(self.runs.rate(self.decode(p, "paper"))) for p in SIZES],
-             ["decode_add, 2 bits"] + [number(self.runs.rate(self.decode(p))) for p in SIZES]])
+             ["decode_add, 2 bits"] + [number(self.runs.rate(self.decode(p))) for p in SIZES],
+             ["encode, unit gain at 1 bit"] + [
+                 number(self.runs.rate(self.encode(p, 1, what="encode_unit_gain"))) for p in SIZES],
+             ["... / encode, paper's mix"] + [
+                 number(self.runs.ratio(self.encode(p, 1, what="encode_unit_gain"), self.encode(p)))
+                 for p in SIZES],
+             ["decode_add, unit gain at 1 bit"] + [
+                 number(self.runs.rate(self.decode(p, 1, what="decode_add_unit_gain"))) for p in SIZES],
+             ["... / decode_add, paper's mix"] + [
+                 number(self.runs.ratio(self.decode(p, 1, what="decode_add_unit_gain"),
+                                        self.decode(p, "paper"))) for p in SIZES]])
         widths = (1, 2, 3, 4, 6, 8)
         by_width = table(
             ["GB/s, float, P = 16", *(f"{b} bits" for b in widths)],

@@ -18,7 +18,7 @@ namespace {
 template <int Bits, class V, class T>
 std::vector<double> rounded(const T* x, int n, T& step) {
   T side[1];
-  const T fitted = Gaussian<Bits>::template fit<V>(x, n, side);
+  const auto fitted = Gaussian<Bits>::template fit<V>(x, n, side);
   step = side[0];
   const typename Gaussian<Bits>::template Encoder<V> encoder(side, fitted, T(1));
   const typename Gaussian<Bits>::template Decoder<V> decoder(side, T(1));
@@ -165,8 +165,10 @@ TEST_CASE_TEMPLATE("gaussian: the tiniest values there are have a finite step", 
       values.x[s] = static_cast<T>(s % 3 - 1) * std::numeric_limits<T>::denorm_min();
     }
     T side[1];
-    const T fitted = Gaussian<Bits>::template fit<V>(values.x, 64, side);
-    CHECK(std::isfinite(fitted));
+    const auto fitted = Gaussian<Bits>::template fit<V>(values.x, 64, side);
+    CHECK(std::isfinite(fitted.reciprocal));
+    CHECK(std::isfinite(fitted.original(1)));
+    CHECK(std::isfinite(fitted.reconstructed(1, static_cast<double>(side[0]))));
     CHECK(Gaussian<Bits>::representable(side, T(1)));
   });
 }

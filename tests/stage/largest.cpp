@@ -59,7 +59,7 @@ T check(int k, const T* x, int n) {
   CAPTURE(n);
   const int groups = n >> k;
   std::vector<std::byte> codes(code_bytes(-k, static_cast<std::size_t>(n)), std::byte{0xFF});
-  const T step = LargestOf::encode<V>(k, x, n, codes.data());
+  const T step = LargestOf::encode<V>(k, x, n, codes.data()).step();
   const auto found = numbers_in(codes, k + 1, groups);
   CHECK(found == codes_by_definition(k, x, n));
   const auto used = static_cast<std::size_t>(groups * (k + 1));
@@ -133,7 +133,7 @@ TEST_CASE_TEMPLATE("largest: any range has unit gain, zeros have codes of zero",
   }
   const Values<T> zeros;
   std::vector<std::byte> codes(code_bytes(-3, 256), std::byte{0xFF});
-  CHECK(LargestOf::encode<V>(3, zeros.x, 256, codes.data()) == 0);
+  CHECK(LargestOf::encode<V>(3, zeros.x, 256, codes.data()).step() == 0);
   for (const std::byte b : codes) CHECK(b == std::byte{0});
 }
 
@@ -145,7 +145,8 @@ TEST_CASE("largest: the noise of draws from the normal distribution") {
     for (std::uint32_t seed = 1; seed <= 30; ++seed) {
       const auto values = normal<float>(1, seed);
       std::vector<std::byte> codes(code_bytes(-k, Values<float>::size));
-      const float step = LargestOf::encode<float>(k, values.x, Values<float>::size, codes.data());
+      const float step =
+          LargestOf::encode<float>(k, values.x, Values<float>::size, codes.data()).step();
       double square = 0;
       for (const float x : values.x) square += static_cast<double>(x) * static_cast<double>(x);
       noise += (static_cast<double>(step) * static_cast<double>(step) * (Values<float>::size >> k) /

@@ -98,12 +98,17 @@ class MatrixEncoder {
   void run(const Source& source, const typename Policy::Allocator& allocator,
            std::span<std::byte> memory, CompressedTensor& out, const Executor& executor) const {
     EncodeWorkspace<T> work(memory, patches_.count(), walk().units());
-    executor.parallel_for(work.sums.size(),
-                          [&](std::size_t unit) { measure_unit(source, work, unit); });
-    refuse_non_finite(source, work);
+    // Where all patches have one width and it has codes, nothing asks for what is measured.
+    const std::span<const int> widths = allocator.widths();
+    if (sums_originals || widths.size() != 1 || widths[0] == 0) {
+      executor.parallel_for(work.sums.size(),
+                            [&](std::size_t unit) { measure_unit(source, work, unit); });
+      refuse_non_finite(source, work);
+    }
     allocate(allocator, work, out);
     executor.parallel_for(work.sums.size(),
                           [&](std::size_t unit) { encode_unit(source, work, out, unit); });
+    refuse_non_finite(source, work);
     refuse_overflow(work);
     out.header.scale = scale(work);
     refuse_infinite(work, out.header.scale);
@@ -244,7 +249,7 @@ class MatrixEncoder {
     if constexpr (requires(PatchGrid grid) {
                     allocator.allocate(grid, scores, work.order, work.classes);
                   }) {
-      const PatchGrid grid{rows_ * cols_, P, sizeof(typename Codec::Bound)};
+      const PatchGrid grid{P, sizeof(typename Codec::Bound)};
       allocator.allocate(grid, scores, work.order, work.classes);
     } else {
       allocator.allocate(scores, work.order, work.classes);
@@ -310,12 +315,12 @@ class MatrixEncoder {
       alignas(64) T coefficients[area];
       ask();
       Codec::transform(kernel_, patch, coefficients);
-      const bool is_stored = Codec::quantize(bits, coefficients, codes, bounds);
+      typename Codec::Comparison compared;
+      const bool is_stored = Codec::quantize(bits, coefficients, codes, bounds, compared);
       ask();
       if (!is_stored) {
         sums.failed = std::min(sums.failed, index);
-      } else if constexpr (Rescale::enabled && Codec::compares_coefficients) {
-        const auto compared = Codec::compare_coefficients(coefficients, bits, codes, bounds);
+      } else if constexpr (Codec::compares_coefficients) {
         sums.original += compared.original;
         sums.reconstructed += compared.reconstructed;
       } else if constexpr (Rescale::enabled) {

@@ -106,16 +106,31 @@ struct PatchCodec {
                                              ArraySink<T, P>{coefficients});
   }
 
+  /// Whether what Rescale compares is the same for coefficients, so that none need be transformed
+  /// back: products of patches, of which the original's padding is zero.
+  static constexpr bool compares_coefficients = requires {
+    requires Rescale::is_product;
+    requires Transform::is_orthogonal;
+  };
+
+  /// What Rescale compares, of a patch and of its reconstruction.
+  struct Comparison {
+    double original = 0;
+    double reconstructed = 0;
+  };
+
   /// Quantizes them into codes of `bits` bits, not 0, and bounds. Returns false where the bounds
-  /// cannot be stored or computed with.
-  static bool quantize(int bits, const T* coefficients, std::byte* codes,
-                       std::byte* bounds) noexcept {
-    if (shares_codes && bits < 0) return quantize_shared(-bits, coefficients, codes, bounds);
+  /// cannot be stored or computed with. Compares them, where coefficients can be.
+  static bool quantize(int bits, const T* coefficients, std::byte* codes, std::byte* bounds,
+                       Comparison& compared) noexcept {
+    if (shares_codes && bits < 0) {
+      return quantize_shared(-bits, coefficients, codes, bounds, compared);
+    }
     return with_bits<Policy::template Quantizer>(bits, [&]<int Bits>() {
       if constexpr (Bits == 0)
         return false;
       else
-        return quantize<Bits>(coefficients, codes, bounds);
+        return quantize<Bits>(coefficients, codes, bounds, compared);
     });
   }
 
@@ -170,40 +185,6 @@ struct PatchCodec {
   /// Writes what a patch without bits stores; returns it as a decoder will see it.
   static T encode_constant(T mean, std::byte* bounds) noexcept {
     return store_bound<Bound>(bounds, 0, Quantizer<0>::template constant<T>(mean));
-  }
-
-  /// Whether what Rescale compares is the same for coefficients, so that none need be transformed
-  /// back: products of patches, of which the original's padding is zero.
-  static constexpr bool compares_coefficients = requires {
-    requires Rescale::is_product;
-    requires Transform::is_orthogonal;
-  };
-
-  /// What Rescale compares, of a patch and of its reconstruction.
-  struct Comparison {
-    double original;
-    double reconstructed;
-  };
-
-  /// The sums over gain times the coefficients of a patch, whatever their range.
-  static Comparison compare_coefficients(const T* coefficients, int bits, const std::byte* codes,
-                                         const std::byte* bounds) noexcept {
-    alignas(64) T decoded[N];
-    const T unit = spread_of<V>(coefficients, N).unit;
-    unpack(PatchRun{bits, codes, bounds, dtype_of<Bound>(), 1}, 0, unit * gain, decoded);
-    V original(T(0));
-    V reconstructed(T(0));
-    for (int s = 0; s < N; s += Lanes<V>::count) {
-      const V x = Lanes<V>::load(coefficients + s) * V(unit);
-      original = original + Rescale::original(x);
-      reconstructed = reconstructed + Rescale::pair(x, Lanes<V>::load(decoded + s));
-    }
-    const auto sum = [&](V x) {
-      const T lanes = reduce_lanes(x, [](T a, T b) { return a + b; });
-      const double units = static_cast<double>(unit) * static_cast<double>(gain);
-      return static_cast<double>(lanes) / units / units;
-    };
-    return {sum(original), sum(reconstructed)};
   }
 
   /// The sum over the patch's real elements of what Rescale compares with the original.
@@ -288,36 +269,69 @@ struct PatchCodec {
     }
   }
 
+  // The sums over gain times the coefficients of a patch, whatever their range.
+  static Comparison compare_coefficients(const T* coefficients, int bits, const std::byte* codes,
+                                         const std::byte* bounds) noexcept {
+    alignas(64) T decoded[N];
+    const T unit = spread_of<V>(coefficients, N).unit;
+    unpack(PatchRun{bits, codes, bounds, dtype_of<Bound>(), 1}, 0, unit * gain, decoded);
+    V original(T(0));
+    V reconstructed(T(0));
+    for (int s = 0; s < N; s += Lanes<V>::count) {
+      const V x = Lanes<V>::load(coefficients + s) * V(unit);
+      original = original + Rescale::original(x);
+      reconstructed = reconstructed + Rescale::pair(x, Lanes<V>::load(decoded + s));
+    }
+    const auto sum = [&](V x) {
+      const T lanes = reduce_lanes(x, [](T a, T b) { return a + b; });
+      const double units = static_cast<double>(unit) * static_cast<double>(gain);
+      return static_cast<double>(lanes) / units / units;
+    };
+    return {sum(original), sum(reconstructed)};
+  }
+
   template <int Bits>
-  DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes,
-                                         std::byte* bounds) noexcept {
+  DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes, std::byte* bounds,
+                                         Comparison& compared) noexcept {
     using Q = Quantizer<Bits>;
     // Weights near the type's limit can overflow into NaN, which a minimum would not show.
     if (!all_finite(coefficients, N)) return false;
     Side<Bits> side;
-    const T fitted = Q::template fit<V>(coefficients, N, side);
+    const auto fitted = Q::template fit<V>(coefficients, N, side);
     for (int k = 0; k < Q::side_values; ++k) {
       side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
     }
     if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
     if (is_flat<Bits>(side)) {
       std::memset(codes, 0, code_bytes(Bits, N));
-      return true;
+    } else {
+      const typename Q::template Encoder<V> encoder(side, fitted, gain);
+      Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
+        return encoder(Lanes<V>::load(coefficients + s));
+      });
     }
-    const typename Q::template Encoder<V> encoder(side, fitted, gain);
-    Kernel::template pack<Bits, N, V>(codes, [&](int s) DELTADCT_INLINE_LAMBDA {
-      return encoder(Lanes<V>::load(coefficients + s));
-    });
+    if constexpr (compares_coefficients) {
+      if constexpr (std::same_as<std::remove_cvref_t<decltype(fitted)>, Fit<T>>)
+        compared = comparison(fitted, side[0]);
+      else
+        compared = compare_coefficients(coefficients, Bits, codes, bounds);
+    }
     return true;
+  }
+
+  // What was fitted says it all.
+  static Comparison comparison(const Fit<T>& fit, T step) noexcept {
+    return {fit.original(gain), fit.reconstructed(gain, static_cast<double>(step))};
   }
 
   // The same for codes that 2^k coefficients share.
   DELTADCT_NOINLINE static bool quantize_shared(int k, const T* coefficients, std::byte* codes,
-                                                std::byte* bounds) noexcept {
+                                                std::byte* bounds, Comparison& compared) noexcept {
     if (!all_finite(coefficients, N)) return false;
-    const T step = LargestOf::encode<V>(k, coefficients, N, codes);
-    const T stored = store_bound<Bound>(bounds, 0, step / gain);
+    const Fit<T> fit = LargestOf::encode<V>(k, coefficients, N, codes);
+    const T stored = store_bound<Bound>(bounds, 0, fit.step() / gain);
     if (stored == 0) std::memset(codes, 0, code_bytes(-k, N));
+    compared = comparison(fit, stored);
     return all_finite(&stored, 1);
   }
 

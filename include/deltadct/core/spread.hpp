@@ -15,9 +15,26 @@ struct Spread {
   T unit = 1;
   T square = 0;      ///< the sum of (unit x)^2; 0 where all are zero
   T reciprocal = 0;  ///< of the root mean square of unit x
+};
 
-  /// The step s with sum of x * (s level) = sum of x^2, product being the sum of (unit x) * level.
-  DELTADCT_HD T step(T product) const noexcept { return square / product / unit; }
+/// Coefficients beside the levels that were chosen for them, in steps.
+template <class T>
+struct Fit : Spread<T> {
+  T product = 0;  ///< the sum of (unit x) * level
+
+  /// The step s with sum of x * (s level) = sum of x^2; 0 where all are zero.
+  DELTADCT_HD T step() const noexcept {
+    return this->square == 0 ? T(0) : this->square / product / this->unit;
+  }
+
+  /// The sum of x^2, and that of x * (s level), where x is the coefficient over `gain`.
+  double original(double gain) const noexcept {
+    const double units = gain * static_cast<double>(this->unit);
+    return static_cast<double>(this->square) / units / units;
+  }
+  double reconstructed(double gain, double s) const noexcept {
+    return static_cast<double>(product) / (gain * static_cast<double>(this->unit)) * s;
+  }
 };
 
 template <class V, class T>

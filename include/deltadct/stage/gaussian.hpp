@@ -56,25 +56,25 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
   static constexpr int codes = 1 << Bits;
   using Levels = detail::GaussianLevels<Bits>;
 
-  /// side = {step} of n coefficients, n a multiple of the lanes of V. Returns the reciprocal of
-  /// their root mean square; 0, as the step, where they are all zero.
+  /// side = {step} of n coefficients, n a multiple of the lanes of V.
   template <class V, class T>
-  DELTADCT_HD static T fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
+  DELTADCT_HD static detail::Fit<T> fit(const T* coefficients, int n,
+                                        T (&side)[side_values]) noexcept {
     using L = Lanes<V>;
-    const detail::Spread<T> spread = detail::spread_of<V>(coefficients, n);
-    side[0] = 0;
-    if (spread.square == 0) return 0;
-    const T one[] = {T(1)};
-    const Encoder<V> encoder(one, spread.reciprocal, T(1));
-    const Decoder<V> decoder(one, T(1));
-    V product(T(0));
-    for (int s = 0; s < n; s += L::count) {
-      const V x = L::load(coefficients + s) * V(spread.unit);
-      product = product + x * decoder(encoder(x));
+    detail::Fit<T> fit{detail::spread_of<V>(coefficients, n)};
+    if (fit.square != 0) {
+      const T one[] = {T(1)};
+      const Encoder<V> encoder(fit.reciprocal);
+      const Decoder<V> decoder(one, T(1));
+      V product(T(0));
+      for (int s = 0; s < n; s += L::count) {
+        const V x = L::load(coefficients + s) * V(fit.unit);
+        product = product + (Bits == 1 ? L::abs(x) : x * decoder(encoder(x)));
+      }
+      fit.product = reduce_lanes(product, [](T a, T b) { return a + b; });
     }
-    side[0] = spread.step(reduce_lanes(product, [](T a, T b) { return a + b; }));
-    // Values so tiny that it overflows are told apart by their signs alone.
-    return Lanes<T>::min(spread.reciprocal * spread.unit, std::numeric_limits<T>::max());
+    side[0] = fit.step();
+    return fit;
   }
 
   template <class T>
@@ -92,8 +92,12 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
     using T = typename Lanes<V>::scalar;
 
    public:
-    DELTADCT_HD Encoder(const T (&)[side_values], T reciprocal, T) noexcept
-        : reciprocal_(reciprocal) {}
+    /// Of values that are multiplied by the reciprocal of their root mean square.
+    DELTADCT_HD explicit Encoder(T reciprocal) noexcept : reciprocal_(reciprocal) {}
+
+    /// Values so tiny that it overflows are told apart by their signs alone.
+    DELTADCT_HD Encoder(const T (&)[side_values], const detail::Fit<T>& fit, T) noexcept
+        : Encoder(Lanes<T>::min(fit.reciprocal * fit.unit, std::numeric_limits<T>::max())) {}
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
       const V y = x * reciprocal_;

@@ -18,15 +18,15 @@ namespace deltadct::inline DELTADCT_ABI {
 /// sign for the i-th of them, the first of equals, sign being 1 where it is negative. Code j begins
 /// at bit j (k + 1) of the bytes, lowest bits first.
 struct LargestOf {
-  /// Writes the codes of n coefficients, n a multiple of 2^k and of the lanes of V. Returns the
-  /// step; 0, and codes of 0, where all are zero.
+  /// Writes the codes of n coefficients, n a multiple of 2^k and of the lanes of V; codes of 0
+  /// where all are zero.
   template <class V, class T>
-  DELTADCT_HD static T encode(int k, const T* coefficients, int n, std::byte* codes) noexcept {
-    const detail::Spread<T> spread = detail::spread_of<V>(coefficients, n);
+  DELTADCT_HD static detail::Fit<T> encode(int k, const T* coefficients, int n,
+                                           std::byte* codes) noexcept {
+    detail::Fit<T> fit{detail::spread_of<V>(coefficients, n)};
     std::memset(codes, 0, code_bytes(-k, static_cast<std::size_t>(n)));
-    if (spread.square == 0) return 0;
+    if (fit.square == 0) return fit;
     const int groups = n >> k;
-    T sum = 0;
     const auto encode_groups = [&]<class X>(int j) DELTADCT_INLINE_LAMBDA {
       using L = Lanes<X>;
       alignas(64) T place[L::count];
@@ -40,9 +40,9 @@ struct LargestOf {
       L::store(place, index);
       for (int l = 0; l < L::count; ++l) {
         const auto i = static_cast<std::uint32_t>(place[l]);
-        const T x = coefficients[static_cast<int>(i) * groups + j + l] * spread.unit;
+        const T x = coefficients[static_cast<int>(i) * groups + j + l] * fit.unit;
         bits::put_dense(codes, k + 1, static_cast<std::size_t>(j + l), 2 * i + (x < 0 ? 1 : 0));
-        sum += x < 0 ? -x : x;
+        fit.product += x < 0 ? -x : x;
       }
     };
     if (groups % Lanes<V>::count == 0) {
@@ -50,7 +50,7 @@ struct LargestOf {
     } else {
       for (int j = 0; j < groups; ++j) encode_groups.template operator()<T>(j);
     }
-    return spread.step(sum);
+    return fit;
   }
 
   /// Whether the bits after the last code are zero.
