@@ -39,7 +39,7 @@ inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
 /// Writes an archive; it appears complete with finish(), or never.
 class ArchiveWriter {
  public:
-  /// `names` are all the tensors that may be added: the headers' room is reserved for them.
+  /// `names` are all the tensors that may be added: the headers' room is for them.
   /// `metadata` is the fine-tune's. A run may be resumed by one with the same plan.
   ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
                 std::span<const std::string> names, Metadata metadata, std::string_view plan = {})
@@ -123,7 +123,7 @@ class ArchiveWriter {
     data_bytes_ = 0;
     const auto path = folder_ ? folder_->stage() / part_name(parts_) : path_;
     part_.emplace(path, folder_ ? Overwrite::no : output_.overwrite,
-                  static_cast<std::size_t>(capacity_));
+                  static_cast<std::size_t>(capacity_), HeaderRoom::least);
   }
 
   void finish_part() {

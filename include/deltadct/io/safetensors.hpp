@@ -312,6 +312,12 @@ inline std::size_t header_bytes(std::span<const TensorInfo> tensors, const Metad
   return detail::header_text(tensors, metadata, "header").size();
 }
 
+/// Whether a header takes all the room that was reserved for it.
+enum class HeaderRoom {
+  fixed,  ///< so that positions are known beforehand
+  least,  ///< no more than it needs, in a file so small that it would be noticed
+};
+
 /// Writes a safetensors file front to back; the file appears complete with finish(), or never.
 ///
 /// The header's text is known last but stands first, so room for it is reserved and what is left
@@ -322,12 +328,12 @@ class SafetensorsWriter {
   /// Reserves header_capacity bytes, rounded up so that the data starts at a multiple of 8.
   /// Throws output_exists, io_failure, or too_large above what the format allows.
   SafetensorsWriter(const std::filesystem::path& path, Overwrite overwrite,
-                    std::size_t header_capacity)
+                    std::size_t header_capacity, HeaderRoom room = HeaderRoom::fixed)
       : capacity_(rounded(header_capacity, path)), file_(path, overwrite) {
-    file_.skip(detail::kLengthBytes + capacity_);
+    if (room == HeaderRoom::fixed) begin_data();
   }
 
-  /// Where in the file the next byte of data goes.
+  /// Where in the file the next byte of data goes, if the header's room is fixed.
   std::uint64_t position() const noexcept { return file_.position(); }
 
   /// Starts the next tensor. Throws shape_mismatch where the one before lacks data, too_large for
@@ -355,7 +361,11 @@ class SafetensorsWriter {
           std::to_string(bytes.size()) + " bytes of data, room for " + std::to_string(room));
     }
     try {
-      file_.write(bytes);
+      if (!begun_ && held_.size() + bytes.size() > kMostHeld) begin_data();
+      if (begun_)
+        file_.write(bytes);
+      else
+        held_.insert(held_.end(), bytes.begin(), bytes.end());
     } catch (const Error& error) {
       throw Error(error.code(), current_place(), error.detail());
     }
@@ -366,7 +376,17 @@ class SafetensorsWriter {
   /// not fit its room, output_exists, io_failure.
   std::uint64_t finish(const Metadata& metadata = {}) {
     check_complete();
-    file_.write_at(0, std::as_bytes(std::span<const char>(header(metadata))));
+    const std::string text = detail::header_text(tensors_, metadata, place());
+    if (text.size() > capacity_) {
+      throw Error(Errc::too_large, place(),
+                  "header of " + std::to_string(text.size()) + " bytes, room for " +
+                      std::to_string(capacity_));
+    }
+    if (!begun_) {
+      capacity_ = detail::padded(text.size());
+      begin_data();
+    }
+    file_.write_at(0, std::as_bytes(std::span<const char>(header(text))));
     const std::uint64_t file_bytes = file_.position();
     file_.commit();
     return file_bytes;
@@ -377,6 +397,9 @@ class SafetensorsWriter {
   static constexpr std::uint64_t kMaxDataBytes =
       static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) - kMaxHeaderBytes -
       detail::kLengthBytes;
+
+  // Of more data the room that is left over takes less than a thousandth.
+  static constexpr std::size_t kMostHeld = std::size_t{16} << 20;
 
   static std::size_t rounded(std::size_t capacity, const std::filesystem::path& path) {
     if (capacity > kMaxHeaderBytes) {
@@ -393,7 +416,7 @@ class SafetensorsWriter {
   }
 
   std::uint64_t data_bytes() const noexcept {
-    return file_.position() - detail::kLengthBytes - capacity_;
+    return begun_ ? file_.position() - detail::kLengthBytes - capacity_ : held_.size();
   }
 
   void check_complete() const {
@@ -402,13 +425,15 @@ class SafetensorsWriter {
                 std::to_string(tensors_.back().end - data_bytes()) + " bytes of data are missing");
   }
 
-  std::string header(const Metadata& metadata) const {
-    std::string text = detail::header_text(tensors_, metadata, place());
-    if (text.size() > capacity_) {
-      throw Error(Errc::too_large, place(),
-                  "header of " + std::to_string(text.size()) + " bytes, room for " +
-                      std::to_string(capacity_));
-    }
+  /// From here on the header's room is what it is.
+  void begin_data() {
+    begun_ = true;
+    file_.skip(detail::kLengthBytes + capacity_);
+    file_.write(held_);
+    held_ = {};
+  }
+
+  std::string header(std::string text) const {
     text.resize(capacity_, ' ');
     std::string length(detail::kLengthBytes, '\0');
     for (std::size_t i = 0; i < length.size(); ++i) {
@@ -419,6 +444,8 @@ class SafetensorsWriter {
 
   std::size_t capacity_;
   AtomicFile file_;
+  bool begun_ = false;           // whether the room of the header is settled
+  std::vector<std::byte> held_;  // data that waits for it
   std::vector<TensorInfo> tensors_;
   std::set<std::string> names_;
 };
