@@ -1,7 +1,7 @@
 # What tests, examples and benchmarks share and consumers never see:
 #   deltadct_dev     the library with all that is found beside it, OpenMP and the warnings
 #   deltadct_native  this machine's instruction set (DELTADCT_NATIVE)
-#   deltadct_codecs  make_codec() of either backend, compiled once: it takes a minute
+#   deltadct_codecs  make_codec() of either backend and the baselines, compiled once: it takes a minute
 include(CheckCXXCompilerFlag)
 include(cmake/warnings.cmake)
 
@@ -57,6 +57,22 @@ template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::${ba
   target_link_libraries(deltadct_codecs_${backend} PRIVATE deltadct_dev deltadct_native)
   target_link_libraries(deltadct_codecs INTERFACE $<TARGET_OBJECTS:deltadct_codecs_${backend}>)
 endforeach()
+
+if(TARGET deltadct::eigen)
+  set(source ${PROJECT_BINARY_DIR}/codecs_baselines.cpp)
+  file(CONFIGURE OUTPUT ${source}
+       CONTENT "#include <deltadct/baseline/any_baseline.hpp>
+template std::unique_ptr<deltadct::AnyCodec> deltadct::make_baseline<float>(
+    const deltadct::AnyBaseline&);
+template std::unique_ptr<deltadct::AnyCodec> deltadct::make_baseline<double>(
+    const deltadct::AnyBaseline&);
+")
+  add_library(deltadct_codecs_baselines OBJECT EXCLUDE_FROM_ALL ${source})
+  # What is encoded does not depend on the number of threads.
+  target_compile_definitions(deltadct_codecs_baselines PRIVATE EIGEN_DONT_PARALLELIZE)
+  target_link_libraries(deltadct_codecs_baselines PRIVATE deltadct_dev deltadct_native)
+  target_link_libraries(deltadct_codecs INTERFACE $<TARGET_OBJECTS:deltadct_codecs_baselines>)
+endif()
 
 # Unpacks an archive of models to a folder while configuring, again when it has changed.
 function(unpack_models archive folder)

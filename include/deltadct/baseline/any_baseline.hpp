@@ -20,27 +20,32 @@ inline CodecSpec baseline_spec(const AnyBaseline& baseline) {
           .quantizer = {}};
 }
 
+/// The codec of a baseline that computes in T, float or double.
+template <concepts::Compute T>
+std::unique_ptr<AnyCodec> make_baseline(const AnyBaseline& baseline) {
+  return std::visit(
+      []<class Method>(const Method& method) -> std::unique_ptr<AnyCodec> {
+        using Codec = BaselineCodec<Method, T>;
+        return std::make_unique<AnyCodecOf<Codec>>(Codec(method));
+      },
+      baseline);
+}
+
+#ifdef DELTADCT_EXTERN_CODECS
+// As of make_codec() (any_codec.hpp): a program compiles them in one translation unit.
+extern template std::unique_ptr<AnyCodec> make_baseline<float>(const AnyBaseline&);
+extern template std::unique_ptr<AnyCodec> make_baseline<double>(const AnyBaseline&);
+#endif
+
 /// The codec of a spec without patches, with the settings of `chosen` if that is its method. Throws
 /// codec_mismatch where this version has none.
 inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
                                                      const AnyBaseline& chosen = {}) {
-  std::unique_ptr<AnyCodec> codec;
-  const auto make = [&]<class Method, class Element>() {
-    const auto* method = std::get_if<Method>(&chosen);
-    using Codec = BaselineCodec<Method, Element>;
-    codec = std::make_unique<AnyCodecOf<Codec>>(Codec(method != nullptr ? *method : Method{}));
-  };
-  const auto make_if = [&]<class Method>() {
-    if (spec.transform != Method::name) return;
-    if (spec.double_precision)
-      make.template operator()<Method, double>();
-    else
-      make.template operator()<Method, float>();
-  };
-  [&]<class... Methods>(std::type_identity<std::variant<Methods...>>) {
-    (make_if.template operator()<Methods>(), ...);
-  }(std::type_identity<AnyBaseline>{});
-  if (codec) return codec;
+  for (const AnyBaseline& baseline : {chosen, AnyBaseline(BitDelta{}), AnyBaseline(DeltaCome{}),
+                                      AnyBaseline(Dare{}), AnyBaseline(UltraDelta{})}) {
+    if (baseline_spec(baseline).transform != spec.transform) continue;
+    return spec.double_precision ? make_baseline<double>(baseline) : make_baseline<float>(baseline);
+  }
   throw Error(Errc::codec_mismatch, "method", "'" + spec.transform + "'");
 }
 
