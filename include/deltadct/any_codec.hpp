@@ -53,16 +53,19 @@ class AnyAllocator {
   template <class Score>
   void allocate(const PatchGrid& grid, std::span<const Score> scores,
                 std::span<std::uint32_t> order, std::span<std::uint32_t> classes) const {
-    if (const auto* budget = std::get_if<BudgetAllocator>(&chosen_))
-      budget->allocate(grid, scores, order, classes);
+    if (budget() != nullptr)
+      budget()->allocate(grid, scores, order, classes);
     else
       std::get<RatioAllocator>(chosen_).allocate(scores, order, classes);
   }
 
+  /// The budget, where it is one.
+  const BudgetAllocator* budget() const noexcept { return std::get_if<BudgetAllocator>(&chosen_); }
+
   /// All that its choices depend on, for people and for comparison.
   std::string text() const {
-    if (const auto* budget = std::get_if<BudgetAllocator>(&chosen_)) {
-      return "budget " + detail::exact_text(budget->bits_per_weight());
+    if (budget() != nullptr) {
+      return "budget " + detail::exact_text(budget()->bits_per_weight());
     }
     std::string text = "mix";
     for (const BitShare& share : std::get<RatioAllocator>(chosen_).mix()) {
@@ -93,6 +96,9 @@ inline CodecSpec unit_gain_spec() {
           .quantizer = std::string(Gaussian<0>::name),
           .allocator = {{1, 1.0}}};
 }
+
+/// What its patches store beside their codes.
+inline constexpr std::size_t kUnitGainSideBytes = sizeof(UnitGainPolicy<float, 32>::Bound);
 
 /// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype.
 /// All throw unsupported_dtype, or codec_mismatch where the dtype's compute type is not the

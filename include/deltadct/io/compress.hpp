@@ -78,6 +78,7 @@ class Compressor {
         writer_(output, options.output, names(), tuned.metadata(), plan()) {}
 
   CheckpointReport run(const ProgressFn& progress) {
+    if (options_.codec.allocator.budget() != nullptr) divide_budget();
     std::uint64_t total = 0;
     std::uint64_t done = 0;
     for (const ModelTensor& tensor : tuned_.tensors()) total += tensor.bytes();
@@ -132,6 +133,31 @@ class Compressor {
 
   std::string build() {
     return codecs_.get(options_.codec).build() + " zstd " + ZSTD_versionString();
+  }
+
+  /// Gives each tensor that may be compressed its share of the budget.
+  void divide_budget() {
+    const int patch = options_.codec.patch;
+    const auto side = static_cast<std::size_t>(patch);
+    std::vector<double> weights;
+    std::vector<std::string> tensors;
+    for (const ModelTensor& tensor : tuned_.tensors()) {
+      const ModelTensor* base = base_.find(tensor.name);
+      if (base == nullptr) continue;
+      ManifestEntry entry;
+      entry.name = tensor.name;
+      entry.dtype = tensor.dtype;
+      entry.shape = tensor.shape;
+      entry.base = BaseTensor{base->dtype, base->shape, {}};
+      if (reason(entry) != nullptr) continue;
+      const MatrixStack stack = stack_of(*common_rows(entry.shape, entry.base->shape));
+      weights.push_back(static_cast<double>(stack.count * ceil_div(stack.rows, side) *
+                                            ceil_div(stack.cols, side) * side * side));
+      tensors.push_back(tensor.name);
+    }
+    const auto shares =
+        options_.codec.allocator.budget()->divide(weights, patch, kUnitGainSideBytes);
+    for (std::size_t k = 0; k < tensors.size(); ++k) budgets_.emplace(tensors[k], shares[k]);
   }
 
   bool is_selected(const std::string& name) const {
@@ -280,7 +306,12 @@ class Compressor {
     const DType dtype = prepare(entry.dtype, tuned_dtype);
     CodecSpec spec = options_.codec;
     spec.double_precision = dtype == DType::f64;
-    const AnyCodec& codec = codecs_.get(spec);
+    std::unique_ptr<AnyCodec> own;
+    if (const auto budget = budgets_.find(entry.name); budget != budgets_.end()) {
+      spec.allocator = BudgetAllocator(budget->second);
+      own = codecs_.make(spec);
+    }
+    const AnyCodec& codec = own ? *own : codecs_.get(spec);
     const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(dtype);
     for (std::size_t k = 0; k < entry.stack.count; ++k) {
       codec.encode_into(delta_, workspace_, dtype, from_base_ + k * matrix,
@@ -333,6 +364,7 @@ class Compressor {
   ArchiveWriter writer_;
   CheckpointReport report_;
   std::unordered_map<std::string, std::string> twins_;
+  std::unordered_map<std::string, double> budgets_;  // bits a weight, by tensor
   CompressedTensor delta_;
   std::vector<std::byte> workspace_;
   TensorBytes base_bytes_;

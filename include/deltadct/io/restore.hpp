@@ -38,14 +38,18 @@ class CodecCache {
     auto& codec = codecs_[{spec.patch, spec.transform, spec.quantizer, spec.double_precision}];
     if (!codec) {
       spec.allocator = allocator_;
-      codec = factory_(spec);
-    }
-    if (!codec) {
-      throw Error(Errc::codec_mismatch, "codec",
-                  "none for transform '" + printable(spec.transform) + "', quantizer '" +
-                      printable(spec.quantizer) + "'");
+      codec = make(spec);
     }
     return *codec;
+  }
+
+  /// One with an allocator of its own.
+  std::unique_ptr<AnyCodec> make(const CodecSpec& spec) const {
+    auto codec = factory_(spec);
+    if (codec) return codec;
+    throw Error(Errc::codec_mismatch, "codec",
+                "none for transform '" + printable(spec.transform) + "', quantizer '" +
+                    printable(spec.quantizer) + "'");
   }
 
  private:

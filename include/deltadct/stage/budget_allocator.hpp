@@ -16,14 +16,14 @@ namespace deltadct::inline DELTADCT_ABI {
 
 /// What an allocator may know of the patches it is given beside their scores.
 struct PatchGrid {
-  std::size_t weights = 0;     ///< of the matrix, padding excluded
   int patch = 0;               ///< P
   std::size_t side_bytes = 0;  ///< what a patch stores beside its codes
 };
 
 /// Spends a budget of bits a weight, of codes, steps and width map, such that the noise of all
 /// patches is least: the square of a patch's norm times the noise of its width at unit gain. For
-/// the quantizer Gaussian, and scores that are norms.
+/// the quantizer Gaussian, and scores that are norms. Padding counts as weights do: a small matrix
+/// would be left with next to nothing for its own, and it may be the one that counts.
 class BudgetAllocator {
  public:
   /// Throws bad_mix unless the budget is a positive number.
@@ -35,12 +35,40 @@ class BudgetAllocator {
     std::copy_n(kNoise + first, noise_.size(), noise_.begin());
   }
 
+  /// Divides the budget among matrices of so many weights, padding counted, in patches of P x P
+  /// that store side_bytes beside their codes: the bits a weight of each, such that the sum of
+  /// their noise, each over its own energy, is least. For a network feels the noise of a small
+  /// matrix as it feels that of a large one, and bits are cheaper there. Noise is taken as 0.57 / b
+  /// below a bit, a quarter of it with each bit above. Throws bad_mix as allocate() does.
+  std::vector<double> divide(std::span<const double> weights, int patch,
+                             std::size_t side_bytes) const {
+    const auto [least, most] = range(patch, side_bytes);
+    require(least, most);
+    const auto bits_at = [&](double price, double size) {
+      const double slope = price * size;
+      const double bits = slope > 1 ? 1 / std::sqrt(slope) : 1 - std::log2(slope) / 2;
+      return std::clamp(bits, least, most);
+    };
+    double total = 0;
+    for (const double size : weights) total += size;
+    double low = -200;
+    double high = 200;
+    for (int step = 0; step < 100; ++step) {
+      const double middle = (low + high) / 2;
+      double spent = 0;
+      for (const double size : weights) spent += size * bits_at(std::exp2(middle), size);
+      (spent > bits_per_weight_ * total ? low : high) = middle;
+    }
+    std::vector<double> shares;
+    for (const double size : weights) shares.push_back(bits_at(std::exp2(high), size));
+    return shares;
+  }
+
   double bits_per_weight() const noexcept { return bits_per_weight_; }
   std::span<const int> widths() const noexcept { return widths_; }
 
-  /// Writes the class of every patch; a matrix whose padding the budget does not cover gets the
-  /// least width. Throws bad_mix where the budget is less than the least width takes, or more than
-  /// the greatest.
+  /// Writes the class of every patch. Throws bad_mix where the budget is less than the least width
+  /// takes, or more than the greatest.
   template <class Score>
   void allocate(const PatchGrid& grid, std::span<const Score> scores, std::span<std::uint32_t>,
                 std::span<std::uint32_t> classes) const {
@@ -48,13 +76,12 @@ class BudgetAllocator {
     const Costs costs = costs_of(area);
     const double side = 8 * static_cast<double>(grid.side_bytes);
     const double patch_budget = bits_per_weight_ * static_cast<double>(area) - side;
-    if (patch_budget < costs.back()) fail("is less than the least width takes");
     constexpr double map_bits[] = {0, 1, 2, 4};  // of a patch, for 1, 2, up to 4, up to 8 widths
-    if (patch_budget > costs.front() + map_bits[3]) fail("is more than the greatest width takes");
+    const auto [least, most] = range(grid.patch, grid.side_bytes);
+    require(least, most + map_bits[3] / static_cast<double>(area));
     const auto patches = static_cast<double>(scores.size());
-    const double budget = bits_per_weight_ * static_cast<double>(grid.weights) - side * patches;
     for (std::size_t k = 0; k < std::size(map_bits); ++k) {
-      spend(budget - map_bits[k] * patches, costs, scores, classes);
+      spend((patch_budget - map_bits[k]) * patches, costs, scores, classes);
       if (count_used(classes) <= std::size_t{1} << k) return;
     }
   }
@@ -66,6 +93,24 @@ class BudgetAllocator {
   // Over the energy of draws from the normal distribution, at unit gain.
   static constexpr double kNoise[] = {0.00978, 0.03586, 0.13312, 0.57080, 0.8674,
                                       1.514,   2.710,   4.808,   8.482,   14.97};
+
+  /// The least and the most bits a weight that P x P patches can take.
+  static std::pair<double, double> range(int patch, std::size_t side_bytes) noexcept {
+    const auto area = static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch);
+    int least = kWidths[0];
+    for (const int bits : kWidths) least = is_bit_width_of(bits, area) ? bits : least;
+    const auto of = [&](int bits) {
+      return 8 * static_cast<double>(code_bytes(bits, area) + side_bytes) /
+             static_cast<double>(area);
+    };
+    return {of(least), of(kWidths[0])};
+  }
+
+  void require(double least, double most) const {
+    // Not by what such sums are rounded by.
+    if (bits_per_weight_ < least - 1e-12) fail("is less than the least width takes");
+    if (bits_per_weight_ > most + 1e-12) fail("is more than the greatest width takes");
+  }
 
   [[noreturn]] void fail(const char* what) const {
     throw Error(Errc::bad_mix, "budget",
