@@ -6,6 +6,7 @@
 #   clang   everything with clang++
 #   valgrind   tests under valgrind, without this machine's instruction set
 #   bench   the benchmarks, and docs/benchmarks.md from them
+#   fidelity   what models do after every method, and docs/fidelity.md from that
 #   asan    tests under the address and undefined-behaviour sanitizers
 #   fuzz [SECONDS]   every fuzz target, side by side, for that long (1200)
 set -euo pipefail
@@ -75,7 +76,7 @@ run_fuzzers() {
 }
 
 usage() {
-  echo "usage: $0 demo|test|clang|asan|valgrind|bench|fuzz" >&2
+  echo "usage: $0 demo|test|clang|asan|valgrind|bench|fidelity|fuzz" >&2
   exit 2
 }
 
@@ -102,6 +103,11 @@ case "$1" in
     install_missing libzfp-dev python3-matplotlib
     cmake --preset release
     exec cmake --build --preset release --target bench-report
+    ;;
+  fidelity)
+    install_missing python3-matplotlib
+    cmake --preset release
+    exec cmake --build --preset release --target fidelity-report
     ;;
   fuzz)
     install_missing
