@@ -74,7 +74,9 @@ TEST_CASE("baseline: any shape comes back finite, within the size that was promi
       {1, 1}, {1, 37}, {37, 1}, {0, 5}, {5, 0}, {64, 48}, {131, 29}, {7, 300}, {257, 2}};
   for_each_method([&](const auto& method) {
     CAPTURE(method.name);
-    for (const auto& [rows, cols] : shapes) {
+    for (const auto& shape : shapes) {
+      const std::size_t rows = shape.first;
+      const std::size_t cols = shape.second;
       CAPTURE(rows);
       CAPTURE(cols);
       const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);

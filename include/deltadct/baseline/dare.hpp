@@ -58,12 +58,12 @@ struct Dare {
    public:
     Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
       detail::PackedReader reader(packed);
-      const auto seed = reader.take<std::uint64_t>("seed");
+      const auto own = reader.take<std::uint64_t>("seed");
       const auto last = reader.take<std::uint32_t>("greatest lot");
       largest_ = reader.take<T>("largest magnitude");
       if (!(largest_ >= 0)) detail::fail_validation("largest magnitude");
       detail::Thinned::check_count(last, rows * cols, reader.left() / sizeof(half));
-      kept_ = detail::Thinned(seed, last, rows, cols);
+      kept_ = detail::Thinned(own, last, rows, cols);
       values_ = reader.bytes(kept_.count() * sizeof(half), "elements kept");
       reader.finish();
       for (std::size_t k = 0; k < kept_.count(); ++k) {

@@ -149,7 +149,7 @@ struct UltraDelta {
    public:
     Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
       detail::PackedReader reader(packed);
-      const auto seed = reader.take<std::uint64_t>("seed");
+      const auto own = reader.take<std::uint64_t>("seed");
       const auto ends = reader.take<std::array<T, 2>>("least and greatest element");
       if (!detail::all_finite(ends.data(), 2) || !(ends[0] <= ends[1])) {
         detail::fail_validation("least and greatest element");
@@ -162,7 +162,7 @@ struct UltraDelta {
       last_ = reader.take<std::array<std::uint32_t, kCodes>>("greatest lots");
       const std::uint32_t greatest = std::ranges::max(last_);
       detail::Thinned::check_count(greatest, rows * cols, reader.left() * 8 / kBits);
-      candidates_ = detail::Thinned(seed, greatest, rows, cols);
+      candidates_ = detail::Thinned(own, greatest, rows, cols);
       codes_ = reader.bytes(bits::dense_bytes(kBits, candidates_.count()), "codes");
       if (!bits::is_dense_padded(codes_.data(), kBits, candidates_.count())) {
         detail::fail_validation("padding is not zero");

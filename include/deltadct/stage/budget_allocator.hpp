@@ -42,12 +42,12 @@ class BudgetAllocator {
   /// below a bit, a quarter of it with each bit above. Throws bad_mix as allocate() does.
   std::vector<double> divide(std::span<const double> weights, int patch,
                              std::size_t side_bytes) const {
-    const auto [least, most] = range(patch, side_bytes);
-    require(least, most);
+    const Range range = range_of(patch, side_bytes);
+    require(range);
     const auto bits_at = [&](double price, double size) {
       const double slope = price * size;
       const double bits = slope > 1 ? 1 / std::sqrt(slope) : 1 - std::log2(slope) / 2;
-      return std::clamp(bits, least, most);
+      return std::clamp(bits, range.least, range.most);
     };
     double total = 0;
     for (const double size : weights) total += size;
@@ -77,8 +77,9 @@ class BudgetAllocator {
     const double side = 8 * static_cast<double>(grid.side_bytes);
     const double patch_budget = bits_per_weight_ * static_cast<double>(area) - side;
     constexpr double map_bits[] = {0, 1, 2, 4};  // of a patch, for 1, 2, up to 4, up to 8 widths
-    const auto [least, most] = range(grid.patch, grid.side_bytes);
-    require(least, most + map_bits[3] / static_cast<double>(area));
+    Range range = range_of(grid.patch, grid.side_bytes);
+    range.most += map_bits[3] / static_cast<double>(area);
+    require(range);
     const auto patches = static_cast<double>(scores.size());
     for (std::size_t k = 0; k < std::size(map_bits); ++k) {
       spend((patch_budget - map_bits[k]) * patches, costs, scores, classes);
@@ -95,7 +96,11 @@ class BudgetAllocator {
                                       1.514,   2.710,   4.808,   8.482,   14.97};
 
   /// The least and the most bits a weight that P x P patches can take.
-  static std::pair<double, double> range(int patch, std::size_t side_bytes) noexcept {
+  struct Range {
+    double least;
+    double most;
+  };
+  static Range range_of(int patch, std::size_t side_bytes) noexcept {
     const auto area = static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch);
     int least = kWidths[0];
     for (const int bits : kWidths) least = is_bit_width_of(bits, area) ? bits : least;
@@ -106,10 +111,10 @@ class BudgetAllocator {
     return {of(least), of(kWidths[0])};
   }
 
-  void require(double least, double most) const {
+  void require(const Range& range) const {
     // Not by what such sums are rounded by.
-    if (bits_per_weight_ < least - 1e-12) fail("is less than the least width takes");
-    if (bits_per_weight_ > most + 1e-12) fail("is more than the greatest width takes");
+    if (bits_per_weight_ < range.least - 1e-12) fail("is less than the least width takes");
+    if (bits_per_weight_ > range.most + 1e-12) fail("is more than the greatest width takes");
   }
 
   [[noreturn]] void fail(const char* what) const {
