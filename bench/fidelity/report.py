@@ -63,8 +63,10 @@ class Pair:
         if row is None:
             return "-"
         shown = {"bpw": "{:.3f}", "excess": "{:.4f}", "right": "{:.1%}", "snr": "{:.2f}",
-                 "gain": "{:.3f}", "cosine": "{:.3f}", "encode": "{:.2f}", "decode": "{:.3f}"}
-        return " / ".join(shown[key].format(row[key]).replace("%", " %") for key in keys)
+                 "gain": "{:.3f}", "cosine": "{:.3f}", "encode": "{:.0f}", "decode": "{:.0f}"}
+        scale = {"encode": 1e3, "decode": 1e3}  # to milliseconds
+        return " / ".join(shown[key].format(row[key] * scale.get(key, 1)).replace("%", " %")
+                          for key in keys)
 
     def at_least_noise(self, name):
         """The excess; its standard error where that is more."""
@@ -207,8 +209,8 @@ SNR in dB, gain <D, D^> / <D, D>, cosine:
 
 ![Histograms of the reconstructed deltas](fidelity_histogram.svg)
 
-Seconds to encode and to decode all of it, two threads where a method has use for them; the methods of others are
-written for comparison, not for speed:
+Milliseconds to encode and to decode all of it, once, on a machine that others use too, with two threads where a
+method has use for them; the methods of others are written for comparison, not for speed:
 
 {by_task(pairs, compared, "encode", "decode")}
 
