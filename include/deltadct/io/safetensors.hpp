@@ -398,7 +398,7 @@ class SafetensorsWriter {
       static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) - kMaxHeaderBytes -
       detail::kLengthBytes;
 
-  // Of more data the room that is left over takes less than a thousandth.
+  // Beside more data the room that is left over, some 170 bytes a tensor, hardly counts.
   static constexpr std::size_t kMostHeld = std::size_t{16} << 20;
 
   static std::size_t rounded(std::size_t capacity, const std::filesystem::path& path) {
