@@ -40,13 +40,11 @@ class Thinned {
 
   Thinned() = default;
   Thinned(std::uint64_t seed, std::uint32_t last, std::size_t rows, std::size_t cols)
-      : seed_(seed), last_(last), cols_(cols), spans_(ceil_div(cols, kSpan)) {
-    first_.reserve(rows * spans_);
-    for (std::size_t i = 0; i < rows; ++i) {
-      for (std::size_t j = 0; j < cols; ++j) {
-        if (j % kSpan == 0) first_.push_back(count_);
-        if (lot(seed_, i * cols_ + j) <= last_) ++count_;
-      }
+      : seed_(seed), last_(last), cols_(cols) {
+    first_.reserve(ceil_div(rows * cols, kSpan));
+    for (std::size_t s = 0; s < rows * cols; ++s) {
+      if (s % kSpan == 0) first_.push_back(count_);
+      if (lot(seed_, s) <= last_) ++count_;
     }
   }
 
@@ -67,11 +65,12 @@ class Thinned {
   /// cols) of a row where one is.
   template <class Fn>
   void for_each(std::size_t row, std::size_t col, std::size_t cols, Fn fn) const {
-    std::size_t k = first_[row * spans_ + col / kSpan];
-    for (std::size_t j = col / kSpan * kSpan; j < col + cols; ++j) {
-      const std::uint32_t drawn = lot(seed_, row * cols_ + j);
+    const std::size_t begin = row * cols_ + col;
+    std::size_t k = first_[begin / kSpan];
+    for (std::size_t s = begin / kSpan * kSpan; s < begin + cols; ++s) {
+      const std::uint32_t drawn = lot(seed_, s);
       if (drawn > last_) continue;
-      if (j >= col) fn(j, k, drawn);
+      if (s >= begin) fn(s - row * cols_, k, drawn);
       ++k;
     }
   }
@@ -82,9 +81,8 @@ class Thinned {
   std::uint64_t seed_ = 0;
   std::uint32_t last_ = 0;
   std::size_t cols_ = 0;
-  std::size_t spans_ = 0;
   std::size_t count_ = 0;
-  std::vector<std::size_t> first_;  // of every span of a row, the number of its first element kept
+  std::vector<std::size_t> first_;  // of every span of elements, the number of the first one kept
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail
