@@ -8,7 +8,7 @@
 #pragma once
 
 #include <deltadct/backend/serial/serial.hpp>
-#if __has_include(<xsimd/xsimd.hpp>)
+#if DELTADCT_HAS_SIMD
   #include <deltadct/backend/simd/simd.hpp>
 #endif
 #include <deltadct/codec/decode.hpp>
@@ -23,7 +23,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-#if __has_include(<xsimd/xsimd.hpp>)
+#if DELTADCT_HAS_SIMD
 using DefaultBackend = Simd;
 #else
 using DefaultBackend = Serial;
@@ -141,12 +141,7 @@ class DeltaCodec {
                         const Executor& executor = {}) const {
     check(compressed);
     const TensorHeader& header = *compressed.header;
-    if (row > header.rows || block.rows > header.rows - row || col > header.cols ||
-        block.cols > header.cols - col) {
-      throw Error(Errc::bad_range, "block",
-                  shape_text(block.rows, block.cols) + " at (" + std::to_string(row) + ", " +
-                      std::to_string(col) + ") of " + shape_text(header.rows, header.cols));
-    }
+    detail::check_block(row, col, block.rows, block.cols, header.rows, header.cols);
     add_region(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
   }
 

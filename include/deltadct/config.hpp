@@ -5,6 +5,10 @@
 
 /// Marks what is compiled for host and device; empty outside CUDA.
 #if defined(__CUDACC__)
+  #if defined(__NVCC__) && !defined(__CUDACC_RELAXED_CONSTEXPR__)
+    #error \
+        "deltadct calls constexpr functions on the device: compile with nvcc --expt-relaxed-constexpr"
+  #endif
   #define DELTADCT_HD __host__ __device__
 #else
   #define DELTADCT_HD
@@ -21,7 +25,8 @@
 #endif
 
 /// Inlining is part of the kernels' design: registers hold a patch only across inlined calls, and
-/// where nothing is held, what stays out of line spares the instruction cache and compilers.
+/// where nothing is held, what stays out of line spares the instruction cache and compilers. A
+/// device has no stack worth a call.
 #if defined(DELTADCT_SANITIZED)
   #define DELTADCT_INLINE inline
   #define DELTADCT_INLINE_LAMBDA
@@ -33,18 +38,31 @@
 #else
   #define DELTADCT_INLINE inline __attribute__((always_inline))
   #define DELTADCT_INLINE_LAMBDA __attribute__((always_inline))
-  #define DELTADCT_NOINLINE __attribute__((noinline))
+  #if defined(__CUDA_ARCH__)
+    #define DELTADCT_NOINLINE
+  #else
+    #define DELTADCT_NOINLINE __attribute__((noinline))
+  #endif
 #endif
 
 // Unrolls the loop that follows: the indices become constants and the arrays registers.
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
   #define DELTADCT_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)
+  #define DELTADCT_UNROLL
 #elif defined(__clang__)
   #define DELTADCT_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
   #define DELTADCT_UNROLL _Pragma("GCC unroll 64")
 #else
   #define DELTADCT_UNROLL
+#endif
+
+// Whether there is a SIMD backend. nvcc knows no SIMD registers in what it compiles for both sides.
+#if __has_include(<xsimd/xsimd.hpp>) && !defined(__CUDACC__)
+  #define DELTADCT_HAS_SIMD 1
+#else
+  #define DELTADCT_HAS_SIMD 0
 #endif
 
 // The inline namespace carries the version and the instruction set, so that two translation units

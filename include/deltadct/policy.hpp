@@ -88,23 +88,37 @@ concept Transform = requires {
   { T::template gain<4> } -> std::convertible_to<int>;
 };
 
-template <template <int> class Q>
-concept Quantizer = requires(double x, const double (&side)[Q<1>::side_values]) {
-  { Q<0>::name } -> std::convertible_to<std::string_view>;
-  { Q<0>::constant(x) } -> std::convertible_to<double>;
-  { Q<1>::representable(side, x) } -> std::same_as<bool>;
-  { Q<1>::largest(side) } -> std::same_as<double>;
+// Of a policy, for nvcc cannot take a template of a dependent type as a concept's argument.
+template <class P>
+concept HasQuantizer = requires(double x,
+                                const double (&side)[P::template Quantizer<1>::side_values]) {
+  { P::template Quantizer<0>::name } -> std::convertible_to<std::string_view>;
+  { P::template Quantizer<0>::constant(x) } -> std::convertible_to<double>;
+  { P::template Quantizer<1>::representable(side, x) } -> std::same_as<bool>;
+  { P::template Quantizer<1>::largest(side) } -> std::same_as<double>;
 }
-&&Q<0>::side_values == 1 && Q<1>::side_values >= 1;
+&&P::template Quantizer<0>::side_values == 1 && P::template Quantizer<1>::side_values >= 1;
 
 /// What DeltaCodec takes.
 template <class P>
 concept Policy =
     is_patch_size(P::patch) && Element<typename P::Element> && Element<typename P::Bound> &&
     Scorer<typename P::Scorer, compute_t<typename P::Element>, P::patch> &&
-    Allocator<typename P::Allocator, compute_t<typename P::Element>> && Transform<
-        typename P::Transform> && Quantizer<P::template Quantizer> && Rescale<typename P::Rescale>;
+    Allocator<typename P::Allocator, compute_t<typename P::Element>> &&
+    Transform<typename P::Transform> && HasQuantizer<P> && Rescale<typename P::Rescale>;
 
 }  // namespace concepts
+
+namespace detail {
+
+/// Whether what Rescale compares is the same for coefficients, so that none need be transformed
+/// back: products of patches, of which the original's padding is zero.
+template <class Policy>
+inline constexpr bool compares_coefficients = requires {
+  requires Policy::Rescale::is_product;
+  requires Policy::Transform::is_orthogonal;
+};
+
+}  // namespace detail
 
 }  // namespace deltadct::inline DELTADCT_ABI

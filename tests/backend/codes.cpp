@@ -136,7 +136,7 @@ TEST_CASE("codes: the serial backend packs codes held in double") {
   check_kernel_vector<Serial, double, 12>();
 }
 
-#if __has_include(<xsimd/xsimd.hpp>)
+#if DELTADCT_HAS_SIMD
 
 TEST_CASE("codes: the SIMD backend packs float lanes as bits::put and bits::get do") {
   check_every_patch_size<Simd, float>();

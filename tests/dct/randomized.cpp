@@ -58,7 +58,7 @@ TEST_CASE_TEMPLATE("randomized: the DCT of the patch with other signs, and back"
   check_patch<64, T>();
 }
 
-#if __has_include(<xsimd/xsimd.hpp>)
+#if DELTADCT_HAS_SIMD
 TEST_CASE("randomized: in registers, too") {
   check_patch<4, DctKernel<Simd>::Vector<float, 4>>();
   check_patch<12, DctKernel<Simd>::Vector<float, 12>>();

@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("gaussian: levels are symmetric and ascend, edges lie between
     for (int i = 1; i < Q::codes / 2; ++i) {
       const double below = static_cast<double>(decoder(T(Q::codes / 2 + i - 1)));
       const double above = static_cast<double>(decoder(T(Q::codes / 2 + i)));
-      const double here = Q::Levels::edges[i] / ((below + above) / 2);
+      const double here = Q::Levels::edge(i - 1) / ((below + above) / 2);
       if (i > 1) CHECK(here == doctest::Approx(unit).epsilon(1e-6));
       unit = here;
     }

@@ -45,7 +45,7 @@ TEST_CASE("rescale: the stages of the library are what the policies ask for") {
   static_assert(concepts::Rescale<MeanAbs>);
   static_assert(concepts::Rescale<UnitGain>);
   static_assert(concepts::Rescale<NoRescale>);
-  static_assert(concepts::Quantizer<MinMax>);
+  static_assert(concepts::HasQuantizer<DefaultPolicy<float, 8>>);
   static_assert(concepts::Transform<Dct>);
   static_assert(concepts::Transform<Identity>);
   static_assert(concepts::Scorer<L2Norm, float, 16>);

@@ -7,7 +7,7 @@
 
 namespace test {
 
-#if __has_include(<xsimd/xsimd.hpp>)
+#if DELTADCT_HAS_SIMD
 using FloatVector = deltadct::DctKernel<deltadct::Simd>::Vector<float, 8>;
 using DoubleVector = deltadct::DctKernel<deltadct::Simd>::Vector<double, 8>;
 #else

@@ -230,12 +230,7 @@ class BaselineCodec {
     static_assert(std::same_as<compute_t<U>, Compute>,
                   "the views' elements must have the compute type of the codec");
     const TensorHeader& header = *compressed.header;
-    if (row > header.rows || out.rows > header.rows - row || col > header.cols ||
-        out.cols > header.cols - col) {
-      throw Error(Errc::bad_range, "block",
-                  shape_text(out.rows, out.cols) + " at (" + std::to_string(row) + ", " +
-                      std::to_string(col) + ") of " + shape_text(header.rows, header.cols));
-    }
+    detail::check_block(row, col, out.rows, out.cols, header.rows, header.cols);
     const auto from = decoder(compressed);
     if (out.empty()) return;
     executor.parallel_for(ceil_div(out.rows, kTileRows), [&](std::size_t band) {

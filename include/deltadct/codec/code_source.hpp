@@ -13,9 +13,15 @@ inline constexpr bool has_width = requires {
   Quantizer<Bits>::side_values;
 };
 
+/// Whether a quantizer's stored value may also be the step of codes that coefficients share.
+template <template <int> class Quantizer>
+inline constexpr bool shares_codes = requires {
+  requires Quantizer<0>::shares_codes;
+};
+
 /// Calls fn.operator()<Bits>() for a width of 0 bits or more that a quantizer has.
 template <template <int> class Quantizer, class Fn>
-DELTADCT_INLINE decltype(auto) with_bits(int bits, Fn&& fn) {
+DELTADCT_HD DELTADCT_INLINE decltype(auto) with_bits(int bits, Fn&& fn) {
   const auto call = [&]<int Bits>() DELTADCT_INLINE_LAMBDA -> decltype(auto) {
     if constexpr (has_width<Quantizer, Bits>)
       return fn.template operator()<Bits>();

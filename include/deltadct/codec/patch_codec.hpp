@@ -73,13 +73,12 @@ struct PatchCodec {
   static int side_values(int bits) noexcept {
     if (bits < 0) return 1;
     return with_bits<Policy::template Quantizer>(
-        bits, []<int Bits>() -> int { return Quantizer<Bits>::side_values; });
+        bits, [&]<int Bits>() -> int { return Quantizer<Bits>::side_values; });
   }
 
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
 
-  /// Whether the quantizer's stored value may also be the step of codes that coefficients share.
-  static constexpr bool shares_codes = requires { requires Quantizer<0>::shares_codes; };
+  static constexpr bool shares_codes = detail::shares_codes<Policy::template Quantizer>;
 
   /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Codes become
   /// coefficients in the registers that the transform takes, where that is a matter of looking them
@@ -106,12 +105,7 @@ struct PatchCodec {
                                              ArraySink<T, P>{coefficients});
   }
 
-  /// Whether what Rescale compares is the same for coefficients, so that none need be transformed
-  /// back: products of patches, of which the original's padding is zero.
-  static constexpr bool compares_coefficients = requires {
-    requires Rescale::is_product;
-    requires Transform::is_orthogonal;
-  };
+  static constexpr bool compares_coefficients = detail::compares_coefficients<Policy>;
 
   /// What Rescale compares, of a patch and of its reconstruction.
   struct Comparison {

@@ -37,6 +37,13 @@ struct bfloat16 {
  private:
   // Written without branches so that loops over it vectorise.
   DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if (!std::is_constant_evaluated()) {
+      std::uint16_t nearest_bits;
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(nearest_bits) : "f"(value));
+      return nearest_bits;
+    }
+#endif
     const auto u = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t nearest = u + 0x7FFFu + ((u >> 16) & 1u);
     const std::uint32_t quiet = u | 0x00400000u;
@@ -67,6 +74,12 @@ struct half {
       const __m128i packed = _mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT);
       return static_cast<std::uint16_t>(_mm_cvtsi128_si32(packed));
     }
+#elif defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      std::uint16_t nearest_bits;
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(nearest_bits) : "f"(value));
+      return nearest_bits;
+    }
 #endif
     const auto u = std::bit_cast<std::uint32_t>(value);
     const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
@@ -86,6 +99,12 @@ struct half {
   DELTADCT_HD static constexpr float widen(std::uint16_t h) noexcept {
 #if defined(__F16C__) && !defined(__CUDA_ARCH__)
     if (!std::is_constant_evaluated()) return _cvtsh_ss(h);
+#elif defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      float value;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(h));
+      return value;
+    }
 #endif
     const std::uint32_t sign = (h & 0x8000u) << 16;
     const std::uint32_t exponent = (h >> 10) & 0x1Fu;

@@ -32,6 +32,7 @@ enum class Errc {
   output_exists,
   cannot_resume,
   no_plan,
+  device_failure,
 };
 
 /// The text of a code, without the place.
@@ -79,6 +80,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "what was interrupted was another operation";
     case Errc::no_plan:
       return "no plan for the transform";
+    case Errc::device_failure:
+      return "the device or its driver failed";
   }
   return "unknown error";
 }

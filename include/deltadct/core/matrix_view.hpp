@@ -32,7 +32,9 @@ struct MatrixView {
       : data(data_), rows(rows_), cols(cols_), row_stride(row_stride_), col_stride(col_stride_) {}
 
   /// A view of mutable elements reads as a view of constant ones.
-  constexpr operator MatrixView<const T>() const noexcept requires(!std::is_const_v<T>) {
+  template <class C>
+  requires(std::is_same_v<C, const T> && !std::is_const_v<T>) constexpr operator MatrixView<C>()
+      const noexcept {
     return {data, rows, cols, row_stride, col_stride};
   }
 
@@ -150,6 +152,17 @@ inline void check_shape(const Layout& view, std::size_t rows, std::size_t cols, 
     throw Error(
         Errc::shape_mismatch, what,
         shape_text(view.rows, view.cols) + " where " + shape_text(rows, cols) + " is expected");
+  }
+}
+
+/// Throws bad_range unless the rows x cols elements from (row, col) on are within a matrix.
+inline void check_block(std::size_t row, std::size_t col, std::size_t rows, std::size_t cols,
+                        std::size_t matrix_rows, std::size_t matrix_cols) {
+  if (row > matrix_rows || rows > matrix_rows - row || col > matrix_cols ||
+      cols > matrix_cols - col) {
+    throw Error(Errc::bad_range, "block",
+                shape_text(rows, cols) + " at (" + std::to_string(row) + ", " +
+                    std::to_string(col) + ") of " + shape_text(matrix_rows, matrix_cols));
   }
 }
 

@@ -35,7 +35,7 @@ DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
 
 // Whether all n values are finite; by their exponents, so that -ffast-math cannot fold it away.
 template <class T>
-DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
+DELTADCT_HD DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
   constexpr Bits infinity = sizeof(T) == 4 ? Bits{0x7F800000u} : static_cast<Bits>(0x7FF0ull << 48);
   Bits greatest = 0;

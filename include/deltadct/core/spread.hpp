@@ -28,11 +28,11 @@ struct Fit : Spread<T> {
   }
 
   /// The sum of x^2, and that of x * (s level), where x is the coefficient over `gain`.
-  double original(double gain) const noexcept {
+  DELTADCT_HD double original(double gain) const noexcept {
     const double units = gain * static_cast<double>(this->unit);
     return static_cast<double>(this->square) / units / units;
   }
-  double reconstructed(double gain, double s) const noexcept {
+  DELTADCT_HD double reconstructed(double gain, double s) const noexcept {
     return static_cast<double>(product) / (gain * static_cast<double>(this->unit)) * s;
   }
 };

@@ -225,17 +225,16 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse(const Load& load, const Out& 
       return k == 0 ? load(1) * detail::constant<V>(detail::kSqrt2)
                     : load(2 * k + 1) + load(2 * k - 1);
     };
-    const auto join = [&](int i, V x) DELTADCT_INLINE_LAMBDA {
-      const V difference = x * V(secants[static_cast<unsigned>(i)]);
-      const V sum = even[i];
-      out(i, sum + difference);
-      out(N - 1 - i, sum - difference);
-    };
     if constexpr (half <= detail::kRegisterPoints)
       inverse<half, V>(load_even, [&](int i, V x) DELTADCT_INLINE_LAMBDA { even[i] = x; });
     else
       detail::inverse_outline<half, V>(load_even, even);
-    inverse<half, V>(load_odd, join);
+    inverse<half, V>(load_odd, [&](int i, V x) DELTADCT_INLINE_LAMBDA {
+      const V difference = x * V(secants[static_cast<unsigned>(i)]);
+      const V sum = even[i];
+      out(i, sum + difference);
+      out(N - 1 - i, sum - difference);
+    });
   }
 }
 

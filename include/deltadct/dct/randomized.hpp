@@ -27,7 +27,7 @@ template <class T, int P>
 inline constexpr SignTable<T, P> kSigns{};
 
 template <int P, class V>
-DELTADCT_HD DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
+DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
   using T = typename Lanes<V>::scalar;
   return x * Lanes<V>::load_elements(kSigns<T, P>.factor + i * P + j);
 }
@@ -40,7 +40,7 @@ struct SignedSource {
   const Source& source;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
+  DELTADCT_INLINE V load(int i, int j) const noexcept {
     return detail::change_signs<P>(source.template load<V>(i, j), i, j);
   }
 };
@@ -51,7 +51,7 @@ struct SignedSink {
   const Sink& sink;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     sink.store(i, j, detail::change_signs<P>(x, i, j));
   }
 };
@@ -65,12 +65,12 @@ struct RandomizedDct {
   static constexpr int gain = Dct::gain<P>;
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
+  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
     Dct::forward<P, V>(SignedSource<P, Source>{source}, sink);
   }
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
+  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
     Dct::inverse<P, V>(source, SignedSink<P, Sink>{sink});
   }
 };

@@ -20,7 +20,7 @@ struct ArraySource {
   const T* from;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
+  DELTADCT_INLINE V load(int i, int j) const noexcept {
     return Lanes<V>::load_elements(from + i * Stride + j);
   }
 };
@@ -31,7 +31,7 @@ struct ArraySink {
   T* to;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     Lanes<V>::store_elements(to + i * Stride + j, x);
   }
 };
@@ -43,7 +43,7 @@ struct ScaledSink {
   T factor;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     Lanes<V>::store_elements(to + i * Stride + j, x * V(factor));
   }
 };
@@ -66,7 +66,7 @@ struct ColumnGroups {
 
   /// fn.operator()<X>(c) for every group, of X, from column c on.
   template <class Fn>
-  static DELTADCT_HD DELTADCT_INLINE void for_each(Fn fn) {
+  static DELTADCT_INLINE void for_each(Fn fn) {
     for (int c = 0; c < groups * wide_lanes; c += wide_lanes) fn.template operator()<Wide>(c);
     if constexpr (mixed) fn.template operator()<V>(P - lanes);
   }
@@ -75,7 +75,7 @@ struct ColumnGroups {
 // Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `turned`. Each
 // is written as it will be read, by Groups: a load that spans two stores would wait for both.
 template <class Groups, int P, class X, class T>
-DELTADCT_HD DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned) {
+DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned) {
   using V = typename Groups::Narrow;
   constexpr int n = Lanes<X>::count;
   const ArraySink<T, P> sink{turned};
@@ -128,8 +128,7 @@ DELTADCT_HD DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned)
 // Applies a 1-D transform to the columns, transposes, applies it to the columns again.
 // columns.operator()<X>(load, out) transforms a group of columns, one a lane of X.
 template <int P, class V, class Columns, class Source, class Sink>
-DELTADCT_HD DELTADCT_INLINE void separable(Columns columns, const Source& source,
-                                           const Sink& sink) {
+DELTADCT_INLINE void separable(Columns columns, const Source& source, const Sink& sink) {
   using Groups = ColumnGroups<P, V>;
   using T = typename Lanes<V>::scalar;
   alignas(64) T turned[P * P];
@@ -162,15 +161,15 @@ struct Dct {
   static constexpr int gain = P;
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
-    detail::separable<P, V>([]<class X>(const auto& load, const auto& out)
+  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
+    detail::separable<P, V>([&]<class X>(const auto& load, const auto& out)
                                 DELTADCT_INLINE_LAMBDA { deltadct::forward<P, X>(load, out); },
                             source, sink);
   }
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
-    detail::separable<P, V>([]<class X>(const auto& load, const auto& out)
+  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
+    detail::separable<P, V>([&]<class X>(const auto& load, const auto& out)
                                 DELTADCT_INLINE_LAMBDA { deltadct::inverse<P, X>(load, out); },
                             source, sink);
   }
@@ -186,14 +185,14 @@ struct Identity {
   static constexpr int gain = 1;
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
+  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
     for (int i = 0; i < P; ++i) {
       for (int j = 0; j < P; j += Lanes<V>::count) sink.store(i, j, source.template load<V>(i, j));
     }
   }
 
   template <int P, class V, class Source, class Sink>
-  DELTADCT_HD DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
+  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
     forward<P, V>(source, sink);
   }
 };

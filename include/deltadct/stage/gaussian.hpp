@@ -14,7 +14,7 @@ namespace deltadct::inline DELTADCT_ABI {
 namespace detail {
 
 /// The 2^Bits levels, in steps: 2 u (1 + bend u^2) for code c, u = c - (2^Bits - 1) / 2; and the
-/// edges between those that are not negative, in units of the root mean square. Bend and edges are
+/// edges between those that are positive, in units of the root mean square. Bend and edges are
 /// those with the least noise at unit gain for the normal distribution: Lloyd and Max's levels for
 /// 1 and 2 bits, noisier than those by 0.2 % for 3 and by 2 % for 4.
 template <int Bits>
@@ -23,26 +23,32 @@ struct GaussianLevels;
 template <>
 struct GaussianLevels<1> {
   static constexpr double bend = 0;
-  static constexpr double edges[] = {0};
+  DELTADCT_HD static constexpr double edge(int) noexcept { return 0; }
 };
 
 template <>
 struct GaussianLevels<2> {
   static constexpr double bend = 0.05677368;
-  static constexpr double edges[] = {0, 0.98159883};
+  DELTADCT_HD static constexpr double edge(int) noexcept { return 0.98159883; }
 };
 
 template <>
 struct GaussianLevels<3> {
   static constexpr double bend = 0.02457252;
-  static constexpr double edges[] = {0, 0.49172870, 1.05296647, 1.75322237};
+  DELTADCT_HD static constexpr double edge(int i) noexcept {
+    constexpr double edges[] = {0.49172870, 1.05296647, 1.75322237};
+    return edges[i];
+  }
 };
 
 template <>
 struct GaussianLevels<4> {
   static constexpr double bend = 0.00872127;
-  static constexpr double edges[] = {0,          0.24417802, 0.50094121, 0.78287474,
-                                     1.10256380, 1.47259354, 1.90554915, 2.41401580};
+  DELTADCT_HD static constexpr double edge(int i) noexcept {
+    constexpr double edges[] = {0.24417802, 0.50094121, 0.78287474, 1.10256380,
+                                1.47259354, 1.90554915, 2.41401580};
+    return edges[i];
+  }
 };
 
 }  // namespace detail
@@ -105,7 +111,7 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
       const V zero(T(0));
       V code = Lanes<V>::select_less(y, zero, V(T(codes / 2 - 1)), V(T(codes / 2)));
       repeat<codes / 2 - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
-        const V edge(static_cast<T>(Levels::edges[i + 1]));
+        const V edge(static_cast<T>(Levels::edge(i)));
         code = code + Lanes<V>::select_less(y, edge, zero, one);
         code = code - Lanes<V>::select_less(y, zero - edge, one, zero);
       });

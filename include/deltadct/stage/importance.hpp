@@ -26,13 +26,13 @@ struct L2Norm {
   /// What encoding may sum over a patch while it reads the matrix, instead of asking for the score
   /// of every patch.
   template <class V>
-  static V term(V x) noexcept {
+  DELTADCT_HD static V term(V x) noexcept {
     return x * x;
   }
 
   /// The score of a patch whose terms have that sum; false where the sum is not enough.
   template <concepts::Compute T>
-  static bool from_sum(T square, T& score) noexcept {
+  DELTADCT_HD static bool from_sum(T square, T& score) noexcept {
     constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
     score = std::sqrt(square);
     return square >= tiny && square <= std::numeric_limits<T>::max();

@@ -18,14 +18,16 @@ struct MeanAbs {
   static constexpr bool enabled = true;
 
   template <class V>
-  static V original(V d) noexcept {
+  DELTADCT_HD static V original(V d) noexcept {
     return Lanes<V>::abs(d);
   }
   template <class V>
-  static V pair(V, V r) noexcept {
+  DELTADCT_HD static V pair(V, V r) noexcept {
     return Lanes<V>::abs(r);
   }
-  static double constant(double, double n, double c) noexcept { return n * std::abs(c); }
+  DELTADCT_HD static double constant(double, double n, double c) noexcept {
+    return n * std::abs(c);
+  }
 };
 
 /// <D, D> / <D, D^>: the reconstruction's projection on the delta has the delta's length.
@@ -35,14 +37,14 @@ struct UnitGain {
   static constexpr bool is_product = true;  ///< pair() is one, so that coefficients will do
 
   template <class V>
-  static V original(V d) noexcept {
+  DELTADCT_HD static V original(V d) noexcept {
     return d * d;
   }
   template <class V>
-  static V pair(V d, V r) noexcept {
+  DELTADCT_HD static V pair(V d, V r) noexcept {
     return d * r;
   }
-  static double constant(double sum, double, double c) noexcept { return sum * c; }
+  DELTADCT_HD static double constant(double sum, double, double c) noexcept { return sum * c; }
 };
 
 /// The factor 1: the reconstruction is left as it is, and encode never makes it.
@@ -51,14 +53,14 @@ struct NoRescale {
   static constexpr bool enabled = false;
 
   template <class V>
-  static V original(V) noexcept {
+  DELTADCT_HD static V original(V) noexcept {
     return V(0);
   }
   template <class V>
-  static V pair(V, V) noexcept {
+  DELTADCT_HD static V pair(V, V) noexcept {
     return V(0);
   }
-  static double constant(double, double, double) noexcept { return 0; }
+  DELTADCT_HD static double constant(double, double, double) noexcept { return 0; }
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI
