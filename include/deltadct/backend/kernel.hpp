@@ -28,7 +28,10 @@ namespace deltadct::inline DELTADCT_ABI {
 ///   forward_patch<P, T>(from, to)           the orthonormal DCT of one patch in memory
 ///   inverse_patch<P, T>(from, to)
 /// for P from 2 to 64. A backend writes one of the pairs; FusedKernel and ArrayKernel give the
-/// other.
+/// other. The kernel of a device, whose memory it transforms many patches in at once, has nothing
+/// of these but name, available(), prepare() and, in place of both pairs,
+///   forward_patches<P, T>(from, to, count)
+///   inverse_patches<P, T>(from, to, count)
 template <class Backend>
 struct DctKernel;
 
@@ -130,8 +133,12 @@ void forward_dct(const T* patches, T* coefficients, std::size_t count = 1,
                  const DctKernel<Backend>& kernel = {}) {
   static_assert(is_transform_size(P), "P must be between 2 and 64");
   kernel.template prepare<P, T>();
-  for (std::size_t s = 0; s < count * P * P; s += P * P) {
-    kernel.template forward_patch<P, T>(patches + s, coefficients + s);
+  if constexpr (requires { kernel.template forward_patches<P, T>(patches, coefficients, count); }) {
+    kernel.template forward_patches<P, T>(patches, coefficients, count);
+  } else {
+    for (std::size_t s = 0; s < count * P * P; s += P * P) {
+      kernel.template forward_patch<P, T>(patches + s, coefficients + s);
+    }
   }
 }
 
@@ -141,8 +148,12 @@ void inverse_dct(const T* coefficients, T* patches, std::size_t count = 1,
                  const DctKernel<Backend>& kernel = {}) {
   static_assert(is_transform_size(P), "P must be between 2 and 64");
   kernel.template prepare<P, T>();
-  for (std::size_t s = 0; s < count * P * P; s += P * P) {
-    kernel.template inverse_patch<P, T>(coefficients + s, patches + s);
+  if constexpr (requires { kernel.template inverse_patches<P, T>(coefficients, patches, count); }) {
+    kernel.template inverse_patches<P, T>(coefficients, patches, count);
+  } else {
+    for (std::size_t s = 0; s < count * P * P; s += P * P) {
+      kernel.template inverse_patch<P, T>(coefficients + s, patches + s);
+    }
   }
 }
 

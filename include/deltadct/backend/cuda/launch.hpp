@@ -1,0 +1,57 @@
+// Kernels on a device, and the errors of CUDA. Declared for every compiler, defined for nvcc.
+#pragma once
+
+#include <deltadct/backend/cuda/phases.hpp>
+#include <deltadct/core/error.hpp>
+
+#include <string>
+
+#include <cuda_runtime_api.h>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// Throws device_failure, naming the call, with CUDA's name, number and text of the error.
+inline void check_cuda(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  throw Error(Errc::device_failure, call,
+              std::string(cudaGetErrorName(status)) + " (" +
+                  std::to_string(static_cast<int>(status)) + "): " + cudaGetErrorString(status));
+}
+
+/// Enqueues a kernel; what it meets while it runs is the stream's to report. Throws device_failure
+/// where it cannot be started: there is no device, its driver is too old, the program was not
+/// compiled for its architecture, the stream is another device's.
+template <concepts::DeviceKernel Kernel>
+void launch(const Kernel& kernel, cudaStream_t stream);
+
+#if defined(__CUDACC__)
+
+template <concepts::DeviceKernel Kernel>
+__global__ void __launch_bounds__(Kernel::threads)
+    run_on_device(const __grid_constant__ Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  typename Kernel::Thread own;
+  for_each_phase<Kernel::phases>([&]<int Phase>() {
+    if constexpr (Phase > 0) {
+      if constexpr (Kernel::is_warp_wide)
+        __syncwarp();
+      else
+        __syncthreads();
+    }
+    kernel.template run<Phase>(blockIdx.x, static_cast<int>(threadIdx.x), own, shared);
+  });
+}
+
+template <concepts::DeviceKernel Kernel>
+void launch(const Kernel& kernel, cudaStream_t stream) {
+  if (kernel.blocks() == 0) return;
+  void* arguments[] = {const_cast<Kernel*>(&kernel)};
+  // Unlike <<<>>>, it says what became of it without asking for what failed before.
+  check_cuda(cudaLaunchKernel(&run_on_device<Kernel>, dim3(kernel.blocks()),
+                              dim3(static_cast<unsigned>(Kernel::threads)), arguments, 0, stream),
+             "cudaLaunchKernel");
+}
+
+#endif
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

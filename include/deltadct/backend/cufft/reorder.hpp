@@ -1,0 +1,165 @@
+// The 2-D DCT through a real FFT of the same size (J. Makhoul, "A fast cosine transform in one and
+// two dimensions", 1980): even samples, then odd ones backwards; the transform; a turn of every
+// coefficient.
+//
+//     v[a, b] = x[s(a), s(b)], s(n) = 2 n below P/2, else 2 (P - n) - 1;   V its transform
+//     S[k, l] = Re(w(k) w(l) V[k, l] + w(k) w*(l) V[k, P - l]) / 2,        w(k) = exp(-i pi k / 2
+//     P) V[k, l] = w*(k) w*(l) (S[k, l] - S[P - k, P - l] - i (S[P - k, l] + S[k, P - l]))
+//
+// S being the DCT without its norms, and 0 where an index is P. For even P.
+#pragma once
+
+#include <deltadct/backend/cuda/phases.hpp>
+#include <deltadct/core/arithmetic.hpp>
+#include <deltadct/dct/cosine.hpp>
+
+#include <cstddef>
+#include <numbers>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// As cuFFT's cufftComplex and cufftDoubleComplex.
+template <class T>
+struct alignas(2 * sizeof(T)) Complex {
+  T re;
+  T im;
+};
+
+/// w(k) and the norms of P points, k from 0 to P - 1.
+template <int P, class T>
+struct Turns {
+  T cosine[P];
+  T sine[P];  // of the angle, not of its negative
+  T norm[P];
+
+  constexpr Turns() noexcept : cosine{}, sine{}, norm{} {
+    for (int k = 0; k < P; ++k) {
+      cosine[k] = static_cast<T>(cos_pi(k, 2 * P));
+      sine[k] = static_cast<T>(cos_pi(P - k, 2 * P));
+      norm[k] = static_cast<T>((k == 0 ? 1 : std::numbers::sqrt2) / square_root(P));
+    }
+  }
+};
+
+/// A kernel of one phase, a thread for each of so many elements of each patch.
+template <int PerPatch>
+struct ElementKernel {
+  static constexpr int threads = 256;
+  static constexpr int phases = 1;
+  static constexpr bool is_warp_wide = true;
+  struct Thread {};
+  struct Shared {};
+
+  std::size_t count;  ///< patches
+
+  unsigned blocks() const noexcept {
+    return static_cast<unsigned>(ceil_div(count * PerPatch, std::size_t{threads}));
+  }
+
+  /// Calls fn(patch, element) for the thread's own, if it has one.
+  template <class Fn>
+  DELTADCT_HD void with_element(unsigned block, int thread, const Fn& fn) const noexcept {
+    const std::size_t s = std::size_t{block} * threads + static_cast<unsigned>(thread);
+    if (s < count * PerPatch) fn(s / PerPatch, static_cast<int>(s % PerPatch));
+  }
+};
+
+template <int P>
+DELTADCT_HD constexpr int shuffled(int n) noexcept {
+  return n < P / 2 ? 2 * n : 2 * (P - n) - 1;
+}
+
+/// v of every patch x, or back.
+template <int P, class T, bool Forward>
+struct Shuffle : ElementKernel<P * P> {
+  const T* from;
+  T* to;
+
+  Shuffle(const T* from_, T* to_, std::size_t count_)
+      : ElementKernel<P * P>{count_}, from(from_), to(to_) {}
+
+  template <int>
+  DELTADCT_HD void run(unsigned block, int thread, typename Shuffle::Thread&,
+                       typename Shuffle::Shared&) const noexcept {
+    this->with_element(block, thread, [&](std::size_t patch, int s) {
+      const int shuffled_s = shuffled<P>(s / P) * P + shuffled<P>(s % P);
+      const auto at = [&](int i) { return patch * (P * P) + static_cast<unsigned>(i); };
+      if constexpr (Forward)
+        to[at(s)] = from[at(shuffled_s)];
+      else
+        to[at(shuffled_s)] = from[at(s)];
+    });
+  }
+};
+
+/// The orthonormal coefficients, turned, of every half spectrum V.
+template <int P, class T>
+struct SpectrumToCoefficients : ElementKernel<P * P> {
+  static constexpr int half = P / 2 + 1;
+  const Complex<T>* from;
+  T* to;
+  Turns<P, T> turns;
+
+  SpectrumToCoefficients(const Complex<T>* from_, T* to_, std::size_t count_)
+      : ElementKernel<P * P>{count_}, from(from_), to(to_) {}
+
+  template <int>
+  DELTADCT_HD void run(unsigned block, int thread, typename SpectrumToCoefficients::Thread&,
+                       typename SpectrumToCoefficients::Shared&) const noexcept {
+    this->with_element(block, thread, [&](std::size_t patch, int s) {
+      const int l = s / P;  // of the columns
+      const int k = s % P;
+      const Complex<T>* spectrum = from + patch * (P * half);
+      const auto value = [&](int a, int b) {
+        if (b < half) return spectrum[a * half + b];
+        const Complex<T> mirrored = spectrum[(P - a) % P * half + P - b];
+        return Complex<T>{mirrored.re, -mirrored.im};
+      };
+      const Complex<T> x = value(k, l);
+      const Complex<T> y = value(k, (P - l) % P);
+      // w*(l) y + w(l) x, then Re(w(k) ...).
+      const T c = turns.cosine[l];
+      const T d = turns.sine[l];
+      const T re = c * (x.re + y.re) + d * (x.im - y.im);
+      const T im = c * (x.im + y.im) - d * (x.re - y.re);
+      const T sum = turns.cosine[k] * re + turns.sine[k] * im;
+      to[patch * (P * P) + static_cast<unsigned>(s)] = T(0.5) * sum * turns.norm[k] * turns.norm[l];
+    });
+  }
+};
+
+/// The half spectrum V of every patch of such coefficients, over P^2.
+template <int P, class T>
+struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
+  static constexpr int half = P / 2 + 1;
+  const T* from;
+  Complex<T>* to;
+  Turns<P, T> turns;
+
+  CoefficientsToSpectrum(const T* from_, Complex<T>* to_, std::size_t count_)
+      : ElementKernel<P * half>{count_}, from(from_), to(to_) {}
+
+  template <int>
+  DELTADCT_HD void run(unsigned block, int thread, typename CoefficientsToSpectrum::Thread&,
+                       typename CoefficientsToSpectrum::Shared&) const noexcept {
+    this->with_element(block, thread, [&](std::size_t patch, int s) {
+      const int k = s / half;
+      const int l = s % half;
+      const T* coefficients = from + patch * (P * P);
+      const auto value = [&](int a, int b) {
+        if (a == P || b == P) return T(0);
+        // 1 / (P norm[k]) is norm[k] for k = 0 and norm[k] / 2 else.
+        const T norms =
+            (a == 0 ? T(2) : T(1)) * (b == 0 ? T(2) : T(1)) * turns.norm[a] * turns.norm[b] / T(4);
+        return coefficients[b * P + a] * norms;
+      };
+      const T re = value(k, l) - value(P - k, P - l);
+      const T im = -(value(P - k, l) + value(k, P - l));
+      const T c = turns.cosine[k] * turns.cosine[l] - turns.sine[k] * turns.sine[l];
+      const T d = turns.sine[k] * turns.cosine[l] + turns.cosine[k] * turns.sine[l];
+      to[patch * (P * half) + static_cast<unsigned>(s)] = {c * re - d * im, c * im + d * re};
+    });
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail
