@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../support/caught.hpp"
+#include "../support/memory.hpp"
 
 #include <deltadct/codec.hpp>
 
@@ -26,7 +27,7 @@ using Mix = std::vector<BitShare>;
 inline const Mix kWideMix{{8, 0.05}, {3, 0.25}, {2, 0.2}, {0, 0.5}};
 
 /// How a matrix lies in memory.
-enum class Layout { dense, padded, spread, transposed };
+enum class Layout { dense, padded, spread, transposed, aligned };
 inline constexpr Layout kLayouts[] = {Layout::dense, Layout::padded, Layout::spread,
                                       Layout::transposed};
 
@@ -52,20 +53,23 @@ class Matrix {
         row_stride_ = 1;
         col_stride_ = wide(rows + 2);
         break;
+      case Layout::aligned:
+        row_stride_ = wide(ceil_div(cols, kAligned) * kAligned);
+        margin_ = kAligned;
+        break;
     }
     const std::size_t extent = rows == 0 || cols == 0
                                    ? 0
                                    : (rows - 1) * static_cast<std::size_t>(row_stride_) +
                                          (cols - 1) * static_cast<std::size_t>(col_stride_) + 1;
-    // Odd margins, so that no view is aligned.
-    memory_.assign(extent + 2 * kMargin, T(kSentinel));
+    memory_.assign(extent + 2 * margin_, T(kSentinel));
   }
 
   MatrixView<T> view() {
-    return {memory_.data() + kMargin, rows_, cols_, row_stride_, col_stride_};
+    return {memory_.data() + margin_, rows_, cols_, row_stride_, col_stride_};
   }
   MatrixView<const T> view() const {
-    return {memory_.data() + kMargin, rows_, cols_, row_stride_, col_stride_};
+    return {memory_.data() + margin_, rows_, cols_, row_stride_, col_stride_};
   }
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
@@ -73,26 +77,27 @@ class Matrix {
   /// Whether everything outside the view is as it was made.
   bool margins_untouched() const {
     const auto is_sentinel = [](T x) { return static_cast<compute_t<T>>(x) == kSentinel; };
-    std::vector<T> rest = memory_;
+    Memory<T> rest = memory_;
     for (std::size_t i = 0; i < rows_; ++i) {
       for (std::size_t j = 0; j < cols_; ++j) {
         const auto at = static_cast<std::ptrdiff_t>(i) * row_stride_ +
                         static_cast<std::ptrdiff_t>(j) * col_stride_;
-        rest[kMargin + static_cast<std::size_t>(at)] = T(kSentinel);
+        rest[margin_ + static_cast<std::size_t>(at)] = T(kSentinel);
       }
     }
     return std::ranges::all_of(rest, is_sentinel);
   }
 
  private:
-  static constexpr std::size_t kMargin = 5;
+  static constexpr std::size_t kAligned = 8;
   static constexpr double kSentinel = 77;
 
   std::size_t rows_;
   std::size_t cols_;
   std::ptrdiff_t row_stride_ = 0;
   std::ptrdiff_t col_stride_ = 1;
-  std::vector<T> memory_;
+  std::size_t margin_ = 5;  // odd, so that no view is aligned that does not say so
+  Memory<T> memory_;
 };
 
 /// Bell-shaped values, the same on every platform; their size varies slowly over the matrix, so

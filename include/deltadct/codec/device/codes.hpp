@@ -1,0 +1,156 @@
+// Packed codes to the coefficients of a thread's columns.
+#pragma once
+
+#include <deltadct/backend/cuda/columns.hpp>
+#include <deltadct/codec/code_source.hpp>
+#include <deltadct/core/bits.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// A code as a value; on a device by its bits, for conversions take four times as long there.
+template <class T>
+DELTADCT_HD DELTADCT_INLINE T value_of_code(std::uint32_t code) noexcept {
+  if constexpr (sizeof(T) == 4)
+    return std::bit_cast<float>(code | 0x4B000000u) - 0x1p23F;
+  else
+    return static_cast<T>(code);
+}
+
+/// The k-th value that a patch stores.
+template <class T, class Bound>
+DELTADCT_HD DELTADCT_INLINE T stored_value(const Bound* bounds, int k) noexcept {
+  return static_cast<T>(static_cast<compute_t<Bound>>(bounds[k]));
+}
+
+/// Word `word` of a plane that begins at `bytes`, a multiple of four.
+DELTADCT_HD DELTADCT_INLINE std::uint32_t load_word(const std::byte* bytes, int word) noexcept {
+  return reinterpret_cast<const std::uint32_t*>(bytes)[word];
+}
+
+/// Calls out(k, code) for the codes k * P + column, k = 0 ... P - 1, of a patch. Where P divides
+/// the words of a plane, or they P, a thread's codes lie in few words, at shifts known beforehand.
+template <int Bits, int P, class Out>
+DELTADCT_HD DELTADCT_INLINE void unpack_column(const std::byte* codes, int column,
+                                               const Out& out) noexcept {
+  constexpr int N = P * P;
+  if constexpr (P % 8 != 0) {
+    repeat<P>([&](int k)
+                  DELTADCT_INLINE_LAMBDA { out(k, bits::get<Bits, N>(codes, k * P + column)); });
+  } else {
+    constexpr int block = N < bits::kBlock ? N : bits::kBlock;
+    constexpr int rows = block / P;
+    repeat<N / block>([&](int b) DELTADCT_INLINE_LAMBDA {
+      std::uint32_t code[rows] = {};
+      bits::for_each_plane<Bits>([&]<int Plane, int Skipped>() DELTADCT_INLINE_LAMBDA {
+        constexpr int words = block * Plane / 32;
+        constexpr std::uint32_t mask = (1u << Plane) - 1;
+        const std::byte* plane = codes + b * (block * Bits / 8) + block * Skipped / 8;
+        if constexpr (P % words == 0) {
+          const std::uint32_t word = load_word(plane, column % words) >> (Plane * (column / words));
+          repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA {
+            code[r] |= (word >> (Plane * (r * P / words)) & mask) << Skipped;
+          });
+        } else {
+          repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA {
+            const std::uint32_t word = load_word(plane, r * P % words + column);
+            code[r] |= (word >> (Plane * (r * P / words)) & mask) << Skipped;
+          });
+        }
+      });
+      repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA { out(b * rows + r, code[r]); });
+    });
+  }
+}
+
+/// The same for codes that 2^Shares coefficients share: out(k, step, -step or 0).
+template <int Shares, int P, class T, class Out>
+DELTADCT_HD DELTADCT_INLINE void unpack_shared_column(const std::byte* codes, int column, T step,
+                                                      const Out& out) noexcept {
+  constexpr int groups = P * P >> Shares;
+  constexpr int bits = Shares + 1;
+  // The column's coefficients belong to every P-th group, over and over.
+  constexpr int period = groups % P == 0 ? groups / P : P % groups == 0 ? 1 : P;
+  repeat<period>([&](int first) DELTADCT_INLINE_LAMBDA {
+    const int s = first * P + column;
+    const std::uint32_t code = bits::get_dense(codes, bits, static_cast<std::size_t>(s % groups));
+    const T value = code % 2 == 0 ? step : -step;
+    const int index = static_cast<int>(code / 2) * groups + s % groups;
+    repeat<P / period>([&](int n) DELTADCT_INLINE_LAMBDA {
+      const int k = first + n * period;
+      out(k, index == k * P + column ? value : T(0));
+    });
+  });
+}
+
+/// Calls fn.operator()<Shares>() for codes that 2^Shares coefficients share.
+template <class Fn>
+DELTADCT_HD DELTADCT_INLINE void with_shares(int shares, Fn&& fn) {
+  switch (shares) {
+    case 2:
+      return fn.template operator()<2>();
+    case 3:
+      return fn.template operator()<3>();
+    case 4:
+      return fn.template operator()<4>();
+    case 5:
+      return fn.template operator()<5>();
+    case 6:
+      return fn.template operator()<6>();
+    default:
+      return fn.template operator()<7>();
+  }
+}
+
+/// The coefficients of thread t's columns, times factor, of a patch of `bits` bits, not 0.
+template <template <int> class Quantizer, class Bound, int P, class V>
+DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* codes,
+                                                    const Bound* bounds,
+                                                    typename Lanes<V>::scalar factor, int t,
+                                                    V (&x)[P]) noexcept {
+  using T = typename Lanes<V>::scalar;
+  using Threads = PatchThreads<T, P>;
+  const auto column_of = [&](int l) { return Threads::coefficient_column(t, l); };
+  const auto plain = [&]<int Bits>() DELTADCT_INLINE_LAMBDA {
+    if constexpr (Bits > 0) {
+      T side[Quantizer<Bits>::side_values];
+      for (int k = 0; k < Quantizer<Bits>::side_values; ++k) side[k] = stored_value<T>(bounds, k);
+      const typename Quantizer<Bits>::template Decoder<T> decoder(side, factor);
+      if constexpr (Bits == 1) {
+        const T zero = decoder(T(0));
+        const T one = decoder(T(1));
+        for (int l = 0; l < Threads::lanes; ++l) {
+          unpack_column<Bits, P>(codes, column_of(l),
+                                 [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
+                                   lane(x[k], l) = code == 0 ? zero : one;
+                                 });
+        }
+      } else {
+        for (int l = 0; l < Threads::lanes; ++l) {
+          unpack_column<Bits, P>(codes, column_of(l),
+                                 [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
+                                   lane(x[k], l) = decoder(value_of_code<T>(code));
+                                 });
+        }
+      }
+    }
+  };
+  const auto shared = [&]<int Shares>() DELTADCT_INLINE_LAMBDA {
+    if constexpr (shares_codes<Quantizer> && is_bit_width_of(-Shares, P * P)) {
+      const T step = factor * stored_value<T>(bounds, 0);
+      for (int l = 0; l < Threads::lanes; ++l) {
+        unpack_shared_column<Shares, P>(codes, column_of(l), step,
+                                        [&](int k, T value)
+                                            DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
+      }
+    }
+  };
+  if (shares_codes<Quantizer> && width < 0)
+    with_shares(-width, shared);
+  else
+    with_bits<Quantizer>(width, plain);
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -1,0 +1,377 @@
+// Encoding on a device, once every patch has its bits: transform, fit, quantize, pack, and compare
+// with what will decode.
+#pragma once
+
+#include <deltadct/codec/device/codes.hpp>
+#include <deltadct/codec/device/measure.hpp>
+#include <deltadct/codec/device/tensor.hpp>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// Whether a quantizer's levels follow the coefficients' spread, as those do that coefficients
+/// share: the one stored value is the step that gives unit gain. Others follow the extremes.
+template <class Q>
+inline constexpr bool is_of_spread = requires {
+  typename Q::Levels;
+};
+
+template <class Policy, concepts::Element U, bool Subtracts>
+struct QuantizeKernel {
+  using T = compute_t<typename Policy::Element>;
+  static constexpr int P = Policy::patch;
+  static constexpr int N = P * P;
+  using Patch = PatchOfThread<T, P>;
+  using Threads = PatchThreads<T, P>;
+  using V = typename Threads::V;
+  static constexpr int threads = Threads::per_block;
+  static constexpr int phases = 7;
+  static constexpr bool is_warp_wide = Threads::is_warp_wide;
+  static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
+
+  struct Thread {
+    int bits;
+    bool is_stored;  // whether the bounds can be
+    T lowest;        // of the patch's coefficients
+    T highest;
+    T unit;  // see Spread, as the next two
+    T square;
+    T reciprocal;
+    V x[P];  // gain times the thread's coefficients
+  };
+  struct Shared {
+    alignas(16) typename Threads::Shared values;
+    FitPart<T> parts[2][threads];
+    std::uint32_t words[Threads::patches * kWords];
+  };
+
+  DeviceDelta<T, U, Subtracts> delta;
+  DeviceRegion region;
+  bool packed;
+  DeviceArrays tensor;
+  const T* means;
+  DeviceSums* sums;
+  std::uint32_t* failed;  ///< the first patch whose coefficients leave the range of the bounds
+
+  unsigned blocks() const noexcept { return region.blocks; }
+
+  template <int Phase>
+  DELTADCT_HD DELTADCT_INLINE void run(unsigned block, int thread, Thread& own,
+                                       Shared& shared) const noexcept {
+    const Patch patch(region, block, thread);
+    if (!patch.exists) return;
+    const PatchPlace place = tensor.places[patch.index];
+    const DeviceClass& k = tensor.width_class(place);
+    if constexpr (Phase == 0) own.bits = k.bits;
+    if (own.bits == 0) {
+      if (Phase == 0 && patch.t == 0) store_constant(patch, place, k);
+      return;
+    }
+    const Exchange<T, P> exchange(shared.values + patch.slot * Threads::area, patch.t);
+    T* coefficients = shared.values + patch.slot * Threads::area;
+    std::uint32_t* words = shared.words + patch.slot * kWords;
+    const int first = patch.slot * Threads::per_patch;
+    // Parts that are read and parts that are written take turns.
+    const FitPart<T>* parts = shared.parts[(Phase + 1) % 2] + first;
+    FitPart<T>& part = shared.parts[Phase % 2][thread];
+    if constexpr (Phase == 0) {
+      for (int w = patch.t; w < kWords; w += Threads::per_patch) words[w] = 0;
+      V x[P];
+      delta.load(patch, region, packed, x);
+      Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
+                                            Threads::spatial_column(patch.t, 0), exchange);
+    } else if constexpr (Phase == 1) {
+      Columns::template forward_second<P>(exchange, own.x);
+      part = range_of(own.x);
+    } else if constexpr (Phase == 2) {
+      combine_ranges(parts, own);
+      part = {sum_of_squares(own.x, own.unit), T(0)};
+      if (shares && own.bits < 0) lay_down(patch.t, own.x, coefficients);
+    } else if constexpr (Phase == 3) {
+      own.square = sum_parts(parts, Threads::per_patch).a;
+      own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
+      part = {product(patch.t, own, coefficients, words), T(0)};
+    } else if constexpr (Phase == 4) {
+      Fit<T> fit{{own.unit, own.square, own.reciprocal}};
+      fit.product = sum_parts(parts, Threads::per_patch).a;
+      part = quantize(patch, place, k, own, fit, exchange, words);
+    } else if constexpr (Phase == 5) {
+      if constexpr (compares_coefficients<Policy>) {
+        part = parts[patch.t];
+      } else if constexpr (Rescale::enabled) {
+        part = {T(0), own.is_stored ? reconstructed(patch, exchange) : T(0)};
+      }
+      copy_words(patch.t, words, const_cast<std::byte*>(tensor.codes_of(place, k)),
+                 static_cast<int>(k.codes_stride));
+    } else if (patch.t == 0 && own.is_stored) {
+      compare(patch, own, sum_parts(parts, Threads::per_patch));
+    }
+  }
+
+ private:
+  using Bound = typename Policy::Bound;
+  using Rescale = typename Policy::Rescale;
+  using Columns = ColumnTransform<typename Policy::Transform>;
+  template <int Bits>
+  using Quantizer = typename Policy::template Quantizer<Bits>;
+  static constexpr int lanes = Threads::lanes;
+  static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
+  static constexpr bool shares = shares_codes<Policy::template Quantizer>;
+
+  DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
+    return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
+  }
+
+  /// Rounds a value to the bound's dtype; returns it as a decoder will see it.
+  DELTADCT_HD static T store(Bound* bounds, int k, T value) noexcept {
+    bounds[k] = static_cast<Bound>(static_cast<compute_t<Bound>>(value));
+    return stored_value<T>(bounds, k);
+  }
+
+  DELTADCT_HD void fail(const Patch& patch) const noexcept {
+    keep_least(failed, static_cast<std::uint32_t>(patch.index));
+  }
+
+  DELTADCT_HD void store_constant(const Patch& patch, PatchPlace place,
+                                  const DeviceClass& k) const noexcept {
+    const T mean = means[patch.index];
+    const T stored = store(bounds_of(place, k), 0, Quantizer<0>::template constant<T>(mean));
+    if (!is_finite_value(stored)) return fail(patch);
+    DeviceSums& sum = sums[patch.index];
+    const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
+    const auto n =
+        static_cast<double>(within(region.rows - patch.i) * within(region.cols - patch.j));
+    sum.reconstructed =
+        Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
+    sum.largest = std::abs(static_cast<double>(stored));
+  }
+
+  /// The lowest and the highest; infinite where a coefficient is not finite.
+  DELTADCT_HD DELTADCT_INLINE static FitPart<T> range_of(const V (&x)[P]) noexcept {
+    FitPart<T> range{lane(x[0], 0), lane(x[0], 0)};
+    bool is_finite = true;
+    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
+      for (int l = 0; l < lanes; ++l) {
+        range.a = Lanes<T>::min(range.a, lane(x[k], l));
+        range.b = Lanes<T>::max(range.b, lane(x[k], l));
+        is_finite = is_finite && is_finite_value(lane(x[k], l));
+      }
+    });
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    return is_finite ? range : FitPart<T>{-infinity, infinity};
+  }
+
+  DELTADCT_HD DELTADCT_INLINE static void combine_ranges(const FitPart<T>* parts,
+                                                         Thread& own) noexcept {
+    own.lowest = parts[0].a;
+    own.highest = parts[0].b;
+    for (int t = 1; t < Threads::per_patch; ++t) {
+      own.lowest = Lanes<T>::min(own.lowest, parts[t].a);
+      own.highest = Lanes<T>::max(own.highest, parts[t].b);
+    }
+    own.is_stored = is_finite_value(own.lowest) && is_finite_value(own.highest);
+    const T peak = Lanes<T>::max(Lanes<T>::abs(own.lowest), Lanes<T>::abs(own.highest));
+    own.unit = own.is_stored ? unit_of(peak) : T(1);
+  }
+
+  DELTADCT_HD DELTADCT_INLINE static T sum_of_squares(const V (&x)[P], T unit) noexcept {
+    V sum(T(0));
+    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
+      const V y = x[k] * V(unit);
+      sum = sum + y * y;
+    });
+    return sum_lanes(sum);
+  }
+
+  DELTADCT_HD DELTADCT_INLINE static T sum_lanes(V x) noexcept {
+    T sum = lane(x, 0);
+    for (int l = 1; l < lanes; ++l) sum = sum + lane(x, l);
+    return sum;
+  }
+
+  /// Lays the thread's coefficients where all of the patch's threads find them, in their order.
+  DELTADCT_HD DELTADCT_INLINE static void lay_down(int t, const V (&x)[P],
+                                                   T* coefficients) noexcept {
+    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
+      for (int l = 0; l < lanes; ++l) {
+        coefficients[k * P + Threads::coefficient_column(t, l)] = lane(x[k], l);
+      }
+    });
+  }
+
+  /// The thread's part of the sum of unit times the coefficients, times their levels.
+  DELTADCT_HD DELTADCT_INLINE T product(int t, const Thread& own, const T* coefficients,
+                                        std::uint32_t* words) const noexcept {
+    if (own.square == 0) return T(0);
+    if (shares && own.bits < 0) return largest_of_groups(t, own, coefficients, words);
+    return with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() -> T {
+      using Q = Quantizer<Bits>;
+      if constexpr (is_of_spread<Q>) {
+        const T one[] = {T(1)};
+        const typename Q::template Encoder<V> encoder(own.reciprocal);
+        const typename Q::template Decoder<V> decoder(one, T(1));
+        V sum(T(0));
+        repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
+          const V x = own.x[k] * V(own.unit);
+          sum = sum + (Bits == 1 ? Lanes<V>::abs(x) : x * decoder(encoder(x)));
+        });
+        return sum_lanes(sum);
+      } else {
+        return T(0);
+      }
+    });
+  }
+
+  /// Packs the codes that coefficients share, see LargestOf; each thread takes some of the groups.
+  DELTADCT_HD T largest_of_groups(int t, const Thread& own, const T* coefficients,
+                                  std::uint32_t* words) const noexcept {
+    const int k = -own.bits;
+    const int groups = N >> k;
+    T sum = 0;
+    for (int j = t; j < groups; j += Threads::per_patch) {
+      int index = 0;
+      T largest = Lanes<T>::abs(coefficients[j]);
+      for (int i = 1; i < 1 << k; ++i) {
+        const T x = Lanes<T>::abs(coefficients[i * groups + j]);
+        if (largest < x) index = i;
+        largest = Lanes<T>::max(largest, x);
+      }
+      const T x = coefficients[index * groups + j] * own.unit;
+      pack_dense(words, k + 1, j, static_cast<std::uint32_t>(2 * index + (x < 0 ? 1 : 0)));
+      sum += Lanes<T>::abs(x);
+    }
+    return sum;
+  }
+
+  /// Stores bounds, packs codes, and begins what Rescale compares: the part is of {original,
+  /// reconstructed} where coefficients will do, else the inverse transform begins.
+  DELTADCT_HD DELTADCT_INLINE FitPart<T> quantize(const Patch& patch, PatchPlace place,
+                                                  const DeviceClass& k, Thread& own,
+                                                  const Fit<T>& fit, const Exchange<T, P>& exchange,
+                                                  std::uint32_t* words) const noexcept {
+    FitPart<T> compared{T(0), T(0)};
+    Bound stored[2] = {};
+    const auto finish = [&](bool is_stored, double largest) {
+      own.is_stored = own.is_stored && is_stored;
+      if (patch.t != 0) return;
+      if (!own.is_stored) return fail(patch);
+      bounds_of(place, k)[0] = stored[0];
+      if (k.bounds_stride > sizeof(Bound)) bounds_of(place, k)[1] = stored[1];
+      sums[patch.index].largest = largest;
+    };
+    // <F, F> and <F, F^> of all coefficients, whatever their number: the first thread's to add.
+    const auto compare_fit = [&](T step) {
+      if (patch.t != 0) return;
+      DeviceSums& sum = sums[patch.index];
+      sum.original = fit.original(static_cast<double>(gain));
+      sum.reconstructed = fit.reconstructed(static_cast<double>(gain), static_cast<double>(step));
+    };
+    if (shares && own.bits < 0) {
+      const T step = store(stored, 0, fit.step() / gain);
+      finish(is_finite_value(step), P * static_cast<double>(step));
+      compare_fit(step);
+      if (step == 0) clear_words(patch.t, words);
+      return compared;
+    }
+    with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
+      if constexpr (Bits != 0) {
+        using Q = Quantizer<Bits>;
+        T side[Q::side_values];
+        if constexpr (is_of_spread<Q>) {
+          side[0] = store(stored, 0, fit.step() / gain);
+        } else {
+          static_assert(Q::side_values == 2, "a device fits extremes or a spread");
+          side[0] = store(stored, 0, own.lowest / gain);
+          side[1] = store(stored, 1, own.highest / gain);
+        }
+        bool is_stored = Q::representable(side, gain);
+        for (const T bound : side) is_stored = is_stored && is_finite_value(bound);
+        finish(is_stored, P * static_cast<double>(Q::largest(side)));
+        if (!own.is_stored) return;
+        const typename Q::template Decoder<T> at_code(side, T(1));
+        const bool is_flat = at_code(T(0)) == at_code(T((1 << Bits) - 1));
+        V code[P];
+        if (is_flat) {
+          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { code[c] = V(T(0)); });
+        } else {
+          const auto encoder = [&] {
+            if constexpr (is_of_spread<Q>)
+              return typename Q::template Encoder<V>(side, fit, gain);
+            else
+              return typename Q::template Encoder<V>(side, T(0), gain);
+          }();
+          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { code[c] = encoder(own.x[c]); });
+          repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
+            pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l),
+                                 [&](int c) DELTADCT_INLINE_LAMBDA {
+                                   return static_cast<std::uint32_t>(lane(code[c], l));
+                                 });
+          });
+        }
+        if constexpr (compares_coefficients<Policy> && is_of_spread<Q>) {
+          compare_fit(side[0]);
+        } else if constexpr (compares_coefficients<Policy>) {
+          const typename Q::template Decoder<V> decoder(side, own.unit * gain);
+          V original(T(0));
+          V reconstructed(T(0));
+          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA {
+            const V x = own.x[c] * V(own.unit);
+            original = original + Rescale::original(x);
+            reconstructed = reconstructed + Rescale::pair(x, decoder(code[c]));
+          });
+          compared = {sum_lanes(original), sum_lanes(reconstructed)};
+        } else if constexpr (Rescale::enabled) {
+          const typename Q::template Decoder<V> decoder(side, T(1) / gain);
+          V y[P];
+          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { y[c] = decoder(code[c]); });
+          Columns::template inverse_first<P>(y, exchange);
+        }
+      }
+    });
+    return compared;
+  }
+
+  DELTADCT_HD static void clear_words(int t, std::uint32_t* words) noexcept {
+    for (int w = t; w < kWords; w += Threads::per_patch) words[w] = 0;
+  }
+
+  /// The thread's part of what Rescale sums over the original and what decodes.
+  DELTADCT_HD DELTADCT_INLINE T reconstructed(const Patch& patch,
+                                              const Exchange<T, P>& exchange) const noexcept {
+    T sum = 0;
+    Columns::template inverse_second<P, V>(
+        exchange, Threads::spatial_column(patch.t, 0), [&](int r, V y) DELTADCT_INLINE_LAMBDA {
+          for (int l = 0; l < lanes; ++l) {
+            if (patch.i + r >= region.rows || patch.j + l >= region.cols) continue;
+            sum = sum + Rescale::pair(delta.at(patch.i + r, patch.j + l), lane(y, l));
+          }
+        });
+    return sum;
+  }
+
+  /// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is.
+  DELTADCT_HD DELTADCT_INLINE static void copy_words(int t, const std::uint32_t* words,
+                                                     std::byte* to, int bytes) noexcept {
+    if (bytes % 4 == 0) {
+      auto* to_words = reinterpret_cast<std::uint32_t*>(to);
+      for (int w = t; w < bytes / 4; w += Threads::per_patch) to_words[w] = words[w];
+    } else {
+      for (int b = t; b < bytes; b += Threads::per_patch) {
+        to[b] = static_cast<std::byte>(words[b / 4] >> (8 * (b % 4)));
+      }
+    }
+  }
+
+  DELTADCT_HD DELTADCT_INLINE void compare(const Patch& patch, const Thread& own,
+                                           const FitPart<T>& compared) const noexcept {
+    DeviceSums& sum = sums[patch.index];
+    if constexpr (!compares_coefficients<Policy>) {
+      sum.reconstructed = static_cast<double>(compared.b);
+    } else if constexpr (!is_of_spread<Quantizer<1>>) {
+      const double units = static_cast<double>(own.unit) * static_cast<double>(gain);
+      sum.original = static_cast<double>(compared.a) / units / units;
+      sum.reconstructed = static_cast<double>(compared.b) / units / units;
+    }
+  }
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -1,0 +1,432 @@
+// Opt-in: the CUDA backend. Base, deltas and what they add up to lie in a device's memory; nothing
+// is allocated there, and nothing waits, but where it says so.
+//
+//     DeltaCodec<Policy, Cuda> codec;
+//     tensor = codec.upload(compressed, memory, stream)         host -> device, checked
+//     codec.decode_add(tensor, weights, alpha, stream)          one pass over the weights
+//
+//     encoding = codec.encode(base, tuned, memory, workspace, stream)
+//     tensor = codec.finish(encoding, stream)                   waits
+//     compressed = codec.download(tensor, stream)               device -> host, waits
+//
+// Needs the CUDA Toolkit (link cudart). Kernels are compiled by nvcc, with
+// --expt-relaxed-constexpr: in a file of its, `template struct deltadct::CudaKernels<Policy,
+// Element>;` compiles those of a policy for one type of element, and any other file, of any
+// compiler, may use them. Both are compiled for the same instruction set of the host, else the
+// linker does not find them.
+#pragma once
+
+#include <deltadct/backend/cuda/cuda.hpp>
+#include <deltadct/codec.hpp>
+#include <deltadct/codec/device/decode.hpp>
+#include <deltadct/codec/device/encode.hpp>
+
+#include <functional>
+
+#if defined(__CUDACC__)
+  #include <cub/device/device_radix_sort.cuh>
+#endif
+
+namespace deltadct::inline DELTADCT_ABI {
+
+/// A compressed matrix in a device's memory, of which it is a view: cheap to copy, valid as long as
+/// the memory holds what upload() wrote. Made only of what was checked on the host, by the codec of
+/// its policy.
+template <concepts::Policy Policy>
+class CudaTensor {
+ public:
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+
+ private:
+  friend class DeltaCodec<Policy, Cuda>;
+  CudaTensor() = default;
+
+  std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  double scale_ = 1;
+  detail::DeviceArrays arrays_{};
+};
+
+/// What encode() has enqueued.
+template <concepts::Policy Policy>
+class CudaEncoding {
+  friend class DeltaCodec<Policy, Cuda>;
+  CudaEncoding() = default;
+
+  TensorHeader header_;
+  detail::DeviceArrays arrays_{};
+  const detail::DeviceOutcome* outcome_ = nullptr;
+};
+
+/// The kernels of a policy for matrices of U; see above.
+template <concepts::Policy Policy, concepts::Element U>
+struct CudaKernels {
+  using T = compute_t<U>;
+  using LayOut = std::function<detail::DeviceArrays(const TensorHeader&)>;
+
+  static void decode(const detail::DecodeKernel<Policy, U, false>& kernel, cudaStream_t stream);
+  static void decode_add(const detail::DecodeKernel<Policy, U, true>& kernel, cudaStream_t stream);
+  static void encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
+                     const typename Policy::Allocator& allocator,
+                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                     const LayOut& lay_out, cudaStream_t stream);
+  static void encode(const detail::DeviceEncoder<Policy, U, false>& encoder,
+                     const typename Policy::Allocator& allocator,
+                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                     const LayOut& lay_out, cudaStream_t stream);
+  /// What sorting so many patches takes of the device's memory.
+  static std::size_t sorting_bytes(std::size_t patches);
+};
+
+/// The codec of a policy on a device. Results agree with those of the other backends but for the
+/// last place of sums.
+///
+/// Views are of the device's memory, of any element type whose compute type is the policy's. Those
+/// whose rows are contiguous and, for elements of two bytes, begin at multiples of four, are read
+/// and written fastest. Methods enqueue on the stream and return, are safe while it is captured,
+/// and throw what they find before: as their namesakes of DeltaCodec; bad_view where a pointer is
+/// not aligned to its elements; and device_failure where there is no device, its driver is too old,
+/// the program was not compiled for its architecture, or the stream is another device's.
+template <concepts::Policy Policy>
+class DeltaCodec<Policy, Cuda> {
+ public:
+  using Compute = compute_t<typename Policy::Element>;
+  using Allocator = typename Policy::Allocator;
+  using Tensor = CudaTensor<Policy>;
+  using Encoding = CudaEncoding<Policy>;
+  static constexpr int patch = Policy::patch;
+
+  explicit DeltaCodec(Allocator allocator = Allocator{}) : allocator_(std::move(allocator)) {}
+
+  const Allocator& allocator() const noexcept { return allocator_; }
+
+  /// What upload() takes of the device's memory, which begins at a multiple of this.
+  static constexpr std::size_t alignment = detail::kDeviceAlignment;
+  static std::size_t device_bytes(const TensorHeader& header) noexcept {
+    detail::DeviceArrays arrays{};
+    return detail::lay_out_on_device(header, nullptr, arrays);
+  }
+
+  /// Enqueues the copies of a tensor, which stays as it is until they are made; pinned memory is
+  /// copied without the host. Throws what validate() throws, codec_mismatch where the bounds are of
+  /// another dtype than the policy's, too_large where the memory is not enough, bad_view where it
+  /// is not aligned, and device_failure.
+  static Tensor upload(const CompressedView& compressed, std::span<std::byte> memory,
+                       cudaStream_t stream = nullptr) {
+    const TensorHeader& header = *compressed.header;
+    DeltaCodec<Policy, Serial>::validate(compressed);
+    if (header.bound != dtype_of<typename Policy::Bound>()) {
+      throw Error(Errc::codec_mismatch, "dtype of the bounds", dtype_name(header.bound));
+    }
+    Tensor tensor;
+    tensor.rows_ = header.rows;
+    tensor.cols_ = header.cols;
+    tensor.scale_ = header.scale;
+    const std::size_t bytes = detail::lay_out_on_device(header, memory.data(), tensor.arrays_);
+    check_memory(memory, bytes, "memory");
+    detail::for_each_copy(
+        compressed, header, tensor.arrays_, [&](const void* from, std::size_t to, std::size_t n) {
+          if (n == 0) return;
+          detail::check_cuda(
+              cudaMemcpyAsync(memory.data() + to, from, n, cudaMemcpyHostToDevice, stream),
+              "cudaMemcpyAsync");
+        });
+    return tensor;
+  }
+
+  /// A tensor in the host's memory; waits for the stream. Throws device_failure.
+  static CompressedTensor download(const Tensor& tensor, cudaStream_t stream = nullptr) {
+    CompressedTensor out;
+    out.header = Encoder<Compute, false>::header_of(tensor.rows_, tensor.cols_);
+    out.header.scale = tensor.scale_;
+    for (const detail::DeviceClass& k : tensor.arrays_.classes) {
+      if (k.patches == 0) continue;
+      out.header.classes.push_back(
+          {.bits = k.bits,
+           .side_values = static_cast<int>(k.bounds_stride / sizeof(typename Policy::Bound)),
+           .patches = k.patches});
+    }
+    detail::resize_arrays(out);
+    detail::for_each_copy(
+        out, out.header, tensor.arrays_, [&](void* to, std::size_t from, std::size_t n) {
+          if (n == 0) return;
+          detail::check_cuda(
+              cudaMemcpyAsync(to, tensor.arrays_.data + from, n, cudaMemcpyDeviceToHost, stream),
+              "cudaMemcpyAsync");
+        });
+    detail::check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    return out;
+  }
+
+  /// Bytes of the device's memory that encode() takes as scratch, for matrices of U.
+  template <class U = typename Policy::Element>
+  static std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) {
+    const std::size_t patches = Encoder<U, false>::patches_of(rows, cols);
+    return detail::DeviceScratch<Compute>(nullptr, patches,
+                                          CudaKernels<Policy, U>::sorting_bytes(patches))
+        .bytes;
+  }
+
+  /// An upper bound of device_bytes() for a matrix of that shape, whatever it holds.
+  std::size_t max_device_bytes(std::size_t rows, std::size_t cols) const {
+    return DeltaCodec<Policy, Serial>(allocator_).max_compressed_bytes(rows, cols) +
+           (1 + 2 * kMaxWidthClasses) * alignment;
+  }
+
+  /// Compresses tuned - base into `memory`, of device_bytes() of what results; enough is
+  /// max_device_bytes(). Both it and the workspace stay as they are until finish(). Allocators that
+  /// give out bits by rank alone, as the paper's does, need nothing of the host; others are called
+  /// with the scores, for which it waits. Throws shape_mismatch, bad_view, too_large, what the
+  /// allocator throws, bad_mix where its widths are none, and device_failure.
+  template <class U>
+  Encoding encode(MatrixView<const U> base, MatrixView<const U> tuned, std::span<std::byte> memory,
+                  std::span<std::byte> workspace, cudaStream_t stream = nullptr) const {
+    check_matrix(base, "base");
+    check_matrix(tuned, "tuned");
+    check_shape(tuned, base.rows, base.cols, "tuned");
+    return encode_delta<U, true>({base, tuned}, memory, workspace, stream);
+  }
+
+  /// Compresses a delta.
+  template <class U>
+  Encoding encode(MatrixView<const U> delta, std::span<std::byte> memory,
+                  std::span<std::byte> workspace, cudaStream_t stream = nullptr) const {
+    check_matrix(delta, "delta");
+    return encode_delta<U, false>({{}, delta}, memory, workspace, stream);
+  }
+
+  /// What was encoded; waits for the stream. Throws device_failure, and non_finite with the first
+  /// patch that holds a NaN or an infinity, or whose coefficients leave the range of the bounds,
+  /// and where the delta leaves that of the compute type.
+  static Tensor finish(const Encoding& encoding, cudaStream_t stream = nullptr) {
+    detail::DeviceOutcome outcome;
+    detail::check_cuda(cudaMemcpyAsync(&outcome, encoding.outcome_, sizeof(outcome),
+                                       cudaMemcpyDeviceToHost, stream),
+                       "cudaMemcpyAsync");
+    detail::check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    Tensor tensor;
+    tensor.rows_ = encoding.header_.rows;
+    tensor.cols_ = encoding.header_.cols;
+    tensor.scale_ = Encoder<Compute, false>::scale_of(outcome, encoding.header_);
+    tensor.arrays_ = encoding.arrays_;
+    return tensor;
+  }
+
+  /// out = delta^.
+  template <class U>
+  void decode(const Tensor& tensor, MatrixView<U> out, cudaStream_t stream = nullptr) const {
+    check_matrix(out, "out");
+    check_destination(out, "out");
+    check_shape(out, tensor.rows_, tensor.cols_, "out");
+    run<U, false>(tensor, 0, 0, {{}, out}, 1, stream);
+  }
+
+  /// weights += alpha * delta^, in place.
+  template <class U>
+  void decode_add(const Tensor& tensor, MatrixView<U> weights, double alpha = 1,
+                  cudaStream_t stream = nullptr) const {
+    decode_add(tensor, MatrixView<const U>(weights), weights, alpha, stream);
+  }
+
+  /// out = base + alpha * delta^. base and out are the same elements or do not overlap.
+  template <class U>
+  void decode_add(const Tensor& tensor, MatrixView<const U> base, MatrixView<U> out,
+                  double alpha = 1, cudaStream_t stream = nullptr) const {
+    check_shape(out, tensor.rows_, tensor.cols_, "out");
+    add_region(tensor, 0, 0, base, out, alpha, stream);
+  }
+
+  /// block += alpha * the rows and columns of delta^ that begin at (row, col).
+  template <class U>
+  void decode_add_block(const Tensor& tensor, std::size_t row, std::size_t col, MatrixView<U> block,
+                        double alpha = 1, cudaStream_t stream = nullptr) const {
+    detail::check_block(row, col, block.rows, block.cols, tensor.rows_, tensor.cols_);
+    add_region(tensor, row, col, MatrixView<const U>(block), block, alpha, stream);
+  }
+
+ private:
+  template <class U, bool Subtracts>
+  using Encoder = detail::DeviceEncoder<Policy, U, Subtracts>;
+
+  template <class U, bool Subtracts>
+  Encoding encode_delta(const detail::DeviceDelta<Compute, U, Subtracts>& delta,
+                        std::span<std::byte> memory, std::span<std::byte> workspace,
+                        cudaStream_t stream) const {
+    const Encoder<U, Subtracts> encoder(delta);
+    const std::size_t patches = encoder.patches_of(delta.tuned.rows, delta.tuned.cols);
+    const detail::DeviceScratch<Compute> scratch(workspace.data(), patches,
+                                                 CudaKernels<Policy, U>::sorting_bytes(patches));
+    check_memory(workspace, scratch.bytes, "workspace");
+    Encoding encoding;
+    encoding.outcome_ = scratch.outcome;
+    CudaKernels<Policy, U>::encode(
+        encoder, allocator_, scratch, encoding.header_,
+        [&](const TensorHeader& header) {
+          const std::size_t bytes =
+              detail::lay_out_on_device(header, memory.data(), encoding.arrays_);
+          check_memory(memory, bytes, "memory");
+          return encoding.arrays_;
+        },
+        stream);
+    return encoding;
+  }
+
+  static void check_memory(std::span<std::byte> memory, std::size_t bytes, const char* what) {
+    if (memory.size() < bytes) {
+      throw Error(
+          Errc::too_large, what,
+          std::to_string(memory.size()) + " bytes where " + std::to_string(bytes) + " are needed");
+    }
+    if (reinterpret_cast<std::uintptr_t>(memory.data()) % alignment != 0) {
+      throw Error(Errc::bad_view, what, "not aligned to " + std::to_string(alignment) + " bytes");
+    }
+  }
+
+  template <class U>
+  static void check_matrix(const MatrixView<U>& view, const char* what) {
+    static_assert(std::same_as<compute_t<std::remove_const_t<U>>, Compute>,
+                  "the views' elements must have the compute type of the policy");
+    check_view(view, what);
+    if (!view.empty() && reinterpret_cast<std::uintptr_t>(view.data) % sizeof(U) != 0) {
+      throw Error(Errc::bad_view, what, "not aligned to its elements");
+    }
+  }
+
+  template <class U>
+  void add_region(const Tensor& tensor, std::size_t row, std::size_t col, MatrixView<const U> base,
+                  MatrixView<U> out, double alpha, cudaStream_t stream) const {
+    check_matrix(out, "out");
+    check_destination(out, "out");
+    check_matrix(base, "base");
+    check_shape(base, out.rows, out.cols, "base");
+    check_apart(base, out, "out");
+    run<U, true>(tensor, row, col, {base, out}, alpha, stream);
+  }
+
+  template <class U, bool Adds>
+  static void run(const Tensor& tensor, std::size_t row, std::size_t col,
+                  const detail::DeviceRows<U, Adds>& rows, double alpha, cudaStream_t stream) {
+    using Kernel = detail::DecodeKernel<Policy, U, Adds>;
+    const detail::DeviceRegion region(tensor.cols_, row, col, rows.out.rows, rows.out.cols, patch,
+                                      Kernel::Threads::patches);
+    const Kernel kernel(tensor.arrays_, region, rows, static_cast<Compute>(alpha * tensor.scale_));
+    if constexpr (Adds)
+      CudaKernels<Policy, U>::decode_add(kernel, stream);
+    else
+      CudaKernels<Policy, U>::decode(kernel, stream);
+  }
+
+  Allocator allocator_;
+};
+
+#if defined(__CUDACC__)
+
+namespace detail {
+
+/// Kernels on a stream, and CUB's radix sorts, which are stable.
+struct CudaMeans {
+  cudaStream_t stream;
+  std::byte* sorting;
+  std::size_t sorting_bytes;
+
+  template <class Kernel>
+  void launch(const Kernel& kernel) const {
+    detail::launch(kernel, stream);
+  }
+
+  template <class T>
+  static cudaError_t sort_scores(void* memory, std::size_t& bytes, const T* scores, T* sorted,
+                                 const std::uint32_t* index, std::uint32_t* order, std::size_t n,
+                                 cudaStream_t stream) {
+    return cub::DeviceRadixSort::SortPairsDescending(memory, bytes, scores, sorted, index, order, n,
+                                                     0, 8 * static_cast<int>(sizeof(T)), stream);
+  }
+  static cudaError_t sort_classes(void* memory, std::size_t& bytes, const std::uint32_t* classes,
+                                  std::uint32_t* sorted, const std::uint32_t* index,
+                                  std::uint32_t* order, std::size_t n, cudaStream_t stream) {
+    constexpr int bits = std::bit_width(kMaxWidthClasses - 1);
+    return cub::DeviceRadixSort::SortPairs(memory, bytes, classes, sorted, index, order, n, 0, bits,
+                                           stream);
+  }
+
+  template <class T>
+  void sort_scores(const T* scores, T* sorted, const std::uint32_t* index, std::uint32_t* order,
+                   std::size_t n) const {
+    std::size_t bytes = sorting_bytes;
+    check_cuda(sort_scores(sorting, bytes, scores, sorted, index, order, n, stream),
+               "cub::DeviceRadixSort");
+  }
+  void sort_classes(const std::uint32_t* classes, std::uint32_t* sorted, const std::uint32_t* index,
+                    std::uint32_t* order, std::size_t n) const {
+    std::size_t bytes = sorting_bytes;
+    check_cuda(sort_classes(sorting, bytes, classes, sorted, index, order, n, stream),
+               "cub::DeviceRadixSort");
+  }
+
+  void fill(void* memory, int byte, std::size_t n) const {
+    check_cuda(cudaMemsetAsync(memory, byte, n, stream), "cudaMemsetAsync");
+  }
+  void copy(void* to, const void* from, std::size_t n) const {
+    if (n == 0) return;
+    check_cuda(cudaMemcpyAsync(to, from, n, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
+  }
+  void fetch(void* to, const void* from, std::size_t n) const {
+    copy(to, from, n);
+    check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  }
+};
+
+}  // namespace detail
+
+template <concepts::Policy Policy, concepts::Element U>
+std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
+  std::size_t scores = 0;
+  std::size_t classes = 0;
+  const T* values = nullptr;
+  T* sorted = nullptr;
+  const std::uint32_t* index = nullptr;
+  std::uint32_t* order = nullptr;
+  using Means = detail::CudaMeans;
+  detail::check_cuda(
+      Means::sort_scores(nullptr, scores, values, sorted, index, order, patches, nullptr),
+      "cub::DeviceRadixSort");
+  detail::check_cuda(
+      Means::sort_classes(nullptr, classes, index, order, index, order, patches, nullptr),
+      "cub::DeviceRadixSort");
+  return std::max(scores, classes);
+}
+
+template <concepts::Policy Policy, concepts::Element U>
+void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
+                                    const typename Policy::Allocator& allocator,
+                                    const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                                    const LayOut& lay_out, cudaStream_t stream) {
+  detail::CudaMeans means{stream, scratch.sorting, scratch.sorting_bytes};
+  encoder.run(means, allocator, scratch, header, lay_out);
+}
+
+template <concepts::Policy Policy, concepts::Element U>
+void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, false>& encoder,
+                                    const typename Policy::Allocator& allocator,
+                                    const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                                    const LayOut& lay_out, cudaStream_t stream) {
+  detail::CudaMeans means{stream, scratch.sorting, scratch.sorting_bytes};
+  encoder.run(means, allocator, scratch, header, lay_out);
+}
+
+template <concepts::Policy Policy, concepts::Element U>
+void CudaKernels<Policy, U>::decode(const detail::DecodeKernel<Policy, U, false>& kernel,
+                                    cudaStream_t stream) {
+  detail::launch(kernel, stream);
+}
+
+template <concepts::Policy Policy, concepts::Element U>
+void CudaKernels<Policy, U>::decode_add(const detail::DecodeKernel<Policy, U, true>& kernel,
+                                        cudaStream_t stream) {
+  detail::launch(kernel, stream);
+}
+
+#endif
+
+}  // namespace deltadct::inline DELTADCT_ABI
