@@ -4,6 +4,8 @@
 #   deltadct::eigen   deltadct/eigen.hpp      Eigen
 #   deltadct::fftw    deltadct/fftw.hpp       FFTW in float and double (under the GPL)
 #   deltadct::tbb     deltadct/tbb.hpp        oneTBB
+#   deltadct::cuda    deltadct/cuda.hpp       the CUDA Toolkit; nvcc for what launches kernels
+#   deltadct::cufft   deltadct/cufft.hpp      cuFFT beside it
 #
 # DELTADCT_COMPONENTS lists those that exist.
 set(DELTADCT_COMPONENTS "")
@@ -61,6 +63,16 @@ if(NOT TARGET TBB::tbb)
 endif()
 if(TARGET TBB::tbb)
   deltadct_add_component(tbb TBB::tbb)
+endif()
+
+find_package(CUDAToolkit QUIET)
+if(TARGET CUDA::cudart)
+  deltadct_add_component(cuda CUDA::cudart)
+  target_compile_options(deltadct_cuda
+                         INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--expt-relaxed-constexpr>)
+  if(TARGET CUDA::cufft)
+    deltadct_add_component(cufft deltadct_cuda CUDA::cufft)
+  endif()
 endif()
 
 message(STATUS "deltadct: components ${DELTADCT_COMPONENTS}")

@@ -1,5 +1,5 @@
 # What tests, examples and benchmarks share and consumers never see:
-#   deltadct_dev     the library with all that is found beside it, OpenMP and the warnings
+#   deltadct_dev     the library with all that is found beside it but CUDA, OpenMP and the warnings
 #   deltadct_native  this machine's instruction set (DELTADCT_NATIVE)
 #   deltadct_codecs  make_codec() of either backend and the baselines, compiled once: it takes a minute
 include(CheckCXXCompilerFlag)
@@ -17,7 +17,9 @@ endif()
 
 add_library(deltadct_dev INTERFACE)
 target_link_libraries(deltadct_dev INTERFACE deltadct::deltadct deltadct_warnings)
-foreach(component IN LISTS DELTADCT_COMPONENTS)
+set(components ${DELTADCT_COMPONENTS})
+list(REMOVE_ITEM components cuda cufft)
+foreach(component IN LISTS components)
   target_link_libraries(deltadct_dev INTERFACE deltadct::${component})
 endforeach()
 
@@ -30,10 +32,14 @@ else()
 endif()
 
 add_library(deltadct_native INTERFACE)
+set(DELTADCT_NATIVE_FLAGS "")
 if(DELTADCT_NATIVE)
   check_cxx_compiler_flag(-march=native DELTADCT_HAS_MARCH_NATIVE)
   if(DELTADCT_HAS_MARCH_NATIVE)
-    target_compile_options(deltadct_native INTERFACE -march=native)
+    set(DELTADCT_NATIVE_FLAGS -march=native)
+    target_compile_options(
+      deltadct_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${DELTADCT_NATIVE_FLAGS}>
+                                $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${DELTADCT_NATIVE_FLAGS}>)
   endif()
 endif()
 
