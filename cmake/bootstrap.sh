@@ -2,8 +2,10 @@
 # Installs what the project needs on Debian 12, then runs workflows of CMakePresets.json:
 #
 #   demo    the command line tool and the demonstration, which it then runs
-#   test    everything with g++, then everything with clang++
+#   test    everything with g++, everything with clang++ and, where there is nvcc, what it compiles
 #   clang   everything with clang++
+#   cuda    what nvcc compiles; on a machine with a device, its tests under compute-sanitizer, too, and
+#           the benchmarks, and docs/benchmarks.md from them: cmake/cuda.sh
 #   valgrind   tests under valgrind, without this machine's instruction set
 #   bench   the benchmarks, and docs/benchmarks.md from them
 #   fidelity   what models do after every method, and docs/fidelity.md from that
@@ -11,6 +13,9 @@
 #   fuzz [SECONDS]   every fuzz target, side by side, for that long (1200)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Where NVIDIA's packages leave it.
+[[ ! -x /usr/local/cuda/bin/nvcc ]] || PATH=$PATH:/usr/local/cuda/bin
 
 packages=(
   g++ clang libomp-dev cmake ninja-build ccache
@@ -39,12 +44,14 @@ install_missing() {
     apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# Runs every workflow named, whatever became of the one before, and ends with ctest's summaries.
+# Runs every workflow named, whatever became of the one before, and ends with ctest's summaries; before
+# them, with what kernels take of a device.
 run_workflows() {
   local preset failed=0
   mkdir -p build
   for preset in "$@"; do
     cmake --workflow --preset "$preset" 2>&1 | tee "build/$preset.log" || failed=1
+    [[ $preset != cuda ]] || python3 bench/cuda/resources.py build/cuda.log || failed=1
   done
   for preset in "$@"; do
     echo
@@ -76,7 +83,7 @@ run_fuzzers() {
 }
 
 usage() {
-  echo "usage: $0 demo|test|clang|asan|valgrind|bench|fidelity|fuzz" >&2
+  echo "usage: $0 demo|test|clang|cuda|asan|valgrind|bench|fidelity|fuzz" >&2
   exit 2
 }
 
@@ -89,7 +96,13 @@ case "$1" in
     ;;
   test)
     install_missing
-    run_workflows dev clang
+    workflows=(dev clang)
+    ! command -v nvcc >/dev/null || workflows+=(cuda)
+    run_workflows "${workflows[@]}"
+    ;;
+  cuda)
+    install_missing libvkfft-dev
+    exec ./cmake/cuda.sh
     ;;
   clang | asan)
     install_missing
