@@ -65,8 +65,12 @@ struct CudaKernels {
   using T = compute_t<U>;
   using LayOut = std::function<detail::DeviceArrays(const TensorHeader&)>;
 
-  static void decode(const detail::DecodeKernel<Policy, U, false>& kernel, cudaStream_t stream);
-  static void decode_add(const detail::DecodeKernel<Policy, U, true>& kernel, cudaStream_t stream);
+  template <detail::DecodeMode Mode>
+  using Decode = detail::DecodeKernel<Policy, U, Mode>;
+
+  static void decode(const Decode<detail::DecodeMode::store>& kernel, cudaStream_t stream);
+  static void decode(const Decode<detail::DecodeMode::add>& kernel, cudaStream_t stream);
+  static void decode(const Decode<detail::DecodeMode::add_in_place>& kernel, cudaStream_t stream);
   static void encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
                      const typename Policy::Allocator& allocator,
                      const detail::DeviceScratch<T>& scratch, TensorHeader& header,
@@ -219,7 +223,7 @@ class DeltaCodec<Policy, Cuda> {
     check_matrix(out, "out");
     check_destination(out, "out");
     check_shape(out, tensor.rows_, tensor.cols_, "out");
-    run<U, false>(tensor, 0, 0, {{}, out}, 1, stream);
+    run<U, detail::DecodeMode::store>(tensor, 0, 0, {{}, out}, 1, stream);
   }
 
   /// weights += alpha * delta^, in place.
@@ -301,20 +305,21 @@ class DeltaCodec<Policy, Cuda> {
     check_matrix(base, "base");
     check_shape(base, out.rows, out.cols, "base");
     check_apart(base, out, "out");
-    run<U, true>(tensor, row, col, {base, out}, alpha, stream);
+    // Apart, or the same elements, as was checked.
+    if (base.data == out.data)
+      run<U, detail::DecodeMode::add_in_place>(tensor, row, col, {{}, out}, alpha, stream);
+    else
+      run<U, detail::DecodeMode::add>(tensor, row, col, {base, out}, alpha, stream);
   }
 
-  template <class U, bool Adds>
+  template <class U, detail::DecodeMode Mode>
   static void run(const Tensor& tensor, std::size_t row, std::size_t col,
-                  const detail::DeviceRows<U, Adds>& rows, double alpha, cudaStream_t stream) {
-    using Kernel = detail::DecodeKernel<Policy, U, Adds>;
+                  const detail::DeviceRows<U>& rows, double alpha, cudaStream_t stream) {
+    using Kernel = detail::DecodeKernel<Policy, U, Mode>;
     const detail::DeviceRegion region(tensor.cols_, row, col, rows.out.rows, rows.out.cols, patch,
                                       Kernel::Threads::patches);
-    const Kernel kernel(tensor.arrays_, region, rows, static_cast<Compute>(alpha * tensor.scale_));
-    if constexpr (Adds)
-      CudaKernels<Policy, U>::decode_add(kernel, stream);
-    else
-      CudaKernels<Policy, U>::decode(kernel, stream);
+    CudaKernels<Policy, U>::decode(
+        Kernel(tensor.arrays_, region, rows, static_cast<Compute>(alpha * tensor.scale_)), stream);
   }
 
   Allocator allocator_;
@@ -416,14 +421,20 @@ void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, false
 }
 
 template <concepts::Policy Policy, concepts::Element U>
-void CudaKernels<Policy, U>::decode(const detail::DecodeKernel<Policy, U, false>& kernel,
+void CudaKernels<Policy, U>::decode(const Decode<detail::DecodeMode::store>& kernel,
                                     cudaStream_t stream) {
   detail::launch(kernel, stream);
 }
 
 template <concepts::Policy Policy, concepts::Element U>
-void CudaKernels<Policy, U>::decode_add(const detail::DecodeKernel<Policy, U, true>& kernel,
-                                        cudaStream_t stream) {
+void CudaKernels<Policy, U>::decode(const Decode<detail::DecodeMode::add>& kernel,
+                                    cudaStream_t stream) {
+  detail::launch(kernel, stream);
+}
+
+template <concepts::Policy Policy, concepts::Element U>
+void CudaKernels<Policy, U>::decode(const Decode<detail::DecodeMode::add_in_place>& kernel,
+                                    cudaStream_t stream) {
   detail::launch(kernel, stream);
 }
 

@@ -68,8 +68,9 @@ void check(const CompressedTensor& tensor, const Block& block, Layout layout, do
   CAPTURE(block.rows);
   CAPTURE(block.cols);
   CAPTURE(static_cast<int>(layout));
-  using Adds = detail::DecodeKernel<Policy, U, true>;
-  using Stores = detail::DecodeKernel<Policy, U, false>;
+  using Adds = detail::DecodeKernel<Policy, U, detail::DecodeMode::add>;
+  using AddsInPlace = detail::DecodeKernel<Policy, U, detail::DecodeMode::add_in_place>;
+  using Stores = detail::DecodeKernel<Policy, U, detail::DecodeMode::store>;
   using T = typename Adds::T;
   const OnDevice compressed(tensor);
   const auto region = [&](auto kernel) {
@@ -83,8 +84,8 @@ void check(const CompressedTensor& tensor, const Block& block, Layout layout, do
                                                 alpha);
   for (const bool backwards : {false, true}) {
     Matrix<U> in_place = base;
-    run_kernel(Adds(compressed.arrays(), region(std::type_identity<Adds>{}),
-                    {in_place.view(), in_place.view()}, factor),
+    run_kernel(AddsInPlace(compressed.arrays(), region(std::type_identity<AddsInPlace>{}),
+                           {{}, in_place.view()}, factor),
                backwards);
     const Difference found = difference(in_place, expected, base);
     CHECK(found.nmse <= (std::same_as<U, T> ? 1e-10 : 1e-5));

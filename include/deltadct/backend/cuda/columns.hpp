@@ -19,7 +19,8 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 /// What a thread transforms at once: two columns where registers hold them.
 template <class T, int P>
 using ThreadVector =
-    std::conditional_t<std::is_same_v<T, float> && (P == 4 || P == 8 || P == 16), Pair<T>, T>;
+    std::conditional_t<std::is_same_v<T, float> && (P == 4 || P == 8 || P == 16 || P == 32),
+                       Pair<T>, T>;
 
 template <class T, int P>
 struct PatchThreads {

@@ -121,30 +121,30 @@ DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* 
       if constexpr (Bits == 1) {
         const T zero = decoder(T(0));
         const T one = decoder(T(1));
-        for (int l = 0; l < Threads::lanes; ++l) {
+        repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
           unpack_column<Bits, P>(codes, column_of(l),
                                  [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
                                    lane(x[k], l) = code == 0 ? zero : one;
                                  });
-        }
+        });
       } else {
-        for (int l = 0; l < Threads::lanes; ++l) {
+        repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
           unpack_column<Bits, P>(codes, column_of(l),
                                  [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
                                    lane(x[k], l) = decoder(value_of_code<T>(code));
                                  });
-        }
+        });
       }
     }
   };
   const auto shared = [&]<int Shares>() DELTADCT_INLINE_LAMBDA {
     if constexpr (shares_codes<Quantizer> && is_bit_width_of(-Shares, P * P)) {
       const T step = factor * stored_value<T>(bounds, 0);
-      for (int l = 0; l < Threads::lanes; ++l) {
+      repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
         unpack_shared_column<Shares, P>(codes, column_of(l), step,
                                         [&](int k, T value)
                                             DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
-      }
+      });
     }
   };
   if (shares_codes<Quantizer> && width < 0)

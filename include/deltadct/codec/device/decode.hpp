@@ -10,14 +10,18 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// out = delta^, or base + delta^; base and out are the same elements or do not overlap.
-template <concepts::Element U, bool Adds>
+/// What decoded values become: out = delta^, out = base + delta^, or out += delta^. In place, one
+/// address serves for reading and writing.
+enum class DecodeMode { store, add, add_in_place };
+
+/// base and out do not overlap; base is of no use but to DecodeMode::add.
+template <concepts::Element U>
 struct DeviceRows {
   MatrixView<const U> base;
   MatrixView<U> out;
 };
 
-template <class Policy, concepts::Element U, bool Adds>
+template <class Policy, concepts::Element U, DecodeMode Mode>
 struct DecodeKernel {
   using T = compute_t<typename Policy::Element>;
   static constexpr int P = Policy::patch;
@@ -29,13 +33,12 @@ struct DecodeKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr int phases = 2;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
-  /// The base is loaded before the patch is decoded, where registers hold both.
-  static constexpr bool loads_ahead = Adds && P <= 16;
+  static constexpr bool adds = Mode != DecodeMode::store;
 
   struct Thread {
     bool is_constant;
     T constant;
-    Group base[loads_ahead ? P : 1];
+    Group base[adds ? P : 1];  // loaded before the patch is decoded: no load waits for a store
   };
   struct Shared {
     alignas(16) typename Threads::Shared values;
@@ -43,17 +46,18 @@ struct DecodeKernel {
 
   DeviceArrays tensor;
   DeviceRegion region;
-  DeviceRows<U, Adds> rows;
+  DeviceRows<U> rows;
   T factor;     ///< what decoded values are multiplied by
   bool packed;  ///< see is_packed(); and the region's first column is a multiple of the lanes
 
-  DecodeKernel(const DeviceArrays& tensor_, const DeviceRegion& region_,
-               const DeviceRows<U, Adds>& rows_, T factor_) noexcept
+  DecodeKernel(const DeviceArrays& tensor_, const DeviceRegion& region_, const DeviceRows<U>& rows_,
+               T factor_) noexcept
       : tensor(tensor_),
         region(region_),
         rows(rows_),
         factor(factor_),
-        packed(is_packed(rows_.out, lanes) && (!Adds || is_packed(rows_.base, lanes)) &&
+        packed(is_packed(rows_.out, lanes) &&
+               (Mode != DecodeMode::add || is_packed(rows_.base, lanes)) &&
                region_.col % lanes == 0) {}
 
   unsigned blocks() const noexcept { return region.blocks; }
@@ -65,22 +69,21 @@ struct DecodeKernel {
     if (!patch.exists) return;
     const Exchange<T, P> exchange(shared.values + patch.slot * Threads::area, patch.t);
     const bool is_whole = packed && patch.is_inside(region);
-    const U* base =
-        Adds && is_whole ? rows.base.data + patch.i * rows.base.row_stride + patch.j : nullptr;
-    const auto load_base = [&](int r) DELTADCT_INLINE_LAMBDA {
-      return load_packed<lanes>(base + r * rows.base.row_stride);
-    };
     if constexpr (Phase == 0) {
-      if constexpr (loads_ahead) {
+      if constexpr (adds) {
         if (is_whole) {
-          repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA { own.base[r] = load_base(r); });
+          const std::ptrdiff_t stride = source().row_stride;
+          const U* base = source().data + patch.i * stride + patch.j;
+          repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA {
+            own.base[r] = load_packed<lanes>(base + r * stride);
+          });
         }
       }
       start(tensor.places[patch.index], patch.t, own, exchange);
     } else if (is_whole) {
       U* out = rows.out.data + patch.i * rows.out.row_stride + patch.j;
       finish(own, exchange, patch.t, [&](int r, V x) DELTADCT_INLINE_LAMBDA {
-        if constexpr (Adds) x = unpack_elements<V>(loads_ahead ? own.base[r] : load_base(r)) + x;
+        if constexpr (adds) x = unpack_elements<V>(own.base[r]) + x;
         store_packed(out + r * rows.out.row_stride, pack_elements<U>(x));
       });
     } else {
@@ -91,6 +94,15 @@ struct DecodeKernel {
   }
 
  private:
+  /// What is added to.
+  DELTADCT_HD DELTADCT_INLINE MatrixView<const U> source() const noexcept {
+    if constexpr (Mode == DecodeMode::add)
+      return rows.base;
+    else
+      return {rows.out.data, rows.out.rows, rows.out.cols, rows.out.row_stride,
+              rows.out.col_stride};
+  }
+
   /// Dequantizes thread t's columns and transforms them in the first dimension.
   DELTADCT_HD DELTADCT_INLINE void start(PatchPlace place, int t, Thread& own,
                                          const Exchange<T, P>& exchange) const noexcept {
@@ -122,8 +134,8 @@ struct DecodeKernel {
 
   DELTADCT_HD DELTADCT_INLINE void write(std::int64_t i, std::int64_t j, T x) const noexcept {
     if (i < 0 || i >= region.rows || j < 0 || j >= region.cols) return;
-    if constexpr (Adds) {
-      x = static_cast<T>(rows.base.data[i * rows.base.row_stride + j * rows.base.col_stride]) + x;
+    if constexpr (adds) {
+      x = static_cast<T>(source().data[i * source().row_stride + j * source().col_stride]) + x;
     }
     rows.out.data[i * rows.out.row_stride + j * rows.out.col_stride] = static_cast<U>(x);
   }

@@ -144,6 +144,7 @@ class DeviceEncoder {
       means.launch(MeasureKernel<Policy, U, Subtracts>{delta_, region, packed, scratch.scores,
                                                        scratch.means, scratch.sums,
                                                        &scratch.outcome->not_finite});
+      means.launch(RescoreKernel<Policy, U, Subtracts>{delta_, region, patches_, scratch.scores});
     }
     std::vector<PatchPlace> places;
     if constexpr (RankAllocator<Allocator>)

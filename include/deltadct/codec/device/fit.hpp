@@ -37,6 +37,28 @@ DELTADCT_HD DELTADCT_INLINE bool is_finite_value(T x) noexcept {
   return all_finite(&x, 1);
 }
 
+/// The same of many values, seen one after another.
+template <class T>
+class FiniteTest {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+
+ public:
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE void see(const V& x) noexcept {
+    repeat<Lanes<V>::count>([&](int l) DELTADCT_INLINE_LAMBDA {
+      const Bits magnitude = std::bit_cast<Bits>(lane(x, l)) & kMagnitude;
+      greatest_ = greatest_ < magnitude ? magnitude : greatest_;
+    });
+  }
+  DELTADCT_HD DELTADCT_INLINE bool all_were() const noexcept {
+    return greatest_ < std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  }
+
+ private:
+  static constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
+  Bits greatest_ = 0;
+};
+
 /// The power of two that makes squares of values of that greatest magnitude ones that can be
 /// summed: 1 but for the tiniest and the largest. See spread_of().
 template <class T>

@@ -16,6 +16,10 @@ struct DeviceSums {
   double largest;
 };
 
+/// What stands for the score of a patch that RescoreKernel has to score.
+template <class T>
+inline constexpr T kToBeScored = T(-1);
+
 /// Scores, means and what Rescale sums over the original, patch by patch.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct MeasureKernel {
@@ -57,9 +61,7 @@ struct MeasureKernel {
     const Patch patch(region, block, thread);
     if (!patch.exists) return;
     if constexpr (Phase == 0) {
-      V x[P];
-      delta.load(patch, region, packed, x);
-      shared.parts[thread] = part_of(x, share(patch));
+      shared.parts[thread] = part_of(patch, share(patch));
     } else {
       if (patch.t == 0) finish(patch, shared.parts + thread);
     }
@@ -73,25 +75,29 @@ struct MeasureKernel {
     return T(1) / static_cast<T>(within(region.rows - patch.i) * within(region.cols - first_col));
   }
 
-  DELTADCT_HD DELTADCT_INLINE static Part part_of(const V (&x)[P], T share) noexcept {
+  /// Sixteen rows at a time: enough to be under way at once.
+  DELTADCT_HD DELTADCT_INLINE Part part_of(const Patch& patch, T share) const noexcept {
+    constexpr int kRows = P < 16 ? P : 16;
     V terms(T(0));
     V shares(T(0));
     V originals(T(0));
-    bool is_finite = true;
-    repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA {
-      terms = terms + Scorer::term(x[r]);
-      shares = shares + x[r] * V(share);
-      if constexpr (Rescale::enabled) originals = originals + Rescale::original(x[r]);
-      for (int l = 0; l < Threads::lanes; ++l) {
-        is_finite = is_finite && is_finite_value(lane(x[r], l));
-      }
+    FiniteTest<T> test;
+    repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
+      V x[kRows];
+      delta.load(patch, region, packed, n * kRows, x);
+      repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA {
+        terms = terms + Scorer::term(x[r]);
+        shares = shares + x[r] * V(share);
+        if constexpr (Rescale::enabled) originals = originals + Rescale::original(x[r]);
+        test.see(x[r]);
+      });
     });
     const auto sum = [](const V& v) {
       T all = lane(v, 0);
       for (int l = 1; l < Threads::lanes; ++l) all = all + lane(v, l);
       return all;
     };
-    return {sum(terms), sum(shares), sum(originals), is_finite};
+    return {sum(terms), sum(shares), sum(originals), test.all_were()};
   }
 
   DELTADCT_HD void finish(const Patch& patch, const Part* parts) const noexcept {
@@ -104,30 +110,58 @@ struct MeasureKernel {
     }
     if (!all.is_finite) keep_least(failed, static_cast<std::uint32_t>(patch.index));
     T score;
-    if (!Scorer::from_sum(all.terms, score)) score = scaled_score(patch);
-    scores[patch.index] = score;
+    scores[patch.index] = Scorer::from_sum(all.terms, score) ? score : kToBeScored<T>;
     means[patch.index] = all.shares;
     sums[patch.index].original = static_cast<double>(all.originals);
   }
+};
 
-  /// The score of a patch whose terms leave the range of T: that of the patch in another unit.
-  DELTADCT_HD T scaled_score(const Patch& patch) const noexcept {
-    const auto for_each = [&](const auto& fn) {
-      for (int r = 0; r < P && patch.i + r < region.rows; ++r) {
-        for (int c = 0; c < P && patch.j + c < region.cols; ++c) {
-          fn(delta.at(patch.i + r, patch.j + c));
-        }
-      }
-    };
+/// Scores the patches that MeasureKernel could not: those whose terms leave the range of T, in
+/// another unit. A thread a patch, as there are few.
+template <class Policy, concepts::Element U, bool Subtracts>
+struct RescoreKernel {
+  using T = compute_t<typename Policy::Element>;
+  using Scorer = typename Policy::Scorer;
+  static constexpr int P = Policy::patch;
+  static constexpr int threads = 256;
+  static constexpr int phases = 1;
+  static constexpr bool is_warp_wide = true;
+  struct Thread {};
+  struct Shared {};
+
+  DeviceDelta<T, U, Subtracts> delta;
+  DeviceRegion region;
+  std::uint32_t patches;
+  T* scores;
+
+  unsigned blocks() const noexcept { return ceil_div(patches, std::uint32_t{threads}); }
+
+  template <int>
+  DELTADCT_HD void run(unsigned block, int thread, Thread&, Shared&) const noexcept {
+    const std::uint32_t index = block * threads + static_cast<unsigned>(thread);
+    if (index >= patches || scores[index] != kToBeScored<T>) return;
     T peak = 0;
-    for_each([&](T x) { peak = Lanes<T>::max(peak, Lanes<T>::abs(x)); });
-    if (peak == 0 || !is_finite_value(peak)) return 0;
-    const T unit = unit_of(peak);
-    T terms = 0;
-    for_each([&](T x) { terms += Scorer::term(x * unit); });
-    T score;
-    static_cast<void>(Scorer::from_sum(terms, score));
-    return score / unit;
+    for_each(index, [&](T x) { peak = Lanes<T>::max(peak, Lanes<T>::abs(x)); });
+    T score = 0;
+    if (peak != 0 && is_finite_value(peak)) {
+      const T unit = unit_of(peak);
+      T terms = 0;
+      for_each(index, [&](T x) { terms += Scorer::term(x * unit); });
+      static_cast<void>(Scorer::from_sum(terms, score));
+      score = score / unit;
+    }
+    scores[index] = score;
+  }
+
+ private:
+  /// Calls fn for the elements of a patch.
+  template <class Fn>
+  DELTADCT_HD void for_each(std::uint32_t index, const Fn& fn) const noexcept {
+    const std::int64_t i = std::int64_t{index / region.grid_cols} * P;
+    const std::int64_t j = std::int64_t{index % region.grid_cols} * P;
+    for (std::int64_t r = i; r < i + P && r < region.rows; ++r) {
+      for (std::int64_t c = j; c < j + P && c < region.cols; ++c) fn(delta.at(r, c));
+    }
   }
 };
 

@@ -76,7 +76,7 @@ struct QuantizeKernel {
     if constexpr (Phase == 0) {
       for (int w = patch.t; w < kWords; w += Threads::per_patch) words[w] = 0;
       V x[P];
-      delta.load(patch, region, packed, x);
+      delta.load(patch, region, packed, 0, x);
       Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
                                             Threads::spatial_column(patch.t, 0), exchange);
     } else if constexpr (Phase == 1) {
@@ -147,17 +147,21 @@ struct QuantizeKernel {
 
   /// The lowest and the highest; infinite where a coefficient is not finite.
   DELTADCT_HD DELTADCT_INLINE static FitPart<T> range_of(const V (&x)[P]) noexcept {
-    FitPart<T> range{lane(x[0], 0), lane(x[0], 0)};
-    bool is_finite = true;
+    V lowest = x[0];
+    V highest = x[0];
+    FiniteTest<T> test;
     repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
-      for (int l = 0; l < lanes; ++l) {
-        range.a = Lanes<T>::min(range.a, lane(x[k], l));
-        range.b = Lanes<T>::max(range.b, lane(x[k], l));
-        is_finite = is_finite && is_finite_value(lane(x[k], l));
-      }
+      lowest = Lanes<V>::min(lowest, x[k]);
+      highest = Lanes<V>::max(highest, x[k]);
+      test.see(x[k]);
     });
+    FitPart<T> range{lane(lowest, 0), lane(highest, 0)};
+    for (int l = 1; l < lanes; ++l) {
+      range.a = Lanes<T>::min(range.a, lane(lowest, l));
+      range.b = Lanes<T>::max(range.b, lane(highest, l));
+    }
     constexpr T infinity = std::numeric_limits<T>::infinity();
-    return is_finite ? range : FitPart<T>{-infinity, infinity};
+    return test.all_were() ? range : FitPart<T>{-infinity, infinity};
   }
 
   DELTADCT_HD DELTADCT_INLINE static void combine_ranges(const FitPart<T>* parts,

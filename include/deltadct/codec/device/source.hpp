@@ -91,30 +91,32 @@ struct DeviceDelta {
   MatrixView<const U> base;
   MatrixView<const U> tuned;
 
-  /// The thread's columns, of a matrix that is the region; zeros beyond its edges.
-  template <int P, class V>
+  /// Rows first, first + 1, ... of the thread's columns, of a matrix that is the region; zeros
+  /// beyond its edges.
+  template <int P, class V, int Rows>
   DELTADCT_HD DELTADCT_INLINE void load(const PatchOfThread<Compute, P>& patch,
-                                        const DeviceRegion& region, bool packed,
-                                        V (&x)[P]) const noexcept {
+                                        const DeviceRegion& region, bool packed, int first,
+                                        V (&x)[Rows]) const noexcept {
     constexpr int lanes = Lanes<V>::count;
+    const std::int64_t i = patch.i + first;
     if (packed && patch.is_inside(region)) {
-      const U* tuned_at = tuned.data + patch.i * tuned.row_stride + patch.j;
-      const U* base_at = base.data + (Subtracts ? patch.i * base.row_stride + patch.j : 0);
-      Packed<U, lanes> tuned_rows[P];
-      Packed<U, lanes> base_rows[Subtracts ? P : 1];
-      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA {
+      const U* tuned_at = tuned.data + i * tuned.row_stride + patch.j;
+      const U* base_at = base.data + (Subtracts ? i * base.row_stride + patch.j : 0);
+      Packed<U, lanes> tuned_rows[Rows];
+      Packed<U, lanes> base_rows[Subtracts ? Rows : 1];
+      repeat<Rows>([&](int r) DELTADCT_INLINE_LAMBDA {
         tuned_rows[r] = load_packed<lanes>(tuned_at + r * tuned.row_stride);
         if constexpr (Subtracts) base_rows[r] = load_packed<lanes>(base_at + r * base.row_stride);
       });
-      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA {
+      repeat<Rows>([&](int r) DELTADCT_INLINE_LAMBDA {
         x[r] = unpack_elements<V>(tuned_rows[r]);
         if constexpr (Subtracts) x[r] = x[r] - unpack_elements<V>(base_rows[r]);
       });
     } else {
-      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA {
+      repeat<Rows>([&](int r) DELTADCT_INLINE_LAMBDA {
         for (int l = 0; l < lanes; ++l) {
-          const bool exists = patch.i + r < region.rows && patch.j + l < region.cols;
-          lane(x[r], l) = exists ? at(patch.i + r, patch.j + l) : Compute(0);
+          const bool exists = i + r < region.rows && patch.j + l < region.cols;
+          lane(x[r], l) = exists ? at(i + r, patch.j + l) : Compute(0);
         }
       });
     }
