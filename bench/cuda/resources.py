@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
 """What ptxas said of every kernel in the logs of a build: registers, spills, shared memory.
 
-    resources.py LOG...             a table a kernel and architecture; fails where kernels of patches
-                                    up to 32 x 32 spill registers
-    resources.py --markdown LOG...  the kernels of elements of two bytes, for docs/cuda.md
+    resources.py LOG...    a line a kernel and architecture; fails where kernels of patches up to
+                           32 x 32 spill registers
 """
-import argparse
 import re
 import subprocess
 import sys
@@ -56,22 +54,12 @@ def patch_of(kernel):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("logs", nargs="+")
-    options = parser.parse_args()
-    found = kernels(options.logs)
+    found = kernels(sys.argv[1:])
     if not found:
         print("no kernel was compiled: the build was up to date")
         return
     rows = sorted(found.items(), key=lambda row: (row[0][0].split("<")[0], patch_of(row[0][0]),
                                                   row[0]))
-    if options.markdown:
-        print("| kernel | architecture | registers | spilled bytes | shared bytes a block |")
-        print("|---|---|---:|---:|---:|")
-        for (kernel, arch), (registers, _, spilled, shared) in rows:
-            print(f"| `{kernel}` | {arch} | {registers} | {spilled} | {shared} |")
-        return
     print(f"{'registers':>9} {'stack':>5} {'spilled':>7} {'shared':>6}  kernel")
     for (kernel, arch), (registers, stack, spilled, shared) in rows:
         print(f"{registers:9} {stack:5} {spilled:7} {shared:6}  {arch} {kernel}")

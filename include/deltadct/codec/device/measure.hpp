@@ -6,6 +6,8 @@
 #include <deltadct/codec/device/source.hpp>
 #include <deltadct/policy.hpp>
 
+#include <algorithm>
+
 namespace deltadct::inline DELTADCT_ABI::detail {
 
 /// What a patch adds to the sums that the rescale factor is made of, and what no value that decodes
@@ -33,6 +35,10 @@ struct MeasureKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr int phases = 2;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
+  /// Rows that are under way at once, of 64 bytes a thread: enough to hide the memory's latency,
+  /// few enough for registers.
+  static constexpr int kRows =
+      P == 12 ? P : std::min({P, 16, static_cast<int>(64 / sizeof(Packed<U, Threads::lanes>))});
 
   struct Thread {};
   struct Part {
@@ -75,9 +81,7 @@ struct MeasureKernel {
     return T(1) / static_cast<T>(within(region.rows - patch.i) * within(region.cols - first_col));
   }
 
-  /// Sixteen rows at a time: enough to be under way at once.
   DELTADCT_HD DELTADCT_INLINE Part part_of(const Patch& patch, T share) const noexcept {
-    constexpr int kRows = P < 16 ? P : 16;
     V terms(T(0));
     V shares(T(0));
     V originals(T(0));

@@ -27,6 +27,7 @@ struct QuantizeKernel {
   static constexpr int phases = 7;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
+  static constexpr int kRows = MeasureKernel<Policy, U, Subtracts>::kRows;
 
   struct Thread {
     int bits;
@@ -76,7 +77,11 @@ struct QuantizeKernel {
     if constexpr (Phase == 0) {
       for (int w = patch.t; w < kWords; w += Threads::per_patch) words[w] = 0;
       V x[P];
-      delta.load(patch, region, packed, 0, x);
+      repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
+        V rows[kRows];
+        delta.load(patch, region, packed, n * kRows, rows);
+        repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA { x[n * kRows + r] = rows[r]; });
+      });
       Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
                                             Threads::spatial_column(patch.t, 0), exchange);
     } else if constexpr (Phase == 1) {
