@@ -142,7 +142,7 @@ class DeltaCodec<Policy, Cuda> {
   /// A tensor in the host's memory; waits for the stream. Throws device_failure.
   static CompressedTensor download(const Tensor& tensor, cudaStream_t stream = nullptr) {
     CompressedTensor out;
-    out.header = Encoder<Compute, false>::header_of(tensor.rows_, tensor.cols_);
+    detail::begin_header<Policy>(out.header, tensor.rows_, tensor.cols_);
     out.header.scale = tensor.scale_;
     for (const detail::DeviceClass& k : tensor.arrays_.classes) {
       if (k.patches == 0) continue;
@@ -407,8 +407,8 @@ void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, true>
                                     const typename Policy::Allocator& allocator,
                                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
                                     const LayOut& lay_out, cudaStream_t stream) {
-  detail::CudaMeans means{stream, scratch.sorting, scratch.sorting_bytes};
-  encoder.run(means, allocator, scratch, header, lay_out);
+  encoder.run(detail::CudaMeans{stream, scratch.sorting, scratch.sorting_bytes}, allocator, scratch,
+              header, lay_out);
 }
 
 template <concepts::Policy Policy, concepts::Element U>
@@ -416,8 +416,8 @@ void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, false
                                     const typename Policy::Allocator& allocator,
                                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
                                     const LayOut& lay_out, cudaStream_t stream) {
-  detail::CudaMeans means{stream, scratch.sorting, scratch.sorting_bytes};
-  encoder.run(means, allocator, scratch, header, lay_out);
+  encoder.run(detail::CudaMeans{stream, scratch.sorting, scratch.sorting_bytes}, allocator, scratch,
+              header, lay_out);
 }
 
 template <concepts::Policy Policy, concepts::Element U>

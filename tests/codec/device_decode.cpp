@@ -116,25 +116,6 @@ void check(const CompressedTensor& tensor, const Block& block, Layout layout, do
   }
 }
 
-/// Mixes of all widths that a policy's quantizer has.
-template <class Policy>
-std::vector<Mix> mixes() {
-  if (std::same_as<typename Policy::Rescale, UnitGain>) {
-    std::vector<Mix> all{{{4, 0.2}, {3, 0.2}, {2, 0.2}, {1, 0.2}, {0, 0.2}}};
-    Mix shared;
-    for (const int bits : {-2, -3, -4, -5, -6, -7}) {
-      if (is_bit_width_of(bits, std::size_t{Policy::patch} * Policy::patch)) {
-        shared.push_back({bits, 0});
-      }
-    }
-    for (BitShare& share : shared) share.ratio = 1.0 / static_cast<double>(shared.size());
-    all.push_back(shared);
-    return all;
-  }
-  return {{{8, 0.2}, {6, 0.2}, {4, 0.2}, {3, 0.1}, {2, 0.1}, {1, 0.1}, {0, 0.1}},
-          {{2, 0.5}, {0, 0.5}}};
-}
-
 template <class Policy, class U>
 void check_all() {
   constexpr std::size_t P = Policy::patch;
@@ -142,7 +123,7 @@ void check_all() {
   constexpr std::size_t across =
       P * (detail::PatchThreads<compute_t<U>, Policy::patch>::patches + 1) + 1;
   constexpr std::size_t rows = 2 * P + P / 2;
-  for (const Mix& mix : mixes<Policy>()) {
+  for (const Mix& mix : mixes_of_every_width<Policy>()) {
     CAPTURE(mix[0].bits);
     const DeltaCodec<Policy, Serial> codec(typename Policy::Allocator{RatioAllocator(mix)});
     const Matrix<U> delta = random_matrix<U>(rows, across, 3, Layout::dense, 0.001);

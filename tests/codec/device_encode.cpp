@@ -15,25 +15,25 @@ struct HostMeans {
   bool backwards;
 
   template <class Kernel>
-  void launch(const Kernel& kernel) {
+  void launch(const Kernel& kernel) const {
     if (kernel.blocks() != 0) run_kernel(kernel, backwards);
   }
   template <class T>
   void sort_scores(const T* scores, T*, const std::uint32_t* index, std::uint32_t* order,
-                   std::size_t n) {
+                   std::size_t n) const {
     std::copy_n(index, n, order);
     std::stable_sort(order, order + n, [=](auto a, auto b) { return scores[a] > scores[b]; });
   }
   void sort_classes(const std::uint32_t* classes, std::uint32_t*, const std::uint32_t* index,
-                    std::uint32_t* order, std::size_t n) {
+                    std::uint32_t* order, std::size_t n) const {
     std::copy_n(index, n, order);
     std::stable_sort(order, order + n, [=](auto a, auto b) { return classes[a] < classes[b]; });
   }
-  void fill(void* memory, int byte, std::size_t n) { std::memset(memory, byte, n); }
-  void copy(void* to, const void* from, std::size_t n) {
+  void fill(void* memory, int byte, std::size_t n) const { std::memset(memory, byte, n); }
+  void copy(void* to, const void* from, std::size_t n) const {
     if (n != 0) std::memcpy(to, from, n);
   }
-  void fetch(void* to, const void* from, std::size_t n) { copy(to, from, n); }
+  void fetch(void* to, const void* from, std::size_t n) const { copy(to, from, n); }
 };
 
 template <class Policy, class U, bool Subtracts>
@@ -49,12 +49,12 @@ CompressedTensor encode(const typename Policy::Allocator& allocator, MatrixView<
   const detail::DeviceScratch<T> scratch(workspace.data(), patches, 0);
   CompressedTensor out;
   detail::DeviceArrays arrays{};
-  HostMeans means{backwards};
-  encoder.run(means, allocator, scratch, out.header, [&](const TensorHeader& header) {
-    memory.resize(detail::lay_out_on_device(header, nullptr, arrays));
-    detail::lay_out_on_device(header, memory.data(), arrays);
-    return arrays;
-  });
+  encoder.run(HostMeans{backwards}, allocator, scratch, out.header,
+              [&](const TensorHeader& header) {
+                memory.resize(detail::lay_out_on_device(header, nullptr, arrays));
+                detail::lay_out_on_device(header, memory.data(), arrays);
+                return arrays;
+              });
   out.header.scale = Encoder::scale_of(*scratch.outcome, out.header);
   detail::resize_arrays(out);
   detail::for_each_copy(out, out.header, arrays,
@@ -137,36 +137,19 @@ void check(const typename Policy::Allocator& allocator, std::size_t rows, std::s
   }
 }
 
-/// Allocators of all widths that a policy's quantizer has.
-template <class Policy>
-std::vector<RatioAllocator> allocators() {
-  if (std::same_as<typename Policy::Bound, bfloat16>) {
-    std::vector<BitShare> shared;
-    for (const int bits : {-2, -3, -4, -5, -6, -7}) {
-      if (is_bit_width_of(bits, std::size_t{Policy::patch} * Policy::patch)) {
-        shared.push_back({bits, 0});
-      }
-    }
-    for (BitShare& share : shared) share.ratio = 1.0 / static_cast<double>(shared.size());
-    return {RatioAllocator{{4, 0.2}, {3, 0.2}, {2, 0.2}, {1, 0.2}, {0, 0.2}},
-            RatioAllocator(shared), RatioAllocator{{1, 1.0}}};
-  }
-  return {RatioAllocator{{8, 0.2}, {6, 0.2}, {4, 0.2}, {3, 0.1}, {2, 0.1}, {1, 0.1}, {0, 0.1}},
-          RatioAllocator{{2, 0.5}, {0, 0.5}}, RatioAllocator{{0, 1.0}}};
-}
-
 template <class Policy, class U>
 void check_all() {
   CAPTURE(Policy::patch);
   constexpr std::size_t P = Policy::patch;
   constexpr std::size_t across =
       P * (detail::PatchThreads<compute_t<U>, Policy::patch>::patches + 1) + 1;
-  for (const RatioAllocator& allocator : allocators<Policy>()) {
-    CAPTURE(allocator.widths()[0]);
+  for (const Mix& mix : mixes_of_every_width<Policy>()) {
+    CAPTURE(mix[0].bits);
+    const typename Policy::Allocator allocator{RatioAllocator(mix)};
     check<Policy, U>(allocator, 2 * P + P / 2, across, Layout::aligned);
     check<Policy, U>(allocator, P, across, Layout::transposed);
   }
-  check<Policy, U>(allocators<Policy>()[0], 1, 1, Layout::dense);
+  check<Policy, U>(typename Policy::Allocator{}, 1, 1, Layout::dense);
 }
 
 template <class T, int P>

@@ -26,6 +26,24 @@ using Mix = std::vector<BitShare>;
 
 inline const Mix kWideMix{{8, 0.05}, {3, 0.25}, {2, 0.2}, {0, 0.5}};
 
+/// Mixes of all the widths that a policy's quantizer has, and some that have one width alone.
+template <class Policy>
+std::vector<Mix> mixes_of_every_width() {
+  if (Policy::template Quantizer<0>::name == MinMax<0>::name) {
+    return {{{8, 0.2}, {6, 0.2}, {4, 0.2}, {3, 0.1}, {2, 0.1}, {1, 0.1}, {0, 0.1}},
+            {{2, 0.5}, {0, 0.5}},
+            {{0, 1.0}}};
+  }
+  Mix shared;
+  for (const int bits : {-2, -3, -4, -5, -6, -7}) {
+    if (is_bit_width_of(bits, std::size_t{Policy::patch} * Policy::patch)) {
+      shared.push_back({bits, 0});
+    }
+  }
+  for (BitShare& share : shared) share.ratio = 1.0 / static_cast<double>(shared.size());
+  return {{{4, 0.2}, {3, 0.2}, {2, 0.2}, {1, 0.2}, {0, 0.2}}, shared, {{1, 1.0}}};
+}
+
 /// How a matrix lies in memory.
 enum class Layout { dense, padded, spread, transposed, aligned };
 inline constexpr Layout kLayouts[] = {Layout::dense, Layout::padded, Layout::spread,

@@ -229,13 +229,7 @@ class MatrixEncoder {
   void allocate(const typename Policy::Allocator& allocator, EncodeWorkspace<T>& work,
                 CompressedTensor& out) const {
     TensorHeader& header = out.header;
-    header.rows = rows_;
-    header.cols = cols_;
-    header.patch = P;
-    header.transform = Policy::Transform::name;
-    header.quantizer = Codec::template Quantizer<0>::name;
-    header.bound = dtype_of<typename Codec::Bound>();
-    header.classes.clear();
+    begin_header<Policy>(header, rows_, cols_);
     for (const int bits : allocator.widths()) {
       if (!is_bit_width(bits) || (!header.classes.empty() && bits >= header.classes.back().bits)) {
         throw Error(Errc::bad_mix, "allocator", "widths must be valid and descending");

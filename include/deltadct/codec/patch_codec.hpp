@@ -14,6 +14,18 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
+/// Makes a header that of a policy's tensor, without classes; whose memory it keeps.
+template <class Policy>
+void begin_header(TensorHeader& header, std::size_t rows, std::size_t cols) {
+  header.rows = rows;
+  header.cols = cols;
+  header.patch = Policy::patch;
+  header.transform = Policy::Transform::name;
+  header.quantizer = Policy::template Quantizer<0>::name;
+  header.bound = dtype_of<typename Policy::Bound>();
+  header.classes.clear();
+}
+
 /// Patches of one width whose codes and bounds follow each other.
 struct PatchRun {
   int bits;

@@ -108,18 +108,6 @@ class DeviceEncoder {
     return static_cast<std::uint32_t>(down * across);
   }
 
-  /// A header of a matrix without classes.
-  static TensorHeader header_of(std::size_t rows, std::size_t cols) {
-    TensorHeader header;
-    header.rows = rows;
-    header.cols = cols;
-    header.patch = P;
-    header.transform = Policy::Transform::name;
-    header.quantizer = Policy::template Quantizer<0>::name;
-    header.bound = dtype_of<typename Policy::Bound>();
-    return header;
-  }
-
   /// Whether anything asks for what is measured: else all patches have one width, and it has codes.
   static bool measures(const Allocator& allocator) {
     const std::span<const int> widths = allocator.widths();
@@ -131,9 +119,9 @@ class DeviceEncoder {
   /// throws where its memory is not enough. Waits for the device where the allocator needs the
   /// scores on the host, that is where it is no RankAllocator.
   template <class Means, class LayOut>
-  void run(Means& means, const Allocator& allocator, const DeviceScratch<T>& scratch,
+  void run(const Means& means, const Allocator& allocator, const DeviceScratch<T>& scratch,
            TensorHeader& header, const LayOut& lay_out) const {
-    header = header_of(delta_.tuned.rows, delta_.tuned.cols);
+    begin_header<Policy>(header, delta_.tuned.rows, delta_.tuned.cols);
     means.fill(scratch.outcome, 0xFF, sizeof(DeviceOutcome));
     const DeviceRegion region(delta_.tuned.cols, 0, 0, delta_.tuned.rows, delta_.tuned.cols, P,
                               Quantize::Threads::patches);
@@ -219,7 +207,7 @@ class DeviceEncoder {
   }
 
   template <class Means>
-  std::vector<PatchPlace> allocate(Means& means, const Allocator& allocator,
+  std::vector<PatchPlace> allocate(const Means& means, const Allocator& allocator,
                                    const DeviceScratch<T>& scratch, TensorHeader& header) const {
     std::vector<T> scores(patches_);
     std::vector<std::uint32_t> order(patches_);
@@ -240,7 +228,7 @@ class DeviceEncoder {
   }
 
   template <class Means>
-  void select(Means& means, const DeviceScratch<T>& scratch, const TensorHeader& header,
+  void select(const Means& means, const DeviceScratch<T>& scratch, const TensorHeader& header,
               PatchPlace* places) const {
     ClassRanks ranks{};
     ranks.patches = patches_;
@@ -265,7 +253,7 @@ class DeviceEncoder {
   }
 
   template <class Means>
-  void sum(Means& means, const DeviceScratch<T>& scratch) const {
+  void sum(const Means& means, const DeviceScratch<T>& scratch) const {
     const DeviceSums* from = scratch.sums;
     std::uint32_t count = patches_;
     for (int turn = 0; count > 0; turn = 1 - turn) {
