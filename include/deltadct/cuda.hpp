@@ -24,7 +24,7 @@
 #include <functional>
 
 #if defined(__CUDACC__)
-  #include <cub/device/device_radix_sort.cuh>
+  #include <deltadct/codec/device/cuda_means.hpp>
 #endif
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -326,63 +326,6 @@ class DeltaCodec<Policy, Cuda> {
 };
 
 #if defined(__CUDACC__)
-
-namespace detail {
-
-/// Kernels on a stream, and CUB's radix sorts, which are stable.
-struct CudaMeans {
-  cudaStream_t stream;
-  std::byte* sorting;
-  std::size_t sorting_bytes;
-
-  template <class Kernel>
-  void launch(const Kernel& kernel) const {
-    detail::launch(kernel, stream);
-  }
-
-  template <class T>
-  static cudaError_t sort_scores(void* memory, std::size_t& bytes, const T* scores, T* sorted,
-                                 const std::uint32_t* index, std::uint32_t* order, std::size_t n,
-                                 cudaStream_t stream) {
-    return cub::DeviceRadixSort::SortPairsDescending(memory, bytes, scores, sorted, index, order, n,
-                                                     0, 8 * static_cast<int>(sizeof(T)), stream);
-  }
-  static cudaError_t sort_classes(void* memory, std::size_t& bytes, const std::uint32_t* classes,
-                                  std::uint32_t* sorted, const std::uint32_t* index,
-                                  std::uint32_t* order, std::size_t n, cudaStream_t stream) {
-    constexpr int bits = std::bit_width(kMaxWidthClasses - 1);
-    return cub::DeviceRadixSort::SortPairs(memory, bytes, classes, sorted, index, order, n, 0, bits,
-                                           stream);
-  }
-
-  template <class T>
-  void sort_scores(const T* scores, T* sorted, const std::uint32_t* index, std::uint32_t* order,
-                   std::size_t n) const {
-    std::size_t bytes = sorting_bytes;
-    check_cuda(sort_scores(sorting, bytes, scores, sorted, index, order, n, stream),
-               "cub::DeviceRadixSort");
-  }
-  void sort_classes(const std::uint32_t* classes, std::uint32_t* sorted, const std::uint32_t* index,
-                    std::uint32_t* order, std::size_t n) const {
-    std::size_t bytes = sorting_bytes;
-    check_cuda(sort_classes(sorting, bytes, classes, sorted, index, order, n, stream),
-               "cub::DeviceRadixSort");
-  }
-
-  void fill(void* memory, int byte, std::size_t n) const {
-    check_cuda(cudaMemsetAsync(memory, byte, n, stream), "cudaMemsetAsync");
-  }
-  void copy(void* to, const void* from, std::size_t n) const {
-    if (n == 0) return;
-    check_cuda(cudaMemcpyAsync(to, from, n, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
-  }
-  void fetch(void* to, const void* from, std::size_t n) const {
-    copy(to, from, n);
-    check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-  }
-};
-
-}  // namespace detail
 
 template <concepts::Policy Policy, concepts::Element U>
 std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
