@@ -115,7 +115,9 @@ DELTADCT_HD DELTADCT_INLINE V unpack_elements(const Packed<U, Lanes<V>::count>& 
   return x;
 }
 
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+inline constexpr bool kRoundsPairs = true;
+
 /// Two elements of two bytes, rounded by one instruction.
 template <class U>
 __device__ inline std::uint32_t round_pair(float low, float high) noexcept {
@@ -126,13 +128,15 @@ __device__ inline std::uint32_t round_pair(float low, float high) noexcept {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   return both;
 }
+#else
+inline constexpr bool kRoundsPairs = false;
 #endif
 
 /// Rounded to nearest, ties to even.
 template <class U, class V>
 DELTADCT_HD DELTADCT_INLINE Packed<U, Lanes<V>::count> pack_elements(V x) noexcept {
   Packed<U, Lanes<V>::count> packed;
-  if constexpr (kOnDevice && std::same_as<V, Pair<float>> && sizeof(U) == 2) {
+  if constexpr (kRoundsPairs && std::same_as<V, Pair<float>> && sizeof(U) == 2) {
     const std::uint32_t both = round_pair<U>(x.lane[0], x.lane[1]);
     std::memcpy(&packed, &both, sizeof(both));
   } else {
