@@ -4,6 +4,7 @@
 
 #include <deltadct/config.hpp>
 #include <deltadct/core/dtype.hpp>
+#include <deltadct/core/repeat.hpp>
 
 #include <cmath>
 
@@ -32,8 +33,19 @@ struct Lanes<T> {
     *to = static_cast<U>(x);
   }
   DELTADCT_HD static T abs(T x) noexcept { return std::abs(x); }
-  DELTADCT_HD static T min(T a, T b) noexcept { return b < a ? b : a; }
-  DELTADCT_HD static T max(T a, T b) noexcept { return a < b ? b : a; }
+  /// Of numbers; on a device, where comparing and choosing takes two instructions, by one.
+  DELTADCT_HD static T min(T a, T b) noexcept {
+    if constexpr (detail::kOnDevice)
+      return std::fmin(a, b);
+    else
+      return b < a ? b : a;
+  }
+  DELTADCT_HD static T max(T a, T b) noexcept {
+    if constexpr (detail::kOnDevice)
+      return std::fmax(a, b);
+    else
+      return a < b ? b : a;
+  }
   /// yes where a < b, else no.
   DELTADCT_HD static T select_less(T a, T b, T yes, T no) noexcept { return a < b ? yes : no; }
   /// To the nearest integer, ties to even.

@@ -89,15 +89,18 @@ struct QuantizeKernel {
       part = range_of(own.x);
     } else if constexpr (Phase == 2) {
       combine_ranges(parts, own);
-      part = {sum_of_squares(own.x, own.unit), T(0)};
+      if constexpr (needs_spread) part = {sum_of_squares(own.x, own.unit), T(0)};
       if (shares && own.bits < 0) lay_down(patch.t, own.x, coefficients);
-    } else if constexpr (Phase == 3) {
+    } else if constexpr (Phase == 3 && needs_spread) {
       own.square = sum_parts(parts, Threads::per_patch).a;
       own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
       part = {product(patch.t, own, coefficients, words), T(0)};
     } else if constexpr (Phase == 4) {
-      Fit<T> fit{{own.unit, own.square, own.reciprocal}};
-      fit.product = sum_parts(parts, Threads::per_patch).a;
+      Fit<T> fit;
+      if constexpr (needs_spread) {
+        fit = {{own.unit, own.square, own.reciprocal}};
+        fit.product = sum_parts(parts, Threads::per_patch).a;
+      }
       part = quantize(patch, place, k, own, fit, exchange, words);
     } else if constexpr (Phase == 5) {
       if constexpr (compares_coefficients<Policy>) {
@@ -107,7 +110,7 @@ struct QuantizeKernel {
       }
       copy_words(patch.t, words, const_cast<std::byte*>(tensor.codes_of(place, k)),
                  static_cast<int>(k.codes_stride));
-    } else if (patch.t == 0 && own.is_stored) {
+    } else if (Phase == 6 && patch.t == 0 && own.is_stored) {
       compare(patch, own, sum_parts(parts, Threads::per_patch));
     }
   }
@@ -121,6 +124,8 @@ struct QuantizeKernel {
   static constexpr int lanes = Threads::lanes;
   static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
   static constexpr bool shares = shares_codes<Policy::template Quantizer>;
+  /// Whether anything follows the spread of the coefficients.
+  static constexpr bool needs_spread = is_of_spread<Quantizer<1>>;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
@@ -347,10 +352,11 @@ struct QuantizeKernel {
   DELTADCT_HD DELTADCT_INLINE T reconstructed(const Patch& patch,
                                               const Exchange<T, P>& exchange) const noexcept {
     T sum = 0;
+    const bool is_whole = patch.is_inside(region);
     Columns::template inverse_second<P, V>(
         exchange, Threads::spatial_column(patch.t, 0), [&](int r, V y) DELTADCT_INLINE_LAMBDA {
           for (int l = 0; l < lanes; ++l) {
-            if (patch.i + r >= region.rows || patch.j + l >= region.cols) continue;
+            if (!is_whole && (patch.i + r >= region.rows || patch.j + l >= region.cols)) continue;
             sum = sum + Rescale::pair(delta.at(patch.i + r, patch.j + l), lane(y, l));
           }
         });
