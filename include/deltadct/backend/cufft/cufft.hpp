@@ -145,7 +145,8 @@ struct DctKernel<Cufft> {
     return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
   }
 
-  /// Patches are transformed so many at a time: each takes 4 P (P + 1) bytes in float.
+  /// Patches are transformed so many at a time: each takes 8 P (P + 1) bytes in float, beside what
+  /// cuFFT takes.
   DctKernel() : DctKernel(nullptr) {}
   explicit DctKernel(cudaStream_t stream, std::size_t batch = 8192)
       : stream_(stream), batch_(batch), plans_(std::make_shared<Plans>()) {}
