@@ -106,16 +106,17 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
         : Encoder(Lanes<T>::min(fit.reciprocal * fit.unit, std::numeric_limits<T>::max())) {}
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
-      const V y = x * reciprocal_;
-      const V one(T(1));
       const V zero(T(0));
-      V code = Lanes<V>::select_less(y, zero, V(T(codes / 2 - 1)), V(T(codes / 2)));
-      repeat<codes / 2 - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
-        const V edge(static_cast<T>(Levels::edge(i)));
-        code = code + Lanes<V>::select_less(y, edge, zero, one);
-        code = code - Lanes<V>::select_less(y, zero - edge, one, zero);
-      });
-      return code;
+      V code(T(codes / 2));  // of a positive value
+      if constexpr (codes > 2) {
+        const V one(T(1));
+        const V size = Lanes<V>::abs(x * reciprocal_);
+        repeat<codes / 2 - 1>([&](int i) DELTADCT_INLINE_LAMBDA {
+          const V edge(static_cast<T>(Levels::edge(i)));
+          code = code + Lanes<V>::select_less(size, edge, zero, one);
+        });
+      }
+      return Lanes<V>::select_less(x, zero, V(T(codes - 1)) - code, code);
     }
 
    private:
