@@ -176,3 +176,25 @@ TEST_CASE("device decode: double") {
   check_all<UnitGainPolicy<double, 16>, double>();
   check_all<WithoutDct<double, 4>, double>();
 }
+
+TEST_CASE("device decode: a width without patches keeps its place among the others") {
+  using Policy = PaperPolicy<float, 8>;
+  const Matrix<float> delta = random_matrix<float>(30, 40, 3);
+  CompressedTensor tensor =
+      DeltaCodec<Policy, Serial>(RatioAllocator{{4, 0.5}, {0, 0.5}}).encode(delta.view());
+  tensor.header.classes.insert(tensor.header.classes.begin() + 1,
+                               WidthClass{.bits = 2, .side_values = 2});
+  for (PatchPlace& place : tensor.places) {
+    if (place.width_class() == 1) place = PatchPlace::make(2, place.slot());
+  }
+  tensor.header.lay_out();
+  DeltaCodec<Policy, Serial>::validate(tensor);
+  const OnDevice compressed(tensor);
+  TensorHeader header = tensor.header;
+  header.classes = detail::classes_on_device(compressed.arrays(), header.bound);
+  header.lay_out();
+  REQUIRE(header.classes.size() == 3);
+  DeltaCodec<Policy, Serial>::validate(
+      CompressedView{&header, tensor.places, tensor.bounds, tensor.codes});
+  check<Policy, float>(tensor, {0, 0, 30, 40}, Layout::dense, 1);
+}

@@ -5,6 +5,7 @@
 #include <deltadct/codec/device/encode.hpp>
 
 #include <limits>
+#include <utility>
 
 using namespace test;
 
@@ -13,9 +14,11 @@ namespace {
 /// Runs kernels by run_kernel() and sorts on the host.
 struct HostMeans {
   bool backwards;
+  int* launched = nullptr;  // counts kernels
 
   template <class Kernel>
   void launch(const Kernel& kernel) const {
+    if (launched != nullptr) ++*launched;
     if (kernel.blocks() != 0) run_kernel(kernel, backwards);
   }
   template <class T>
@@ -33,12 +36,11 @@ struct HostMeans {
   void copy(void* to, const void* from, std::size_t n) const {
     if (n != 0) std::memcpy(to, from, n);
   }
-  void fetch(void* to, const void* from, std::size_t n) const { copy(to, from, n); }
 };
 
 template <class Policy, class U, bool Subtracts>
 CompressedTensor encode(const typename Policy::Allocator& allocator, MatrixView<const U> base,
-                        MatrixView<const U> tuned, bool backwards) {
+                        MatrixView<const U> tuned, bool backwards, int* launched = nullptr) {
   using Encoder = detail::DeviceEncoder<Policy, U, Subtracts>;
   using T = typename Encoder::T;
   const Encoder encoder({base, tuned});
@@ -49,7 +51,7 @@ CompressedTensor encode(const typename Policy::Allocator& allocator, MatrixView<
   const detail::DeviceScratch<T> scratch(workspace.data(), patches, 0);
   CompressedTensor out;
   detail::DeviceArrays arrays{};
-  encoder.run(HostMeans{backwards}, allocator, scratch, out.header,
+  encoder.run(HostMeans{backwards, launched}, allocator, scratch, out.header,
               [&](const TensorHeader& header) {
                 memory.resize(detail::lay_out_on_device(header, nullptr, arrays));
                 detail::lay_out_on_device(header, memory.data(), arrays);
@@ -163,9 +165,84 @@ struct ExtremesAtUnitGain : DefaultPolicy<T, P> {
   using Rescale = UnitGain;
 };
 
+/// Steps of levels and of shared codes, compared by what decodes from them.
+template <class T, int P>
+struct GaussianByMean : UnitGainPolicy<T, P> {
+  using Rescale = MeanAbs;
+};
+template <class T, int P>
+struct GaussianUnscaled : UnitGainPolicy<T, P> {
+  using Rescale = NoRescale;
+};
+
 template <class T, int P>
 struct Budgeted : UnitGainPolicy<T, P> {
   using Allocator = BudgetAllocator;
+};
+
+/// Patches of the widths in turn, whatever their scores, which it keeps.
+struct InTurn {
+  std::vector<int> bits;
+  std::vector<float>* scores = nullptr;
+
+  std::span<const int> widths() const { return bits; }
+  void allocate(std::span<const float> from, std::span<std::uint32_t>,
+                std::span<std::uint32_t> classes) const {
+    if (scores != nullptr) scores->assign(from.begin(), from.end());
+    for (std::size_t s = 0; s < classes.size(); ++s) {
+      classes[s] = static_cast<std::uint32_t>(s % bits.size());
+    }
+  }
+};
+template <class Policy>
+struct WidthsInTurn : Policy {
+  using Allocator = InTurn;
+};
+
+/// Counts that are not those of the patches.
+struct Miscounts {
+  std::vector<std::size_t> numbers;
+
+  std::span<const int> widths() const {
+    static constexpr int kWidths[] = {2, 0};
+    return kWidths;
+  }
+  std::vector<std::size_t> counts(std::size_t) const { return numbers; }
+  void allocate(std::span<const float>, std::span<std::uint32_t>, std::span<std::uint32_t>) const {}
+};
+template <class T, int P>
+struct Miscounted : PaperPolicy<T, P> {
+  using Allocator = Miscounts;
+};
+
+/// What MeasureKernel, and after it RemeasureKernel, say of every patch of a matrix.
+template <class Policy>
+struct Measured {
+  std::vector<float> first;
+  std::vector<float> scores;
+  std::vector<double> originals;
+
+  explicit Measured(MatrixView<const float> matrix) {
+    using Measure = detail::MeasureKernel<Policy, float, false>;
+    using Remeasure = detail::RemeasureKernel<Policy, float, false>;
+    constexpr std::size_t P = Policy::patch;
+    const std::size_t n = ceil_div(matrix.rows, P) * ceil_div(matrix.cols, P);
+    const detail::DeviceRegion region(matrix.cols, 0, 0, matrix.rows, matrix.cols, Policy::patch,
+                                      Measure::Threads::patches);
+    Memory<float> score(n), means(n);
+    Memory<detail::DeviceSums> sums(n);
+    Memory<std::uint32_t> failed(1);
+    run_kernel(
+        Measure{
+            {{}, matrix}, region, false, score.data(), means.data(), sums.data(), failed.data()},
+        false);
+    first.assign(score.begin(), score.end());
+    run_kernel(
+        Remeasure{{{}, matrix}, region, static_cast<std::uint32_t>(n), score.data(), sums.data()},
+        false);
+    scores.assign(score.begin(), score.end());
+    for (const auto& sum : sums) originals.push_back(sum.original);
+  }
 };
 
 }  // namespace
@@ -190,6 +267,12 @@ TEST_CASE("device encode: without a transform, without a scale, extremes at unit
   check_all<WithoutDct<float, 8>, float>();
   check_all<Unscaled<float, 16>, float>();
   check_all<ExtremesAtUnitGain<float, 16>, float>();
+}
+
+TEST_CASE("device encode: levels of the normal distribution, without unit gain") {
+  check_all<GaussianByMean<float, 8>, float>();
+  check_all<GaussianByMean<float, 16>, float>();
+  check_all<GaussianUnscaled<float, 16>, float>();
 }
 
 TEST_CASE("device encode: elements of two bytes, and double") {
@@ -222,6 +305,120 @@ TEST_CASE("device encode: matrices of nothing, of zeros and of extreme values") 
     const auto gain = DeltaCodec<Gain, Serial>{}.encode(matrix.view());
     check_same<Gain>(encode<Gain, float, false>(Gain::Allocator{}, {}, matrix.view(), false), gain);
   }
+}
+
+TEST_CASE("device encode: patches without bits count at unit gain, whatever their range") {
+  using Policy = ExtremesAtUnitGain<float, 16>;
+  const Policy::Allocator allocator{{2, 0.3}, {0, 0.7}};
+  for (const double size : {1e-35, 1e-25, 1.0, 1e17, 1e30}) {
+    CAPTURE(size);
+    const Matrix<float> matrix = random_matrix<float>(70, 90, 4, Layout::dense, size);
+    check_same<Policy>(encode<Policy, float, false>(allocator, {}, matrix.view(), false),
+                       DeltaCodec<Policy, Serial>(allocator).encode(matrix.view()));
+  }
+}
+
+TEST_CASE(
+    "device encode: what is measured of patches of zeros, and of those to be measured again") {
+  using Policy = ExtremesAtUnitGain<float, 8>;
+  constexpr float kAgain = detail::kToBeMeasured<float>;
+  Matrix<float> filled(8, 48);
+  const auto set = [&](std::size_t patch, float value) {
+    for (std::size_t i = 0; i < 8; ++i) {
+      for (std::size_t j = 0; j < 8; ++j) filled.view()(i, 8 * patch + j) = value;
+    }
+  };
+  set(0, 0.0F);
+  set(1, -0.0F);
+  set(2, 2.0F);
+  set(3, 1e-30F);
+  set(4, 1e30F);
+  set(5, 1.0F);
+  filled.view()(3, 43) = std::numeric_limits<float>::quiet_NaN();
+  const Measured<Policy> found(std::as_const(filled).view());
+  CHECK(found.first == std::vector<float>{0, 0, 16, kAgain, kAgain, 0});
+  const double expected[] = {16, 8e-30, 8e30};
+  for (std::size_t s = 0; s < 3; ++s) {
+    CAPTURE(s);
+    CHECK(found.scores[s + 2] == doctest::Approx(expected[s]).epsilon(1e-6).scale(0));
+    CHECK(found.originals[s + 2] ==
+          doctest::Approx(expected[s] * expected[s]).epsilon(1e-6).scale(0));
+  }
+  for (const std::size_t s : {0, 1, 5}) CHECK(found.scores[s] == 0);
+  for (const std::size_t s : {0, 1}) CHECK(found.originals[s] == 0);
+}
+
+TEST_CASE("device encode: allocators' widths are checked, as on the host, before anything runs") {
+  using Policy = WidthsInTurn<PaperPolicy<float, 8>>;
+  using Host = DeltaCodec<Policy, Serial>;
+  const Matrix<float> matrix = random_matrix<float>(50, 60, 4);
+  for (const InTurn& bad : {InTurn{{2, 4}}, InTurn{{4, 4}}, InTurn{{5}},
+                            InTurn{{8, 6, 4, 3, 2, 1, 0, -2, -3}}, InTurn{{2, -2}}}) {
+    CAPTURE(bad.bits.size());
+    int launched = 0;
+    const Error error =
+        caught([&] { encode<Policy, float, false>(bad, {}, matrix.view(), false, &launched); });
+    const Error expected = caught([&] { Host(bad).encode(matrix.view()); });
+    CHECK(error.code() == Errc::bad_mix);
+    CHECK(std::string(error.what()) == expected.what());
+    // That the quantizer has no such width is found where one of its patches is.
+    if (bad.bits != std::vector<int>{2, -2}) CHECK(launched == 0);
+  }
+  for (const std::vector<std::size_t>& numbers : {std::vector<std::size_t>{56},
+                                                  {50, 5},
+                                                  {50, 7},
+                                                  {56, 0, 0},
+                                                  {57, static_cast<std::size_t>(-1)}}) {
+    int launched = 0;
+    CHECK(caught([&] {
+            encode<Miscounted<float, 8>, float, false>({numbers}, {}, matrix.view(), false,
+                                                       &launched);
+          }).code() == Errc::bad_mix);
+    CHECK(launched == 0);
+  }
+}
+
+TEST_CASE("device encode: memory that is not enough is found before anything runs") {
+  using Policy = PaperPolicy<float, 8>;
+  using Encoder = detail::DeviceEncoder<Policy, float, false>;
+  const Matrix<float> matrix = random_matrix<float>(50, 60, 4);
+  int launched = 0;
+  TensorHeader header;
+  Memory<std::byte> workspace(detail::DeviceScratch<float>(nullptr, 56, 0).bytes);
+  const detail::DeviceScratch<float> scratch(workspace.data(), 56, 0);
+  CHECK(caught([&] {
+          Encoder({{}, matrix.view()})
+              .run(HostMeans{false, &launched}, Policy::Allocator{}, scratch, header,
+                   [](const TensorHeader&) -> detail::DeviceArrays {
+                     throw Error(Errc::too_large, "memory");
+                   });
+        }).code() == Errc::too_large);
+  CHECK(launched == 0);
+}
+
+TEST_CASE("device encode: allocators that are not by rank see the host's scores") {
+  Matrix<float> filled = random_matrix<float>(50, 60, 4);
+  const Matrix<float>& matrix = filled;
+  std::vector<float> scores;
+  std::vector<float> expected;
+  const auto check_scores = [&]<class Policy>(const Policy&, const std::vector<int>& bits) {
+    CAPTURE(bits.size());
+    check_same<Policy>(encode<Policy, float, false>({bits, &scores}, {}, matrix.view(), false),
+                       DeltaCodec<Policy, Serial>({bits, &expected}).encode(matrix.view()));
+    REQUIRE(scores.size() == expected.size());
+    for (std::size_t s = 0; s < scores.size(); ++s) {
+      CHECK(scores[s] == doctest::Approx(expected[s]).epsilon(1e-5));
+    }
+  };
+  check_scores(WidthsInTurn<PaperPolicy<float, 8>>{}, {4, 2, 0});
+  check_scores(WidthsInTurn<PaperPolicy<float, 8>>{}, {2});
+  check_scores(WidthsInTurn<UnitGainPolicy<float, 16>>{}, {1});
+  filled.view()(17, 30) = std::numeric_limits<float>::quiet_NaN();
+  CHECK(caught([&] {
+          encode<WidthsInTurn<PaperPolicy<float, 8>>, float, false>({{2, 0}, &scores}, {},
+                                                                    matrix.view(), false);
+        }).where() == "patch at element (16, 24)");
+  CHECK(std::ranges::none_of(scores, [](float x) { return std::isnan(x); }));
 }
 
 TEST_CASE("device encode: what cannot be stored is refused, with the patch") {

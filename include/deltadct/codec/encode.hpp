@@ -3,6 +3,7 @@
 //   2. after the allocation, the patches that were given bits: transform, quantize, pack, compare
 #pragma once
 
+#include <deltadct/codec/allocate.hpp>
 #include <deltadct/codec/patch_codec.hpp>
 #include <deltadct/codec/tile.hpp>
 #include <deltadct/core/executor.hpp>
@@ -228,37 +229,12 @@ class MatrixEncoder {
 
   void allocate(const typename Policy::Allocator& allocator, EncodeWorkspace<T>& work,
                 CompressedTensor& out) const {
-    TensorHeader& header = out.header;
-    begin_header<Policy>(header, rows_, cols_);
-    for (const int bits : allocator.widths()) {
-      if (!is_bit_width(bits) || (!header.classes.empty() && bits >= header.classes.back().bits)) {
-        throw Error(Errc::bad_mix, "allocator", "widths must be valid and descending");
-      }
-      if (header.classes.size() == kMaxWidthClasses) {
-        throw Error(Errc::bad_mix, "allocator", "more widths than a matrix can have");
-      }
-      header.classes.push_back({.bits = bits, .side_values = Codec::side_values(bits)});
-    }
-    const std::span<const T> scores = work.scores;
-    if constexpr (requires(PatchGrid grid) {
-                    allocator.allocate(grid, scores, work.order, work.classes);
-                  }) {
-      const PatchGrid grid{P, sizeof(typename Codec::Bound)};
-      allocator.allocate(grid, scores, work.order, work.classes);
-    } else {
-      allocator.allocate(scores, work.order, work.classes);
-    }
+    using Allocation = WidthAllocation<Policy, Backend>;
+    begin_header<Policy>(out.header, rows_, cols_);
+    Allocation::list_classes(allocator, out.header);
     out.places.resize(patches_.count());
-    std::transform(work.classes.begin(), work.classes.end(), out.places.begin(),
-                   [](std::uint32_t k) { return PatchPlace{k}; });
-    assign_slots(out.places, header.classes);
-    drop_empty_classes(header.classes, out.places);
-    for (const WidthClass& k : header.classes) {
-      if (Codec::has_width(k.bits)) continue;
-      throw Error(Errc::bad_mix, "allocator",
-                  "the quantizer has no width " + std::to_string(k.bits) + " for such patches");
-    }
-    const auto [bounds, codes] = header.lay_out();
+    Allocation::allocate(allocator, work.scores, work.order, work.classes, out.header, out.places);
+    const auto [bounds, codes] = out.header.lay_out();
     out.bounds.resize(bounds);
     out.codes.resize(codes);
   }

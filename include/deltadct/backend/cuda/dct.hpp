@@ -75,7 +75,7 @@ struct DctKernelOnDevice {
     } else {
       ColumnTransform<Dct>::inverse_second<P, V>(
           exchange, j, [&](int i, V y) DELTADCT_INLINE_LAMBDA {
-            store_packed(spatial_to + i * P, pack_elements<T>(y * V(norm)));
+            store_row(spatial_to + i * P, pack_elements<T>(y * V(norm)));
           });
     }
   }

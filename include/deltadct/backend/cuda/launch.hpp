@@ -13,6 +13,7 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 /// Throws device_failure, naming the call, with CUDA's name, number and text of the error.
 inline void check_cuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // what is thrown is not found again
   throw Error(Errc::device_failure, call,
               std::string(cudaGetErrorName(status)) + " (" +
                   std::to_string(static_cast<int>(status)) + "): " + cudaGetErrorString(status));
@@ -26,8 +27,18 @@ void launch(const Kernel& kernel, cudaStream_t stream);
 
 #if defined(__CUDACC__)
 
+/// How many blocks a multiprocessor must have the registers for. As the compiler finds best, where
+/// a kernel does not say.
+template <class Kernel>
+constexpr int min_blocks() noexcept {
+  if constexpr (requires { Kernel::min_blocks; })
+    return Kernel::min_blocks;
+  else
+    return 0;
+}
+
 template <concepts::DeviceKernel Kernel>
-__global__ void __launch_bounds__(Kernel::threads)
+__global__ void __launch_bounds__(Kernel::threads, min_blocks<Kernel>())
     run_on_device(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   typename Kernel::Thread own;

@@ -107,6 +107,16 @@ DELTADCT_HD DELTADCT_INLINE void store_packed(U* to, const Packed<U, N>& packed)
 #endif
 }
 
+/// The same to a matrix: there compilers take pairs of floats apart even as a word.
+template <int N, class U>
+DELTADCT_HD DELTADCT_INLINE void store_row(U* to, const Packed<U, N>& packed) noexcept {
+#if defined(__CUDA_ARCH__)
+  if constexpr (N == 2 && std::is_same_v<U, float>)
+    return __stwb(reinterpret_cast<float2*>(to), make_float2(packed.element[0], packed.element[1]));
+#endif
+  store_packed(to, packed);
+}
+
 template <class V, class U>
 DELTADCT_HD DELTADCT_INLINE V unpack_elements(const Packed<U, Lanes<V>::count>& packed) noexcept {
   using T = typename Lanes<V>::scalar;
@@ -131,6 +141,20 @@ __device__ inline std::uint32_t round_pair(float low, float high) noexcept {
 #else
 inline constexpr bool kRoundsPairs = false;
 #endif
+
+/// a * b, rounded by itself: not fused with what it is added to, which it would be in one path and
+/// not in another.
+template <concepts::Compute T>
+DELTADCT_HD DELTADCT_INLINE T rounded_product(T a, T b) noexcept {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4)
+    return __fmul_rn(a, b);
+  else
+    return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
 
 /// Rounded to nearest, ties to even.
 template <class U, class V>

@@ -27,6 +27,7 @@ struct CudaMeans {
   static cudaError_t sort_scores(void* memory, std::size_t& bytes, const T* scores, T* sorted,
                                  const std::uint32_t* index, std::uint32_t* order, std::size_t n,
                                  cudaStream_t stream) {
+    forget_errors();
     return cub::DeviceRadixSort::SortPairsDescending(memory, bytes, scores, sorted, index, order, n,
                                                      0, 8 * static_cast<int>(sizeof(T)), stream);
   }
@@ -34,6 +35,7 @@ struct CudaMeans {
                                   std::uint32_t* sorted, const std::uint32_t* index,
                                   std::uint32_t* order, std::size_t n, cudaStream_t stream) {
     constexpr int bits = std::bit_width(kMaxWidthClasses - 1);
+    forget_errors();
     return cub::DeviceRadixSort::SortPairs(memory, bytes, classes, sorted, index, order, n, 0, bits,
                                            stream);
   }
@@ -58,11 +60,12 @@ struct CudaMeans {
   void copy(void* to, const void* from, std::size_t n) const {
     if (n == 0) return;
     check_cuda(cudaMemcpyAsync(to, from, n, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
-  }
-  void fetch(void* to, const void* from, std::size_t n) const {
-    copy(to, from, n);
     check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   }
+
+ private:
+  // CUB returns what failed before it, too, on the same thread, and was handled there.
+  static void forget_errors() { static_cast<void>(cudaGetLastError()); }
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -84,7 +84,7 @@ struct DecodeKernel {
       U* out = rows.out.data + patch.i * rows.out.row_stride + patch.j;
       finish(own, exchange, patch.t, [&](int r, V x) DELTADCT_INLINE_LAMBDA {
         if constexpr (adds) x = unpack_elements<V>(own.base[r]) + x;
-        store_packed(out + r * rows.out.row_stride, pack_elements<U>(x));
+        store_row(out + r * rows.out.row_stride, pack_elements<U>(x));
       });
     } else {
       finish(own, exchange, patch.t, [&](int r, V x) DELTADCT_INLINE_LAMBDA {
@@ -110,7 +110,7 @@ struct DecodeKernel {
     const Bound* bounds = tensor.bounds_of<Bound>(place, k);
     own.is_constant = k.bits == 0;
     if (own.is_constant) {
-      own.constant = factor * stored_value<T>(bounds, 0);
+      own.constant = rounded_product(factor, stored_value<T>(bounds, 0));
       return;
     }
     constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);

@@ -9,9 +9,9 @@
 #pragma once
 
 #include <deltadct/backend/serial/serial.hpp>
+#include <deltadct/codec/allocate.hpp>
 #include <deltadct/codec/device/quantize.hpp>
 #include <deltadct/codec/device/select.hpp>
-#include <deltadct/codec/patch_codec.hpp>
 #include <deltadct/core/error.hpp>
 
 #include <cmath>
@@ -83,8 +83,8 @@ struct DeviceScratch {
 ///   launch(kernel)                                  runs a kernel, after what came before
 ///   sort_scores(scores, sorted, index, order, n)    stable, descending
 ///   sort_classes(classes, sorted, index, order, n)  stable, ascending
-///   fill(memory, byte, n)    copy(to, from, n)      of the device's memory; copy also from the
-///   host fetch(to, from, n)                              to the host, and waits for it
+///   fill(memory, byte, n)                           of the device's memory
+///   copy(to, from, n)                               from or to the host; waits
 template <class Policy, concepts::Element U, bool Subtracts>
 class DeviceEncoder {
  public:
@@ -116,12 +116,18 @@ class DeviceEncoder {
   }
 
   /// Enqueues all. lay_out(header) yields the arrays of a header whose classes are known, and
-  /// throws where its memory is not enough. Waits for the device where the allocator needs the
-  /// scores on the host, that is where it is no RankAllocator.
+  /// throws where its memory is not enough. An allocator that is no RankAllocator is called with
+  /// the scores, for which this waits; any other is asked, as lay_out is, before all else.
   template <class Means, class LayOut>
   void run(const Means& means, const Allocator& allocator, const DeviceScratch<T>& scratch,
            TensorHeader& header, const LayOut& lay_out) const {
     begin_header<Policy>(header, delta_.tuned.rows, delta_.tuned.cols);
+    Allocation::list_classes(allocator, header);
+    DeviceArrays arrays;
+    if constexpr (RankAllocator<Allocator>) {
+      count_classes(allocator.counts(patches_), header);
+      arrays = lay_out(header);
+    }
     means.fill(scratch.outcome, 0xFF, sizeof(DeviceOutcome));
     const DeviceRegion region(delta_.tuned.cols, 0, 0, delta_.tuned.rows, delta_.tuned.cols, P,
                               Quantize::Threads::patches);
@@ -132,20 +138,17 @@ class DeviceEncoder {
       means.launch(MeasureKernel<Policy, U, Subtracts>{delta_, region, packed, scratch.scores,
                                                        scratch.means, scratch.sums,
                                                        &scratch.outcome->not_finite});
-      means.launch(RescoreKernel<Policy, U, Subtracts>{delta_, region, patches_, scratch.scores});
+      means.launch(RemeasureKernel<Policy, U, Subtracts>{delta_, region, patches_, scratch.scores,
+                                                         scratch.sums});
     }
-    std::vector<PatchPlace> places;
-    if constexpr (RankAllocator<Allocator>)
-      count_classes(allocator.widths(), allocator.counts(patches_), header);
-    else
-      places = allocate(means, allocator, scratch, header);
-    check_widths(header);
-    const DeviceArrays arrays = lay_out(header);
-    auto* to = const_cast<PatchPlace*>(arrays.places);
-    if constexpr (RankAllocator<Allocator>)
-      select(means, scratch, header, to);
-    else
-      means.copy(to, places.data(), places.size() * sizeof(PatchPlace));
+    if constexpr (RankAllocator<Allocator>) {
+      select(means, scratch, header, const_cast<PatchPlace*>(arrays.places));
+    } else {
+      const std::vector<PatchPlace> places = allocate(means, allocator, scratch, header);
+      arrays = lay_out(header);
+      means.copy(const_cast<PatchPlace*>(arrays.places), places.data(),
+                 places.size() * sizeof(PatchPlace));
+    }
     means.launch(Quantize{delta_, region, packed, arrays, scratch.means, scratch.sums,
                           &scratch.outcome->failed});
     sum(means, scratch);
@@ -179,31 +182,22 @@ class DeviceEncoder {
   }
 
  private:
-  using HostCodec = PatchCodec<Policy, Serial>;
+  using Allocation = WidthAllocation<Policy, Serial>;
 
-  static WidthClass class_of(int bits) noexcept {
-    return {.bits = bits, .side_values = HostCodec::side_values(bits)};
-  }
-
-  static void check_widths(const TensorHeader& header) {
-    for (const WidthClass& k : header.classes) {
-      if (HostCodec::has_width(k.bits)) continue;
-      throw Error(Errc::bad_mix, "allocator",
-                  "the quantizer has no width " + std::to_string(k.bits) + " for such patches");
+  /// Leaves the classes that have patches.
+  void count_classes(const std::vector<std::size_t>& counts, TensorHeader& header) const {
+    std::size_t left = patches_;
+    bool is_division = counts.size() == header.classes.size();
+    for (std::size_t k = 0; is_division && k < counts.size(); ++k) {
+      is_division = counts[k] <= left;
+      header.classes[k].patches = counts[k];
+      left -= counts[k];
     }
-  }
-
-  /// The classes that have patches.
-  static void count_classes(std::span<const int> widths, const std::vector<std::size_t>& counts,
-                            TensorHeader& header) {
-    for (std::size_t k = 0; k < widths.size(); ++k) {
-      if (counts[k] == 0) continue;
-      header.classes.push_back(class_of(widths[k]));
-      header.classes.back().patches = counts[k];
+    if (!is_division || left != 0) {
+      throw Error(Errc::bad_mix, "allocator", "counts do not divide the patches among the widths");
     }
-    if (header.classes.size() > kMaxWidthClasses) {
-      throw Error(Errc::bad_mix, "allocator", "more widths than a matrix can have");
-    }
+    drop_empty_classes(header.classes, {});
+    Allocation::check_widths(header);
   }
 
   template <class Means>
@@ -212,18 +206,11 @@ class DeviceEncoder {
     std::vector<T> scores(patches_);
     std::vector<std::uint32_t> order(patches_);
     std::vector<std::uint32_t> classes(patches_);
-    means.fetch(scores.data(), scratch.scores, scores.size() * sizeof(T));
-    for (const int bits : allocator.widths()) header.classes.push_back(class_of(bits));
-    const std::span<const T> all = scores;
-    if constexpr (requires(PatchGrid grid) { allocator.allocate(grid, all, order, classes); })
-      allocator.allocate(PatchGrid{P, sizeof(typename Policy::Bound)}, all,
-                         std::span<std::uint32_t>(order), std::span<std::uint32_t>(classes));
-    else
-      allocator.allocate(all, std::span<std::uint32_t>(order), std::span<std::uint32_t>(classes));
-    std::vector<PatchPlace> places;
-    for (const std::uint32_t k : classes) places.push_back(PatchPlace{k});
-    assign_slots(places, header.classes);
-    drop_empty_classes(header.classes, places);
+    std::vector<PatchPlace> places(patches_);
+    if (measures(allocator)) {
+      means.copy(scores.data(), scratch.scores, scores.size() * sizeof(T));
+    }
+    Allocation::allocate(allocator, scores, order, classes, header, places);
     return places;
   }
 

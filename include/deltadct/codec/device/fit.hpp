@@ -37,26 +37,34 @@ DELTADCT_HD DELTADCT_INLINE bool is_finite_value(T x) noexcept {
   return all_finite(&x, 1);
 }
 
-/// The same of many values, seen one after another.
+/// How large values are, by their bits.
 template <class T>
-class FiniteTest {
+class Magnitudes {
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
  public:
   template <class V>
   DELTADCT_HD DELTADCT_INLINE void see(const V& x) noexcept {
     repeat<Lanes<V>::count>([&](int l) DELTADCT_INLINE_LAMBDA {
-      const Bits magnitude = std::bit_cast<Bits>(lane(x, l)) & kMagnitude;
-      greatest_ = greatest_ < magnitude ? magnitude : greatest_;
+      see_bits(std::bit_cast<Bits>(lane(x, l)) & kMagnitude);
     });
   }
-  DELTADCT_HD DELTADCT_INLINE bool all_were() const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void see(const Magnitudes& others) noexcept {
+    see_bits(others.greatest_);
+  }
+  DELTADCT_HD DELTADCT_INLINE bool are_finite() const noexcept {
     return greatest_ < std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
   }
+  DELTADCT_HD DELTADCT_INLINE bool are_zero() const noexcept { return greatest_ == 0; }
 
  private:
   static constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
-  Bits greatest_ = 0;
+
+  DELTADCT_HD DELTADCT_INLINE void see_bits(Bits magnitude) noexcept {
+    greatest_ = greatest_ < magnitude ? magnitude : greatest_;
+  }
+
+  Bits greatest_;  // zero where it is made as Magnitudes<T>{}: blocks share values of this type
 };
 
 /// The power of two that makes squares of values of that greatest magnitude ones that can be

@@ -7,6 +7,8 @@
 #include <deltadct/policy.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
@@ -18,9 +20,15 @@ struct DeviceSums {
   double largest;
 };
 
-/// What stands for the score of a patch that RescoreKernel has to score.
+/// What stands for the score of a patch that is left to RemeasureKernel.
 template <class T>
-inline constexpr T kToBeScored = T(-1);
+inline constexpr T kToBeMeasured = T(-1);
+
+/// A score that can be ranked, as patches are ranked on the host.
+template <class T>
+DELTADCT_HD DELTADCT_INLINE T rankable(T score) noexcept {
+  return std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
+}
 
 /// Scores, means and what Rescale sums over the original, patch by patch.
 template <class Policy, concepts::Element U, bool Subtracts>
@@ -45,7 +53,7 @@ struct MeasureKernel {
     T terms;
     T shares;
     T originals;
-    bool is_finite;
+    Magnitudes<T> values;
   };
   struct Shared {
     Part parts[threads];
@@ -85,7 +93,7 @@ struct MeasureKernel {
     V terms(T(0));
     V shares(T(0));
     V originals(T(0));
-    FiniteTest<T> test;
+    Magnitudes<T> values{};
     repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
       V x[kRows];
       delta.load(patch, region, packed, n * kRows, x);
@@ -93,7 +101,7 @@ struct MeasureKernel {
         terms = terms + Scorer::term(x[r]);
         shares = shares + x[r] * V(share);
         if constexpr (Rescale::enabled) originals = originals + Rescale::original(x[r]);
-        test.see(x[r]);
+        values.see(x[r]);
       });
     });
     const auto sum = [](const V& v) {
@@ -101,31 +109,49 @@ struct MeasureKernel {
       for (int l = 1; l < Threads::lanes; ++l) all = all + lane(v, l);
       return all;
     };
-    return {sum(terms), sum(shares), sum(originals), test.all_were()};
+    return {sum(terms), sum(shares), sum(originals), values};
   }
 
   DELTADCT_HD void finish(const Patch& patch, const Part* parts) const noexcept {
-    Part all{T(0), T(0), T(0), true};
+    Part all{};
     for (int t = 0; t < Threads::per_patch; ++t) {
       all.terms += parts[t].terms;
       all.shares += parts[t].shares;
       all.originals += parts[t].originals;
-      all.is_finite = all.is_finite && parts[t].is_finite;
+      all.values.see(parts[t].values);
     }
-    if (!all.is_finite) keep_least(failed, static_cast<std::uint32_t>(patch.index));
-    T score;
-    scores[patch.index] = Scorer::from_sum(all.terms, score) ? score : kToBeScored<T>;
+    T score = 0;
+    bool is_measured = Scorer::from_sum(all.terms, score);
+    if constexpr (compares_coefficients<Policy>) {
+      is_measured = is_measured && is_within_range(all.originals);
+    }
+    // No unit does better for zeros, and what is not finite is refused.
+    if (!all.values.are_finite()) {
+      keep_least(failed, static_cast<std::uint32_t>(patch.index));
+      score = 0;
+      is_measured = true;
+    } else if (all.values.are_zero()) {
+      is_measured = true;
+    }
+    scores[patch.index] = is_measured ? rankable(score) : kToBeMeasured<T>;
     means[patch.index] = all.shares;
     sums[patch.index].original = static_cast<double>(all.originals);
   }
+
+  /// Whether a sum of squares lost none of its digits to the range of T.
+  DELTADCT_HD static bool is_within_range(T sum) noexcept {
+    using Limits = std::numeric_limits<T>;
+    return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max();
+  }
 };
 
-/// Scores the patches that MeasureKernel could not: those whose terms leave the range of T, in
+/// Measures the patches that MeasureKernel could not: those whose terms leave the range of T, in
 /// another unit. A thread a patch, as there are few.
 template <class Policy, concepts::Element U, bool Subtracts>
-struct RescoreKernel {
+struct RemeasureKernel {
   using T = compute_t<typename Policy::Element>;
   using Scorer = typename Policy::Scorer;
+  using Rescale = typename Policy::Rescale;
   static constexpr int P = Policy::patch;
   static constexpr int threads = 256;
   static constexpr int phases = 1;
@@ -137,24 +163,27 @@ struct RescoreKernel {
   DeviceRegion region;
   std::uint32_t patches;
   T* scores;
+  DeviceSums* sums;
 
   unsigned blocks() const noexcept { return ceil_div(patches, std::uint32_t{threads}); }
 
   template <int>
   DELTADCT_HD void run(unsigned block, int thread, Thread&, Shared&) const noexcept {
     const std::uint32_t index = block * threads + static_cast<unsigned>(thread);
-    if (index >= patches || scores[index] != kToBeScored<T>) return;
+    if (index >= patches || scores[index] != kToBeMeasured<T>) return;
     T peak = 0;
-    for_each(index, [&](T x) { peak = Lanes<T>::max(peak, Lanes<T>::abs(x)); });
+    double original = 0;
+    for_each(index, [&](T x) {
+      peak = Lanes<T>::max(peak, Lanes<T>::abs(x));
+      original += Rescale::original(static_cast<double>(x));
+    });
+    const T unit = unit_of(peak);
+    T terms = 0;
+    for_each(index, [&](T x) { terms += Scorer::term(x * unit); });
     T score = 0;
-    if (peak != 0 && is_finite_value(peak)) {
-      const T unit = unit_of(peak);
-      T terms = 0;
-      for_each(index, [&](T x) { terms += Scorer::term(x * unit); });
-      static_cast<void>(Scorer::from_sum(terms, score));
-      score = score / unit;
-    }
-    scores[index] = score;
+    static_cast<void>(Scorer::from_sum(terms, score));
+    scores[index] = rankable(score / unit);
+    sums[index].original = original;
   }
 
  private:

@@ -26,13 +26,16 @@ struct QuantizeKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr int phases = 7;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
+  /// Doubles would be spilled for the sake of more blocks.
+  static constexpr int min_blocks = sizeof(T) == 8 ? 1 : 0;
   static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
   static constexpr int kRows = MeasureKernel<Policy, U, Subtracts>::kRows;
 
   struct Thread {
     int bits;
-    bool is_stored;  // whether the bounds can be
-    T lowest;        // of the patch's coefficients
+    bool is_stored;      // whether the bounds can be
+    std::uint32_t mask;  // of code words: 0 where all levels are one, of which the code is 0
+    T lowest;            // of the patch's coefficients
     T highest;
     T unit;  // see Spread, as the next two
     T square;
@@ -94,24 +97,22 @@ struct QuantizeKernel {
     } else if constexpr (Phase == 3 && needs_spread) {
       own.square = sum_parts(parts, Threads::per_patch).a;
       own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
-      part = {product(patch.t, own, coefficients, words), T(0)};
+      part = {choose_levels(patch.t, own, coefficients, words), T(0)};
+    } else if constexpr (Phase == 4 && needs_spread) {
+      Fit<T> fit{{own.unit, own.square, own.reciprocal}};
+      fit.product = sum_parts(parts, Threads::per_patch).a;
+      store_step(patch, place, k, own, fit, exchange, words);
     } else if constexpr (Phase == 4) {
-      Fit<T> fit;
-      if constexpr (needs_spread) {
-        fit = {{own.unit, own.square, own.reciprocal}};
-        fit.product = sum_parts(parts, Threads::per_patch).a;
-      }
-      part = quantize(patch, place, k, own, fit, exchange, words);
+      part = quantize_extremes(patch, place, k, own, exchange, words);
     } else if constexpr (Phase == 5) {
-      if constexpr (compares_coefficients<Policy>) {
-        part = parts[patch.t];
-      } else if constexpr (Rescale::enabled) {
+      if constexpr (reconstructs)
         part = {T(0), own.is_stored ? reconstructed(patch, exchange) : T(0)};
-      }
-      copy_words(patch.t, words, const_cast<std::byte*>(tensor.codes_of(place, k)),
+      else if constexpr (compares_extremes)
+        part = parts[patch.t];
+      copy_words(patch.t, words, own.mask, const_cast<std::byte*>(tensor.codes_of(place, k)),
                  static_cast<int>(k.codes_stride));
-    } else if (Phase == 6 && patch.t == 0 && own.is_stored) {
-      compare(patch, own, sum_parts(parts, Threads::per_patch));
+    } else if constexpr (Phase == 6 && (reconstructs || compares_extremes)) {
+      if (patch.t == 0 && own.is_stored) compare(patch, own, sum_parts(parts, Threads::per_patch));
     }
   }
 
@@ -124,8 +125,12 @@ struct QuantizeKernel {
   static constexpr int lanes = Threads::lanes;
   static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
   static constexpr bool shares = shares_codes<Policy::template Quantizer>;
+  /// Whether what Rescale compares must be transformed back.
+  static constexpr bool reconstructs = Rescale::enabled && !compares_coefficients<Policy>;
   /// Whether anything follows the spread of the coefficients.
   static constexpr bool needs_spread = is_of_spread<Quantizer<1>>;
+  /// Whether coefficients are compared with what their codes stand for; a spread says it of all.
+  static constexpr bool compares_extremes = compares_coefficients<Policy> && !needs_spread;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
@@ -159,11 +164,11 @@ struct QuantizeKernel {
   DELTADCT_HD DELTADCT_INLINE static FitPart<T> range_of(const V (&x)[P]) noexcept {
     V lowest = x[0];
     V highest = x[0];
-    FiniteTest<T> test;
+    Magnitudes<T> magnitudes{};
     repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
       lowest = Lanes<V>::min(lowest, x[k]);
       highest = Lanes<V>::max(highest, x[k]);
-      test.see(x[k]);
+      magnitudes.see(x[k]);
     });
     FitPart<T> range{lane(lowest, 0), lane(highest, 0)};
     for (int l = 1; l < lanes; ++l) {
@@ -171,7 +176,7 @@ struct QuantizeKernel {
       range.b = Lanes<T>::max(range.b, lane(highest, l));
     }
     constexpr T infinity = std::numeric_limits<T>::infinity();
-    return test.all_were() ? range : FitPart<T>{-infinity, infinity};
+    return magnitudes.are_finite() ? range : FitPart<T>{-infinity, infinity};
   }
 
   DELTADCT_HD DELTADCT_INLINE static void combine_ranges(const FitPart<T>* parts,
@@ -212,27 +217,35 @@ struct QuantizeKernel {
     });
   }
 
-  /// The thread's part of the sum of unit times the coefficients, times their levels.
-  DELTADCT_HD DELTADCT_INLINE T product(int t, const Thread& own, const T* coefficients,
-                                        std::uint32_t* words) const noexcept {
+  /// Packs the codes of levels that follow the spread; returns the thread's part of the sum of unit
+  /// times the coefficients, times their levels.
+  DELTADCT_HD DELTADCT_INLINE T choose_levels(int t, const Thread& own, const T* coefficients,
+                                              std::uint32_t* words) const noexcept {
     if (own.square == 0) return T(0);
     if (shares && own.bits < 0) return largest_of_groups(t, own, coefficients, words);
-    return with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() -> T {
+    T sum = 0;
+    with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
       using Q = Quantizer<Bits>;
       if constexpr (is_of_spread<Q>) {
         const T one[] = {T(1)};
-        const typename Q::template Encoder<V> encoder(own.reciprocal);
-        const typename Q::template Decoder<V> decoder(one, T(1));
-        V sum(T(0));
-        repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
-          const V x = own.x[k] * V(own.unit);
-          sum = sum + (Bits == 1 ? Lanes<V>::abs(x) : x * decoder(encoder(x)));
+        const Fit<T> fit{{own.unit, own.square, own.reciprocal}};
+        const typename Q::template Encoder<T> encoder(one, fit, gain);
+        const typename Q::template Decoder<T> level(one, T(1));
+        repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
+          T products = 0;
+          pack_column<Bits, P>(
+              words, Threads::coefficient_column(t, l), [&](int c) DELTADCT_INLINE_LAMBDA {
+                const T x = lane(own.x[c], l);
+                const T code = encoder(x);
+                const T y = x * own.unit;
+                products = products + (Bits == 1 ? Lanes<T>::abs(y) : y * level(code));
+                return static_cast<std::uint32_t>(code);
+              });
+          sum = sum + products;
         });
-        return sum_lanes(sum);
-      } else {
-        return T(0);
       }
     });
+    return sum;
   }
 
   /// Packs the codes that coefficients share, see LargestOf; each thread takes some of the groups.
@@ -256,96 +269,99 @@ struct QuantizeKernel {
     return sum;
   }
 
-  /// Stores bounds, packs codes, and begins what Rescale compares: the part is of {original,
-  /// reconstructed} where coefficients will do, else the inverse transform begins.
-  DELTADCT_HD DELTADCT_INLINE FitPart<T> quantize(const Patch& patch, PatchPlace place,
-                                                  const DeviceClass& k, Thread& own,
-                                                  const Fit<T>& fit, const Exchange<T, P>& exchange,
-                                                  std::uint32_t* words) const noexcept {
-    FitPart<T> compared{T(0), T(0)};
-    Bound stored[2] = {};
-    const auto finish = [&](bool is_stored, double largest) {
-      own.is_stored = own.is_stored && is_stored;
-      if (patch.t != 0) return;
-      if (!own.is_stored) return fail(patch);
-      bounds_of(place, k)[0] = stored[0];
-      if (k.bounds_stride > sizeof(Bound)) bounds_of(place, k)[1] = stored[1];
-      sums[patch.index].largest = largest;
-    };
-    // <F, F> and <F, F^> of all coefficients, whatever their number: the first thread's to add.
-    const auto compare_fit = [&](T step) {
-      if (patch.t != 0) return;
+  /// Stores what a patch's codes need, or says that it cannot be.
+  template <int Values>
+  DELTADCT_HD DELTADCT_INLINE void store_bounds(const Patch& patch, PatchPlace place,
+                                                const DeviceClass& k, const Thread& own,
+                                                const Bound (&stored)[Values],
+                                                T largest) const noexcept {
+    if (patch.t != 0) return;
+    if (!own.is_stored) return fail(patch);
+    for (int n = 0; n < Values; ++n) bounds_of(place, k)[n] = stored[n];
+    sums[patch.index].largest = P * static_cast<double>(largest);
+  }
+
+  /// Stores the step of levels whose codes are packed, and begins what Rescale compares: the whole
+  /// patch's where coefficients will do, else the inverse transform.
+  DELTADCT_HD DELTADCT_INLINE void store_step(const Patch& patch, PatchPlace place,
+                                              const DeviceClass& k, Thread& own, const Fit<T>& fit,
+                                              const Exchange<T, P>& exchange,
+                                              std::uint32_t* words) const noexcept {
+    Bound stored[1];
+    const T step = store(stored, 0, fit.step() / gain);
+    own.is_stored = own.is_stored && is_finite_value(step);
+    T largest = step;
+    if (own.bits > 0) {
+      with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
+        using Q = Quantizer<Bits>;
+        if constexpr (is_of_spread<Q>) {
+          const T side[] = {step};
+          own.is_stored = own.is_stored && Q::representable(side, gain);
+          largest = Q::largest(side);
+        }
+      });
+    }
+    own.mask = step == 0 ? 0 : ~0u;
+    store_bounds(patch, place, k, own, stored, largest);
+    if constexpr (reconstructs) {
+      V y[P];
+      if (step == 0)
+        repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { y[c] = V(T(0)); });
+      else
+        dequantize_columns<Policy::template Quantizer, Bound, P>(
+            own.bits, reinterpret_cast<const std::byte*>(words), stored, T(1) / gain, patch.t, y);
+      Columns::template inverse_first<P>(y, exchange);
+    } else if (compares_coefficients<Policy> && patch.t == 0) {
       DeviceSums& sum = sums[patch.index];
       sum.original = fit.original(static_cast<double>(gain));
       sum.reconstructed = fit.reconstructed(static_cast<double>(gain), static_cast<double>(step));
-    };
-    if (shares && own.bits < 0) {
-      const T step = store(stored, 0, fit.step() / gain);
-      finish(is_finite_value(step), P * static_cast<double>(step));
-      compare_fit(step);
-      if (step == 0) clear_words(patch.t, words);
-      return compared;
     }
+  }
+
+  /// Stores extremes, packs the codes between them, and begins what Rescale compares: the part is
+  /// of {original, reconstructed} where coefficients will do, else the inverse transform begins.
+  DELTADCT_HD DELTADCT_INLINE FitPart<T> quantize_extremes(const Patch& patch, PatchPlace place,
+                                                           const DeviceClass& k, Thread& own,
+                                                           const Exchange<T, P>& exchange,
+                                                           std::uint32_t* words) const noexcept {
+    FitPart<T> compared{T(0), T(0)};
     with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
       if constexpr (Bits != 0) {
         using Q = Quantizer<Bits>;
-        T side[Q::side_values];
-        if constexpr (is_of_spread<Q>) {
-          side[0] = store(stored, 0, fit.step() / gain);
-        } else {
-          static_assert(Q::side_values == 2, "a device fits extremes or a spread");
-          side[0] = store(stored, 0, own.lowest / gain);
-          side[1] = store(stored, 1, own.highest / gain);
-        }
-        bool is_stored = Q::representable(side, gain);
-        for (const T bound : side) is_stored = is_stored && is_finite_value(bound);
-        finish(is_stored, P * static_cast<double>(Q::largest(side)));
+        static_assert(Q::side_values == 2, "a device fits extremes or a spread");
+        Bound stored[2];
+        const T side[] = {store(stored, 0, own.lowest / gain),
+                          store(stored, 1, own.highest / gain)};
+        own.is_stored = own.is_stored && is_finite_value(side[0]) && is_finite_value(side[1]) &&
+                        Q::representable(side, gain);
+        store_bounds(patch, place, k, own, stored, Q::largest(side));
+        const typename Q::template Decoder<T> level(side, T(1));
+        own.mask = level(T(0)) == level(T((1 << Bits) - 1)) ? 0 : ~0u;
         if (!own.is_stored) return;
-        const typename Q::template Decoder<T> at_code(side, T(1));
-        const bool is_flat = at_code(T(0)) == at_code(T((1 << Bits) - 1));
-        V code[P];
-        if (is_flat) {
-          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { code[c] = V(T(0)); });
-        } else {
-          const auto encoder = [&] {
-            if constexpr (is_of_spread<Q>)
-              return typename Q::template Encoder<V>(side, fit, gain);
-            else
-              return typename Q::template Encoder<V>(side, T(0), gain);
-          }();
-          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { code[c] = encoder(own.x[c]); });
-          repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-            pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l),
-                                 [&](int c) DELTADCT_INLINE_LAMBDA {
-                                   return static_cast<std::uint32_t>(lane(code[c], l));
-                                 });
-          });
-        }
-        if constexpr (compares_coefficients<Policy> && is_of_spread<Q>) {
-          compare_fit(side[0]);
-        } else if constexpr (compares_coefficients<Policy>) {
-          const typename Q::template Decoder<V> decoder(side, own.unit * gain);
-          V original(T(0));
-          V reconstructed(T(0));
-          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA {
-            const V x = own.x[c] * V(own.unit);
-            original = original + Rescale::original(x);
-            reconstructed = reconstructed + Rescale::pair(x, decoder(code[c]));
-          });
-          compared = {sum_lanes(original), sum_lanes(reconstructed)};
-        } else if constexpr (Rescale::enabled) {
-          const typename Q::template Decoder<V> decoder(side, T(1) / gain);
-          V y[P];
-          repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { y[c] = decoder(code[c]); });
-          Columns::template inverse_first<P>(y, exchange);
-        }
+        const typename Q::template Encoder<T> encoder(side, T(0), gain);
+        [[maybe_unused]] const typename Q::template Decoder<T> decoder(
+            side, compares_extremes ? own.unit * gain : T(1) / gain);
+        [[maybe_unused]] V y[P];
+        repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
+          FitPart<T> sum{T(0), T(0)};
+          pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l),
+                               [&](int c) DELTADCT_INLINE_LAMBDA {
+                                 const T x = lane(own.x[c], l);
+                                 const T code = encoder(x);
+                                 if constexpr (compares_extremes) {
+                                   sum.a = sum.a + Rescale::original(x * own.unit);
+                                   sum.b = sum.b + Rescale::pair(x * own.unit, decoder(code));
+                                 } else if constexpr (reconstructs) {
+                                   lane(y[c], l) = decoder(code);
+                                 }
+                                 return static_cast<std::uint32_t>(code);
+                               });
+          compared = {compared.a + sum.a, compared.b + sum.b};
+        });
+        if constexpr (reconstructs) Columns::template inverse_first<P>(y, exchange);
       }
     });
     return compared;
-  }
-
-  DELTADCT_HD static void clear_words(int t, std::uint32_t* words) noexcept {
-    for (int w = t; w < kWords; w += Threads::per_patch) words[w] = 0;
   }
 
   /// The thread's part of what Rescale sums over the original and what decodes.
@@ -365,13 +381,14 @@ struct QuantizeKernel {
 
   /// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is.
   DELTADCT_HD DELTADCT_INLINE static void copy_words(int t, const std::uint32_t* words,
-                                                     std::byte* to, int bytes) noexcept {
+                                                     std::uint32_t mask, std::byte* to,
+                                                     int bytes) noexcept {
     if (bytes % 4 == 0) {
       auto* to_words = reinterpret_cast<std::uint32_t*>(to);
-      for (int w = t; w < bytes / 4; w += Threads::per_patch) to_words[w] = words[w];
+      for (int w = t; w < bytes / 4; w += Threads::per_patch) to_words[w] = words[w] & mask;
     } else {
       for (int b = t; b < bytes; b += Threads::per_patch) {
-        to[b] = static_cast<std::byte>(words[b / 4] >> (8 * (b % 4)));
+        to[b] = static_cast<std::byte>((words[b / 4] & mask) >> (8 * (b % 4)));
       }
     }
   }
@@ -379,9 +396,9 @@ struct QuantizeKernel {
   DELTADCT_HD DELTADCT_INLINE void compare(const Patch& patch, const Thread& own,
                                            const FitPart<T>& compared) const noexcept {
     DeviceSums& sum = sums[patch.index];
-    if constexpr (!compares_coefficients<Policy>) {
+    if constexpr (reconstructs) {
       sum.reconstructed = static_cast<double>(compared.b);
-    } else if constexpr (!is_of_spread<Quantizer<1>>) {
+    } else {
       const double units = static_cast<double>(own.unit) * static_cast<double>(gain);
       sum.original = static_cast<double>(compared.a) / units / units;
       sum.reconstructed = static_cast<double>(compared.b) / units / units;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI {
 
@@ -33,6 +34,7 @@ constexpr std::size_t align_up(std::size_t bytes) noexcept {
 struct DeviceArrays {
   const PatchPlace* places;
   const std::byte* data;
+  std::uint32_t class_count;
   DeviceClass classes[kMaxWidthClasses];
 
   DELTADCT_HD const DeviceClass& width_class(PatchPlace place) const noexcept {
@@ -48,15 +50,16 @@ struct DeviceArrays {
   }
 };
 
-/// Lays out what a header describes from `memory` on, which is aligned; returns the bytes it takes.
+/// Lays out what a valid header describes from `memory` on, which is aligned; returns the bytes it
+/// takes.
 inline std::size_t lay_out_on_device(const TensorHeader& header, const std::byte* memory,
                                      DeviceArrays& arrays) noexcept {
   std::size_t end = align_up(header.patches() * sizeof(PatchPlace));
   arrays.places = reinterpret_cast<const PatchPlace*>(memory);
   arrays.data = memory;
-  for (std::size_t k = 0; k < header.classes.size(); ++k) {
-    const WidthClass& width = header.classes[k];
-    DeviceClass& to = arrays.classes[k];
+  arrays.class_count = 0;
+  for (const WidthClass& width : header.classes) {
+    DeviceClass& to = arrays.classes[arrays.class_count++];
     to.bits = width.bits;
     to.patches = static_cast<std::uint32_t>(width.patches);
     to.bounds_stride = static_cast<std::uint32_t>(header.bounds_stride(width));
@@ -67,6 +70,18 @@ inline std::size_t lay_out_on_device(const TensorHeader& header, const std::byte
     end += align_up(width.patches * to.codes_stride);
   }
   return end;
+}
+
+/// The classes of the header that was laid out, whose bounds are of that dtype.
+inline std::vector<WidthClass> classes_on_device(const DeviceArrays& arrays, DType bound) {
+  std::vector<WidthClass> classes;
+  for (std::uint32_t k = 0; k < arrays.class_count; ++k) {
+    const DeviceClass& from = arrays.classes[k];
+    classes.push_back({.bits = from.bits,
+                       .side_values = static_cast<int>(from.bounds_stride / dtype_bytes(bound)),
+                       .patches = from.patches});
+  }
+  return classes;
 }
 
 /// Calls copy(on_host, on_device, bytes) for all arrays of a compressed tensor, a view or an owner
