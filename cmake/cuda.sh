@@ -3,7 +3,7 @@
 # Needs nvcc, CMake 3.25, Python 3 and doctest's header; settings for CMake may follow, such as
 # -DDELTADCT_DOCTEST_INCLUDE_DIR=... or -DDELTADCT_VKFFT_INCLUDE_DIR=... Builds the CUDA targets, says
 # what kernels take of a device, and, where there is one, runs the tests, again under compute-sanitizer
-# (memcheck and racecheck), and the benchmarks, whose lines go to build/cuda/bench.jsonl and whose table
+# (memcheck, racecheck, synccheck), and the benchmarks, whose lines go to build/cuda/bench.jsonl and whose table
 # to docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,10 +22,12 @@ if ! nvidia-smi -L 2>/dev/null; then
 fi
 
 failed=0
-for tool in memcheck racecheck; do
+# Calls that fail on purpose are the tests' to check, not memcheck's.
+for tool in "memcheck --report-api-errors no" racecheck synccheck; do
   for program in $build/tests/cuda/test_cuda_*; do
     [[ -x $program && -f $program ]] || continue
     echo "$tool: $(basename "$program")"
+    # shellcheck disable=SC2086
     compute-sanitizer --tool $tool --error-exitcode 1 "$program" | tail -3 || failed=1
   done
 done

@@ -63,7 +63,7 @@ void codec(const std::string& name, const Weights& base, const Weights& tuned) {
     return codec.encode(base.const_view(turn), tuned.const_view(turn), memory.span(),
                         workspace.span(), stream);
   };
-  const auto tensor = Codec::finish(encode(0), stream);
+  const auto tensor = Codec::finish(encode(0));
   const auto delta = static_cast<double>(Codec::download(tensor, stream).bytes());
   const auto weights = static_cast<double>(kWeights);
   report("encode, " + name, P, weights, 4 * weights + delta,

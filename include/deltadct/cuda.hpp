@@ -6,7 +6,7 @@
 //     codec.decode_add(tensor, weights, alpha, stream)          one pass over the weights
 //
 //     encoding = codec.encode(base, tuned, memory, workspace, stream)
-//     tensor = codec.finish(encoding, stream)                   waits
+//     tensor = codec.finish(encoding)                           waits
 //     compressed = codec.download(tensor, stream)               device -> host, waits
 //
 // Needs the CUDA Toolkit (link cudart). Kernels are compiled by nvcc, with
@@ -48,7 +48,7 @@ class CudaTensor {
   detail::DeviceArrays arrays_{};
 };
 
-/// What encode() has enqueued.
+/// What encode() has enqueued, and on which stream.
 template <concepts::Policy Policy>
 class CudaEncoding {
   friend class DeltaCodec<Policy, Cuda>;
@@ -57,6 +57,7 @@ class CudaEncoding {
   TensorHeader header_;
   detail::DeviceArrays arrays_{};
   const detail::DeviceOutcome* outcome_ = nullptr;
+  cudaStream_t stream_ = nullptr;
 };
 
 /// The kernels of a policy for matrices of U; see above.
@@ -88,10 +89,11 @@ struct CudaKernels {
 ///
 /// Views are of the device's memory, of any element type whose compute type is the policy's. Those
 /// whose rows are contiguous and, for elements of two bytes, begin at multiples of four, are read
-/// and written fastest. Methods enqueue on the stream and return, are safe while it is captured,
-/// and throw what they find before: as their namesakes of DeltaCodec; bad_view where a pointer is
-/// not aligned to its elements; and device_failure where there is no device, its driver is too old,
-/// the program was not compiled for its architecture, or the stream is another device's.
+/// and written fastest. Methods enqueue on the stream and return, and throw what they find before:
+/// as their namesakes of DeltaCodec; bad_view where a pointer is not aligned to its elements; and
+/// device_failure where there is no device, its driver is too old, the program was not compiled for
+/// its architecture, or a kernel's stream is another device's. Those that neither wait nor copy
+/// from or to the host are safe while a stream is captured.
 template <concepts::Policy Policy>
 class DeltaCodec<Policy, Cuda> {
  public:
@@ -105,17 +107,20 @@ class DeltaCodec<Policy, Cuda> {
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
-  /// What upload() takes of the device's memory, which begins at a multiple of this.
+  /// Memory that is passed here begins at a multiple of this.
   static constexpr std::size_t alignment = detail::kDeviceAlignment;
-  static std::size_t device_bytes(const TensorHeader& header) noexcept {
+  /// What upload() takes of the device's memory. Throws corrupt_data where the header is none that
+  /// encode() could have made.
+  static std::size_t device_bytes(const TensorHeader& header) {
+    validate_header(header);
     detail::DeviceArrays arrays{};
     return detail::lay_out_on_device(header, nullptr, arrays);
   }
 
-  /// Enqueues the copies of a tensor, which stays as it is until they are made; pinned memory is
-  /// copied without the host. Throws what validate() throws, codec_mismatch where the bounds are of
-  /// another dtype than the policy's, too_large where the memory is not enough, bad_view where it
-  /// is not aligned, and device_failure.
+  /// Enqueues the copies of a tensor, which stays as it is until they are made: pinned memory is
+  /// copied without the host, any other may be waited for. Throws what validate() throws,
+  /// codec_mismatch where the bounds are of another dtype than the policy's, too_large where the
+  /// memory is not enough, bad_view where it is not aligned, and device_failure.
   static Tensor upload(const CompressedView& compressed, std::span<std::byte> memory,
                        cudaStream_t stream = nullptr) {
     const TensorHeader& header = *compressed.header;
@@ -144,13 +149,7 @@ class DeltaCodec<Policy, Cuda> {
     CompressedTensor out;
     detail::begin_header<Policy>(out.header, tensor.rows_, tensor.cols_);
     out.header.scale = tensor.scale_;
-    for (const detail::DeviceClass& k : tensor.arrays_.classes) {
-      if (k.patches == 0) continue;
-      out.header.classes.push_back(
-          {.bits = k.bits,
-           .side_values = static_cast<int>(k.bounds_stride / sizeof(typename Policy::Bound)),
-           .patches = k.patches});
-    }
+    out.header.classes = detail::classes_on_device(tensor.arrays_, out.header.bound);
     detail::resize_arrays(out);
     detail::for_each_copy(
         out, out.header, tensor.arrays_, [&](void* to, std::size_t from, std::size_t n) {
@@ -180,35 +179,38 @@ class DeltaCodec<Policy, Cuda> {
 
   /// Compresses tuned - base into `memory`, of device_bytes() of what results; enough is
   /// max_device_bytes(). Both it and the workspace stay as they are until finish(). Allocators that
-  /// give out bits by rank alone, as the paper's does, need nothing of the host; others are called
-  /// with the scores, for which it waits. Throws shape_mismatch, bad_view, too_large, what the
-  /// allocator throws, bad_mix where its widths are none, and device_failure.
-  template <class U>
-  Encoding encode(MatrixView<const U> base, MatrixView<const U> tuned, std::span<std::byte> memory,
-                  std::span<std::byte> workspace, cudaStream_t stream = nullptr) const {
+  /// give out bits by rank alone, as the paper's does, need nothing of the host, and nothing is
+  /// enqueued where this throws; others are called with the scores, for which it waits. Throws
+  /// shape_mismatch, bad_view, too_large, what the allocator throws, bad_mix where its widths or
+  /// counts are none, and device_failure.
+  template <class U, class W>
+  requires std::same_as<std::remove_const_t<U>, std::remove_const_t<W>> Encoding
+  encode(MatrixView<U> base, MatrixView<W> tuned, std::span<std::byte> memory,
+         std::span<std::byte> workspace, cudaStream_t stream = nullptr)
+  const {
     check_matrix(base, "base");
     check_matrix(tuned, "tuned");
     check_shape(tuned, base.rows, base.cols, "tuned");
-    return encode_delta<U, true>({base, tuned}, memory, workspace, stream);
+    return encode_delta<std::remove_const_t<U>, true>({base, tuned}, memory, workspace, stream);
   }
 
   /// Compresses a delta.
   template <class U>
-  Encoding encode(MatrixView<const U> delta, std::span<std::byte> memory,
-                  std::span<std::byte> workspace, cudaStream_t stream = nullptr) const {
+  Encoding encode(MatrixView<U> delta, std::span<std::byte> memory, std::span<std::byte> workspace,
+                  cudaStream_t stream = nullptr) const {
     check_matrix(delta, "delta");
-    return encode_delta<U, false>({{}, delta}, memory, workspace, stream);
+    return encode_delta<std::remove_const_t<U>, false>({{}, delta}, memory, workspace, stream);
   }
 
-  /// What was encoded; waits for the stream. Throws device_failure, and non_finite with the first
-  /// patch that holds a NaN or an infinity, or whose coefficients leave the range of the bounds,
-  /// and where the delta leaves that of the compute type.
-  static Tensor finish(const Encoding& encoding, cudaStream_t stream = nullptr) {
+  /// What was encoded; waits for the stream of encode(). Throws device_failure, and non_finite with
+  /// the first patch that holds a NaN or an infinity, or whose coefficients leave the range of the
+  /// bounds, and where the delta leaves that of the compute type.
+  static Tensor finish(const Encoding& encoding) {
     detail::DeviceOutcome outcome;
     detail::check_cuda(cudaMemcpyAsync(&outcome, encoding.outcome_, sizeof(outcome),
-                                       cudaMemcpyDeviceToHost, stream),
+                                       cudaMemcpyDeviceToHost, encoding.stream_),
                        "cudaMemcpyAsync");
-    detail::check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    detail::check_cuda(cudaStreamSynchronize(encoding.stream_), "cudaStreamSynchronize");
     Tensor tensor;
     tensor.rows_ = encoding.header_.rows;
     tensor.cols_ = encoding.header_.cols;
@@ -262,8 +264,10 @@ class DeltaCodec<Policy, Cuda> {
     const detail::DeviceScratch<Compute> scratch(workspace.data(), patches,
                                                  CudaKernels<Policy, U>::sorting_bytes(patches));
     check_memory(workspace, scratch.bytes, "workspace");
+    check_memory(memory, 0, "memory");
     Encoding encoding;
     encoding.outcome_ = scratch.outcome;
+    encoding.stream_ = stream;
     CudaKernels<Policy, U>::encode(
         encoder, allocator_, scratch, encoding.header_,
         [&](const TensorHeader& header) {

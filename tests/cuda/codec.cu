@@ -47,6 +47,8 @@ TEST_CASE("upload: what the host can tell is refused before anything is copied")
   tensor = compressed();
   tensor.header.patch = 8;
   CHECK(caught([&] { Codec::upload(tensor, somewhere(bytes)); }).code() == Errc::codec_mismatch);
+  tensor.header.classes.resize(kMaxWidthClasses + 1);
+  CHECK(caught([&] { Codec::device_bytes(tensor.header); }).code() == Errc::corrupt_data);
 }
 
 TEST_SUITE("no device") {
@@ -56,6 +58,7 @@ TEST_SUITE("no device") {
         caught([&] { Codec::upload(tensor, somewhere(Codec::device_bytes(tensor.header))); });
     CHECK(error.code() == Errc::device_failure);
     CHECK(error.where() == "cudaMemcpyAsync");
+    CHECK(cudaPeekAtLastError() == cudaSuccess);
     CHECK_FALSE(DctKernel<Cuda>::available());
     const auto* address = reinterpret_cast<const float*>(std::uintptr_t{1} << 30);
     CHECK(caught([&] { forward_dct<Cuda, 8>(address, const_cast<float*>(address), 1); }).code() ==
@@ -170,9 +173,47 @@ TEST_SUITE("device") {
     CHECK(caught([&] { Codec::finish(failing); }).where() == "patch at element (32, 64)");
   }
 
+  TEST_CASE("encodes on a stream, from mutable views, after an error that was handled") {
+    cudaStream_t stream;
+    REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+    Matrix<float> base = random_matrix<float>(kRows, kCols, 9);
+    Matrix<float> tuned = random_matrix<float>(kRows, kCols, 8);
+    const Codec codec;
+    Memory<std::byte> memory(codec.max_device_bytes(kRows, kCols));
+    Memory<std::byte> workspace(Codec::encode_workspace_bytes<float>(kRows, kCols));
+    void* nowhere = nullptr;
+    CHECK(cudaMalloc(&nowhere, std::size_t{1} << 60) != cudaSuccess);
+    const auto tensor =
+        Codec::finish(codec.encode(base.view(), tuned.view(), memory, workspace, stream));
+    const CompressedTensor found = Codec::download(tensor, stream);
+    Host::validate(found);
+    CHECK(found.header.scale ==
+          doctest::Approx(Host{}.encode(base.view(), tuned.view()).header.scale).epsilon(1e-5));
+    cudaStreamDestroy(stream);
+  }
+
+  TEST_CASE("downloads what was uploaded, widths without patches, too") {
+    CompressedTensor tensor = compressed();
+    tensor.header.classes.insert(tensor.header.classes.begin() + 1,
+                                 WidthClass{.bits = 1, .side_values = 2});
+    for (PatchPlace& place : tensor.places) {
+      if (place.width_class() == 1) place = PatchPlace::make(2, place.slot());
+    }
+    tensor.header.lay_out();
+    Memory<std::byte> memory(Codec::device_bytes(tensor.header));
+    const CompressedTensor found = Codec::download(Codec::upload(tensor, memory));
+    Host::validate(found);
+    CHECK(found.header.classes.size() == 3);
+    CHECK(found.header.scale == tensor.header.scale);
+    CHECK(found.bounds == tensor.bounds);
+    CHECK(found.codes == tensor.codes);
+    CHECK(std::ranges::equal(found.places, tensor.places,
+                             [](auto a, auto b) { return a.packed == b.packed; }));
+  }
+
   TEST_CASE("a device out of memory is a typed error") {
     CHECK(caught([] { Memory<std::byte>(std::size_t{1} << 60); }).code() == Errc::device_failure);
-    static_cast<void>(cudaGetLastError());
+    CHECK(cudaPeekAtLastError() == cudaSuccess);
   }
 
   TEST_CASE("a stream of another device is a typed error") {
@@ -213,6 +254,30 @@ TEST_SUITE("device") {
         REQUIRE(weights.view()(i, j) == doctest::Approx(expected.view()(i, j)).epsilon(1e-4));
       }
     }
+    cudaGraphExecDestroy(run);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+  }
+
+  TEST_CASE("encodes what a graph is launched on") {
+    Matrix<float> delta = random_matrix<float>(kRows, kCols, 8);
+    const Codec codec;
+    Memory<std::byte> memory(codec.max_device_bytes(kRows, kCols));
+    Memory<std::byte> workspace(Codec::encode_workspace_bytes<float>(kRows, kCols));
+    cudaStream_t stream;
+    REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+    cudaGraph_t graph;
+    cudaGraphExec_t run;
+    REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+    const auto encoding = codec.encode(delta.view(), memory, workspace, stream);
+    REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+    REQUIRE(cudaGraphInstantiate(&run, graph, 0) == cudaSuccess);
+    fill(delta, 21);
+    REQUIRE(cudaGraphLaunch(run, stream) == cudaSuccess);
+    const CompressedTensor found = Codec::download(Codec::finish(encoding), stream);
+    Host::validate(found);
+    CHECK(found.header.scale ==
+          doctest::Approx(Host{}.encode(delta.view()).header.scale).epsilon(1e-5));
     cudaGraphExecDestroy(run);
     cudaGraphDestroy(graph);
     cudaStreamDestroy(stream);
