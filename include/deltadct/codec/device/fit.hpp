@@ -67,6 +67,13 @@ class Magnitudes {
   Bits greatest_;  // zero where it is made as Magnitudes<T>{}: blocks share values of this type
 };
 
+/// Whether a sum of squares is finite and lost none of its digits to the range of T.
+template <class T>
+DELTADCT_HD DELTADCT_INLINE bool is_within_range(T sum) noexcept {
+  using Limits = std::numeric_limits<T>;
+  return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max() * Limits::epsilon();
+}
+
 /// The power of two that makes squares of values of that greatest magnitude ones that can be
 /// summed: 1 but for the tiniest and the largest. See spread_of().
 template <class T>
@@ -122,18 +129,19 @@ DELTADCT_HD DELTADCT_INLINE void pack_column(std::uint32_t* words, int column,
       repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA { value[r] = code(b * rows + r); });
       bits::for_each_plane<Bits>([&]<int Plane, int Skipped>() DELTADCT_INLINE_LAMBDA {
         constexpr int plane_words = block * Plane / 32;
-        constexpr std::uint32_t mask = (1u << Plane) - 1;
+        const auto part = [&](int r) DELTADCT_INLINE_LAMBDA {
+          const std::uint32_t bits =
+              Plane == Bits ? value[r] : (value[r] >> Skipped) & ((1u << Plane) - 1);
+          return bits << (Plane * (r * P / plane_words));
+        };
         std::uint32_t* plane = words + b * (block * Bits / 32) + block * Skipped / 32;
         if constexpr (P % plane_words == 0) {
           std::uint32_t word = 0;
-          repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA {
-            word |= ((value[r] >> Skipped) & mask) << (Plane * (r * P / plane_words));
-          });
+          repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA { word += part(r); });
           or_word(plane + column % plane_words, word << (Plane * (column / plane_words)));
         } else {
           repeat<rows>([&](int r) DELTADCT_INLINE_LAMBDA {
-            or_word(plane + r * P % plane_words + column, ((value[r] >> Skipped) & mask)
-                                                              << (Plane * (r * P / plane_words)));
+            or_word(plane + r * P % plane_words + column, part(r));
           });
         }
       });

@@ -137,12 +137,6 @@ struct MeasureKernel {
     means[patch.index] = all.shares;
     sums[patch.index].original = static_cast<double>(all.originals);
   }
-
-  /// Whether a sum of squares lost none of its digits to the range of T.
-  DELTADCT_HD static bool is_within_range(T sum) noexcept {
-    using Limits = std::numeric_limits<T>;
-    return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max();
-  }
 };
 
 /// Measures the patches that MeasureKernel could not: those whose terms leave the range of T, in

@@ -15,6 +15,10 @@ inline constexpr bool is_of_spread = requires {
   typename Q::Levels;
 };
 
+/// Its phases: both dimensions of the transform, 0 and 1; sums that levels follow the spread of, to
+/// be had again in a unit where they leave the range of T, and those levels, 2 to 4; kStore, where
+/// bounds are stored and codes between extremes are packed; what decodes, and the codes to memory;
+/// and what Rescale compares.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct QuantizeKernel {
   using T = compute_t<typename Policy::Element>;
@@ -24,7 +28,9 @@ struct QuantizeKernel {
   using Threads = PatchThreads<T, P>;
   using V = typename Threads::V;
   static constexpr int threads = Threads::per_block;
-  static constexpr int phases = 7;
+  /// The phase that stores what a patch's codes need, when its coefficients are measured.
+  static constexpr int kStore = is_of_spread<typename Policy::template Quantizer<1>> ? 5 : 2;
+  static constexpr int phases = kStore + 3;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   /// Doubles would be spilled for the sake of more blocks.
   static constexpr int min_blocks = sizeof(T) == 8 ? 1 : 0;
@@ -34,6 +40,7 @@ struct QuantizeKernel {
   struct Thread {
     int bits;
     bool is_stored;      // whether the bounds can be
+    bool has_unit;       // whether squares were summed in a unit that keeps their digits
     std::uint32_t mask;  // of code words: 0 where all levels are one, of which the code is 0
     T lowest;            // of the patch's coefficients
     T highest;
@@ -89,29 +96,40 @@ struct QuantizeKernel {
                                             Threads::spatial_column(patch.t, 0), exchange);
     } else if constexpr (Phase == 1) {
       Columns::template forward_second<P>(exchange, own.x);
-      part = range_of(own.x);
-    } else if constexpr (Phase == 2) {
-      combine_ranges(parts, own);
-      if constexpr (needs_spread) part = {sum_of_squares(own.x, own.unit), T(0)};
+      if constexpr (needs_spread)
+        part = {sum_of_squares(own.x), T(0)};
+      else
+        part = range_of(own.x);
+    } else if constexpr (Phase == 2 && needs_spread) {
+      own.square = sum_parts(parts, Threads::per_patch).a;
+      own.unit = T(1);
+      own.is_stored = own.has_unit = is_within_range(own.square);
+      if (!own.has_unit) part = range_of(own.x);
       if (shares && own.bits < 0) lay_down(patch.t, own.x, coefficients);
     } else if constexpr (Phase == 3 && needs_spread) {
-      own.square = sum_parts(parts, Threads::per_patch).a;
+      if (own.has_unit) return;
+      set_range(own, parts);
+      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA { own.x[r] = own.x[r] * V(own.unit); });
+      part = {sum_of_squares(own.x), T(0)};
+    } else if constexpr (Phase < kStore) {
+      if (!own.has_unit) own.square = sum_parts(parts, Threads::per_patch).a;
       own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
       part = {choose_levels(patch.t, own, coefficients, words), T(0)};
-    } else if constexpr (Phase == 4 && needs_spread) {
+    } else if constexpr (Phase == kStore && needs_spread) {
       Fit<T> fit{{own.unit, own.square, own.reciprocal}};
       fit.product = sum_parts(parts, Threads::per_patch).a;
       store_step(patch, place, k, own, fit, exchange, words);
-    } else if constexpr (Phase == 4) {
+    } else if constexpr (Phase == kStore) {
+      set_range(own, parts);
       part = quantize_extremes(patch, place, k, own, exchange, words);
-    } else if constexpr (Phase == 5) {
+    } else if constexpr (Phase == kStore + 1) {
       if constexpr (reconstructs)
         part = {T(0), own.is_stored ? reconstructed(patch, exchange) : T(0)};
       else if constexpr (compares_extremes)
         part = parts[patch.t];
       copy_words(patch.t, words, own.mask, const_cast<std::byte*>(tensor.codes_of(place, k)),
                  static_cast<int>(k.codes_stride));
-    } else if constexpr (Phase == 6 && (reconstructs || compares_extremes)) {
+    } else if constexpr (reconstructs || compares_extremes) {
       if (patch.t == 0 && own.is_stored) compare(patch, own, sum_parts(parts, Threads::per_patch));
     }
   }
@@ -179,8 +197,7 @@ struct QuantizeKernel {
     return magnitudes.are_finite() ? range : FitPart<T>{-infinity, infinity};
   }
 
-  DELTADCT_HD DELTADCT_INLINE static void combine_ranges(const FitPart<T>* parts,
-                                                         Thread& own) noexcept {
+  DELTADCT_HD DELTADCT_INLINE static void set_range(Thread& own, const FitPart<T>* parts) noexcept {
     own.lowest = parts[0].a;
     own.highest = parts[0].b;
     for (int t = 1; t < Threads::per_patch; ++t) {
@@ -192,12 +209,9 @@ struct QuantizeKernel {
     own.unit = own.is_stored ? unit_of(peak) : T(1);
   }
 
-  DELTADCT_HD DELTADCT_INLINE static T sum_of_squares(const V (&x)[P], T unit) noexcept {
+  DELTADCT_HD DELTADCT_INLINE static T sum_of_squares(const V (&x)[P]) noexcept {
     V sum(T(0));
-    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
-      const V y = x[k] * V(unit);
-      sum = sum + y * y;
-    });
+    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA { sum = sum + x[k] * x[k]; });
     return sum_lanes(sum);
   }
 
@@ -228,19 +242,22 @@ struct QuantizeKernel {
       using Q = Quantizer<Bits>;
       if constexpr (is_of_spread<Q>) {
         const T one[] = {T(1)};
-        const Fit<T> fit{{own.unit, own.square, own.reciprocal}};
-        const typename Q::template Encoder<T> encoder(one, fit, gain);
+        const typename Q::template Encoder<T> encoder(own.reciprocal);
         const typename Q::template Decoder<T> level(one, T(1));
         repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
           T products = 0;
-          pack_column<Bits, P>(
-              words, Threads::coefficient_column(t, l), [&](int c) DELTADCT_INLINE_LAMBDA {
-                const T x = lane(own.x[c], l);
-                const T code = encoder(x);
-                const T y = x * own.unit;
-                products = products + (Bits == 1 ? Lanes<T>::abs(y) : y * level(code));
-                return static_cast<std::uint32_t>(code);
-              });
+          pack_column<Bits, P>(words, Threads::coefficient_column(t, l),
+                               [&](int c) DELTADCT_INLINE_LAMBDA {
+                                 const T x = lane(own.x[c], l);
+                                 if constexpr (Bits == 1) {  // its code is its sign
+                                   products = products + Lanes<T>::abs(x);
+                                   return x < 0 ? 0u : 1u;
+                                 } else {
+                                   const T code = encoder(x);
+                                   products = products + x * level(code);
+                                   return static_cast<std::uint32_t>(code);
+                                 }
+                               });
           sum = sum + products;
         });
       }
