@@ -147,10 +147,19 @@ DELTADCT_HD DELTADCT_INLINE V change_column_signs(V x, int i, int j) noexcept {
   using T = typename Lanes<V>::scalar;
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
   using Row = std::conditional_t<P <= 32, std::uint32_t, std::uint64_t>;
-  constexpr int top = 8 * sizeof(T) - 1;
-  const auto row = static_cast<Row>(random_bits(0, static_cast<std::uint64_t>(i)));
-  for (int l = 0; l < Lanes<V>::count; ++l) {
-    const auto sign = static_cast<Bits>(row >> (j + l)) << top;
+  constexpr int lanes = Lanes<V>::count;
+  constexpr int last = 8 * sizeof(Row) - 1;
+  // The last lane's bit, then one after another, moves to the top: one shift by what is not known
+  // beforehand.
+  const Row row = static_cast<Row>(random_bits(0, static_cast<std::uint64_t>(i)))
+                  << (last + 1 - lanes - j);
+  for (int l = 0; l < lanes; ++l) {
+    const Row bit = row << (lanes - 1 - l) & Row{1} << last;
+    Bits sign;
+    if constexpr (sizeof(Bits) < sizeof(Row))
+      sign = static_cast<Bits>(bit >> 32);
+    else
+      sign = static_cast<Bits>(bit) << (8 * (sizeof(Bits) - sizeof(Row)));
     lane(x, l) = std::bit_cast<T>(std::bit_cast<Bits>(lane(x, l)) ^ sign);
   }
   return x;

@@ -6,6 +6,7 @@
 #include <deltadct/core/lanes.hpp>
 #include <deltadct/core/repeat.hpp>
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -121,7 +122,13 @@ template <class V, class U>
 DELTADCT_HD DELTADCT_INLINE V unpack_elements(const Packed<U, Lanes<V>::count>& packed) noexcept {
   using T = typename Lanes<V>::scalar;
   V x;
-  for (int l = 0; l < Lanes<V>::count; ++l) lane(x, l) = static_cast<T>(packed.element[l]);
+  if constexpr (std::same_as<V, Pair<float>> && std::same_as<U, bfloat16>) {
+    // Compilers take two instructions and more for the upper one.
+    const auto both = std::bit_cast<std::uint32_t>(packed);
+    x = {std::bit_cast<float>(both << 16), std::bit_cast<float>(both & 0xFFFF0000u)};
+  } else {
+    for (int l = 0; l < Lanes<V>::count; ++l) lane(x, l) = static_cast<T>(packed.element[l]);
+  }
   return x;
 }
 
