@@ -170,6 +170,45 @@ TEST_CASE("baseline: Delta-CoMe of a large matrix, whose decomposition is random
   CHECK(dot(delta, back) / std::sqrt(dot(delta, delta) * dot(back, back)) > 0.85);
 }
 
+TEST_CASE("baseline: Delta-CoMe of sparse matrices is as near as its ranks can be") {
+  for (const std::size_t n : {64, 128, 256}) {
+    for (unsigned seed = 1; seed <= 40; ++seed) {
+      CAPTURE(n);
+      CAPTURE(seed);
+      auto delta = zeros<float>(n, n);
+      std::mt19937 random(seed);
+      for (std::size_t k = 0; k < n / 2; ++k) {
+        delta.values[random() % (n * n)] = static_cast<float>(random()) * 0x1p-31F - 1;
+      }
+      const BaselineCodec<DeltaCome> codec;
+      const auto back = decoded<float>(codec, codec.encode(delta.view()));
+      // The largest elements alone are a matrix of that rank: 34 of them.
+      std::vector<float> squares;
+      for (const float x : delta.values) squares.push_back(x * x);
+      std::ranges::sort(squares, std::greater{});
+      const double most = std::accumulate(squares.begin() + 34, squares.end(), 0.0);
+      const double error = dot(delta, delta) - 2 * dot(delta, back) + dot(back, back);
+      CHECK(error <= most + 0.05 * dot(delta, delta));
+    }
+  }
+}
+
+TEST_CASE("baseline: Delta-CoMe of a wide matrix keeps what is small in it") {
+  auto delta = zeros<float>(2, 300'000);
+  std::mt19937 random(5);
+  for (std::size_t j = 0; j < delta.cols; ++j) {
+    delta.values[j] = random() % 2 == 0 ? 1.0F : -1.0F;
+    delta.values[delta.cols + j] = random() % 2 == 0 ? 0.01F : -0.01F;
+  }
+  const BaselineCodec<DeltaCome> codec;
+  const auto back = decoded<float>(codec, codec.encode(delta.view()));
+  double product = 0;
+  for (std::size_t j = 0; j < delta.cols; ++j) {
+    product += static_cast<double>(delta.values[delta.cols + j] * back.values[delta.cols + j]);
+  }
+  CHECK(product == doctest::Approx(1e-4 * static_cast<double>(delta.cols)).epsilon(0.05));
+}
+
 TEST_CASE("baseline: zeros and constants") {
   for_each_method([&](const auto& method) {
     CAPTURE(method.name);
@@ -241,6 +280,52 @@ TEST_CASE("baseline: what cannot be stored is refused") {
   }
 }
 
+TEST_CASE("baseline: Delta-CoMe's bytes may not stand for what is not finite") {
+  // Two triplets of 8 bits, the second of which has the largest singular value and a row of zeros.
+  const auto tensor_of = [](std::int16_t exponent) {
+    CompressedTensor tensor = BaselineCodec<DeltaCome>{}.encode(zeros<float>(4, 4).view());
+    tensor.codes.clear();
+    detail::PackedWriter writer(tensor.codes);
+    const auto put_factor = [&](std::initializer_list<float> steps) {
+      for (const float step : steps) {
+        writer.put(half(step));
+        writer.put(half(0.0F));
+      }
+      std::ranges::fill(writer.room(8), std::byte{1});
+    };
+    writer.put(std::array<std::uint32_t, 3>{2, 0, 0});
+    writer.put(exponent);
+    writer.put_bfloat16(1e-38, "singular value");
+    writer.put_bfloat16(1e38, "singular value");
+    put_factor({1, 1, 1, 1});
+    put_factor({1, 0});
+    tensor.header.whole_bytes = tensor.codes.size();
+    return tensor;
+  };
+  const BaselineCodec<DeltaCome> codec;
+  for (const float x : decoded<float>(codec, tensor_of(0)).values) CHECK(std::isfinite(x));
+  CHECK(caught([&] { codec.validate(tensor_of(200)); }).code() == Errc::corrupt_data);
+}
+
+TEST_CASE("baseline: nothing is done for the rows of a matrix of which nothing is stored") {
+  CompressedTensor tensor = BaselineCodec<DeltaCome>{}.encode(zeros<float>(4, 1).view());
+  REQUIRE(tensor.codes.size() == 14);
+  // Hours, were they walked through.
+  tensor.header.rows = std::size_t{1} << 43;
+  BaselineCodec<DeltaCome>::validate(tensor);
+}
+
+TEST_CASE("baseline: decode() takes a destination of the matrix's shape alone") {
+  for_each_method([&](const auto& method) {
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const CompressedTensor packed = codec.encode(noise<float>(16, 16).view());
+    for (const std::size_t n : {2, 17}) {
+      auto out = zeros<float>(n, n);
+      CHECK(caught([&] { codec.decode(packed, out.view()); }).code() == Errc::shape_mismatch);
+    }
+  });
+}
+
 TEST_CASE("baseline: bytes that encode() cannot have written are refused") {
   const auto delta = noise<float>(130, 70);
   for_each_method([&](const auto& method) {
@@ -306,6 +391,14 @@ TEST_CASE("baseline: UltraDelta keeps least of the matrices that vary least") {
   const auto clamped = UltraDelta::survey({{1, 1}, {2, 1}, {3, 1}}, 0.985, 0.02);
   CHECK(clamped.groups[0].sparsity == doctest::Approx(0.99));
   CHECK(clamped.groups[2].sparsity == doctest::Approx(0.98));
+
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto others = UltraDelta::survey(
+      {{3, 100}, {nan, 50}, {1, 200}, {nan, 900}, {2, 100}, {HUGE_VAL, 10}, {4, 200}}, 0.9, 0.05);
+  for (std::size_t k = 0; k < 3; ++k) {
+    CHECK(others.groups[k].deviation == method.groups[k].deviation);
+    CHECK(others.groups[k].sparsity == method.groups[k].sparsity);
+  }
 
   const auto single = UltraDelta::survey({{1, 1}});
   CHECK(single.groups[0].sparsity == doctest::Approx(0.98));

@@ -104,6 +104,7 @@ class BaselineCodec {
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
     check_destination(out, "out");
+    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
     run(compressed, 0, 0, out, executor,
         [&](std::size_t i, std::size_t j, Compute x) { out(i, j) = static_cast<U>(x); });
   }

@@ -8,8 +8,8 @@
 #include <deltadct/core/random.hpp>
 #include <deltadct/core/text.hpp>
 
+#include <Eigen/Eigenvalues>
 #include <Eigen/QR>
-#include <Eigen/SVD>
 
 #include <array>
 
@@ -21,9 +21,12 @@ namespace deltadct::inline DELTADCT_ABI {
 ///
 ///     s = (max - min) / (2^b - 1),  z = round(-min / s),  x^ = s (clamp(round(x / s) + z) - z)
 ///
-/// where min is not above 0 and max not below. The decomposition is Eigen's BDCSVD in double; of
-/// matrices with more than 1024 rows and columns it is randomized (Halko, Martinsson and Tropp,
-/// 2011): two power iterations, the same whatever the machine's threads.
+/// where min is not above 0 and max not below. The vectors of the shorter side are eigenvectors of
+/// the matrix times its transpose, in double, by Eigen; the others are what the matrix makes of
+/// them, so that their sum is the matrix projected on them, however small a singular value is. Of
+/// matrices with more than 1024 rows and columns the decomposition is randomized (Halko, Martinsson
+/// and Tropp, 2011), with two power iterations. The same whatever the machine's threads, where
+/// Eigen is compiled without its own (EIGEN_DONT_PARALLELIZE, or no OpenMP).
 ///
 /// Packed: 3 x u32, the ranks of the groups; i16, an exponent e: the matrix was divided by 2^e
 /// first; for every group its singular values in bfloat16, then U and V^T, of each the pairs (s, z)
@@ -32,7 +35,7 @@ struct DeltaCome {
   static constexpr std::string_view name = "delta_come";
 
   /// Where not 0, ranks are cut, the last first, until the packed form is not above that many bits
-  /// a weight.
+  /// a weight; one triplet is the least.
   double bits_per_weight = 0;
 
   std::string text() const { return detail::exact_text(bits_per_weight); }
@@ -42,7 +45,8 @@ struct DeltaCome {
     return bytes_of(published_ranks(rows, cols), rows, cols);
   }
 
-  /// Throws bad_mix where the budget is not positive or less than a matrix of rank 0 takes.
+  /// Throws bad_mix where the budget is not positive or less than a matrix of rank 1 takes,
+  /// non_finite where singular values leave the range of T.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     using Eigen::Index;
@@ -57,9 +61,11 @@ struct DeltaCome {
     const auto view = Eigen::Map<const Rows>(delta.data, index(delta.rows), index(delta.cols));
     const Matrix matrix =
         view.unaryExpr([&](T x) { return std::ldexp(static_cast<double>(x), -exponent); });
-    // What is smaller than this is what rounding to T makes of nothing.
-    const double none = static_cast<double>(std::numeric_limits<T>::epsilon()) *
-                        static_cast<double>(std::max(delta.rows, delta.cols));
+    // What is smaller than this is what rounding to T makes of nothing: about the largest singular
+    // value of independent errors.
+    const double none =
+        static_cast<double>(std::numeric_limits<T>::epsilon()) *
+        (std::sqrt(static_cast<double>(delta.rows)) + std::sqrt(static_cast<double>(delta.cols)));
     const Triplets triplets = decompose(matrix, index(most[0] + most[1] + most[2]), none);
 
     Ranks ranks{};
@@ -75,7 +81,10 @@ struct DeltaCome {
     for (std::size_t g = 0; g < kGroups; ++g) {
       const Index rank = ranks[g];
       for (Index k = first; k < first + rank; ++k) {
-        writer.put_bfloat16(triplets.sigma(k), "singular value");
+        const double sigma = writer.put_bfloat16(triplets.sigma(k), "singular value");
+        if (!is_within<T>(std::ldexp(sigma, exponent))) {
+          throw Error(Errc::non_finite, "singular value", "beyond the range of the compute type");
+        }
       }
       pack(writer, kBits[g], triplets.left.middleCols(first, rank));
       pack(writer, kBits[g], triplets.right.middleCols(first, rank).transpose());
@@ -106,7 +115,7 @@ struct DeltaCome {
         unpack(reader, kBits[g], right_.middleRows(first, of_group));
         for (Eigen::Index k = 0; k < of_group; ++k) {
           const double factor = std::ldexp(sigma[static_cast<std::size_t>(k)], exponent);
-          if (!(factor >= 0)) detail::fail_validation("singular value, which is negative");
+          if (!is_within<T>(factor)) detail::fail_validation("singular value");
           right_.row(first + k) *= static_cast<T>(factor);
         }
         first += of_group;
@@ -155,6 +164,12 @@ struct DeltaCome {
     Matrix right;  // n x r
   };
 
+  /// Whether a singular value is one that factors of T can be multiplied by.
+  template <class T>
+  static bool is_within(double sigma) noexcept {
+    return sigma >= 0 && sigma <= static_cast<double>(std::numeric_limits<T>::max());
+  }
+
   static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
   static Ranks published_ranks(std::size_t rows, std::size_t cols) noexcept {
@@ -193,7 +208,8 @@ struct DeltaCome {
       while (ranks[g] > 0 && !(static_cast<double>(bytes_of(ranks, rows, cols)) <= most))
         --ranks[g];
     }
-    if (!(static_cast<double>(bytes_of(ranks, rows, cols)) <= most)) {
+    const bool is_cut_off = ranks[0] == 0 && rows != 0 && cols != 0;
+    if (is_cut_off || !(static_cast<double>(bytes_of(ranks, rows, cols)) <= most)) {
       throw Error(Errc::bad_mix,
                   "budget of " + detail::exact_text(bits_per_weight) + " bits a weight",
                   "is less than a matrix of " + shape_text(rows, cols) + " takes");
@@ -229,9 +245,25 @@ struct DeltaCome {
     return found;
   }
 
+  /// All triplets, by the eigenvectors of the shorter side.
   static Triplets decompose_exactly(const Matrix& matrix) {
-    const Eigen::BDCSVD<Matrix> svd(matrix, Eigen::ComputeThinU | Eigen::ComputeThinV);
-    return {svd.matrixU(), svd.singularValues(), svd.matrixV()};
+    if (matrix.rows() > matrix.cols()) {
+      Triplets turned = decompose_exactly(matrix.transpose());
+      std::swap(turned.left, turned.right);
+      return turned;
+    }
+    const Eigen::SelfAdjointEigenSolver<Matrix> solver(matrix * matrix.transpose());
+    if (solver.info() != Eigen::Success) {
+      throw Error(Errc::non_finite, "delta", "its singular vectors were not found");
+    }
+    // Eigenvalues rise.
+    Triplets found{solver.eigenvectors().rowwise().reverse(), {}, {}};
+    found.right = matrix.transpose() * found.left;
+    found.sigma = found.right.colwise().norm();
+    for (Eigen::Index k = 0; k < found.sigma.size(); ++k) {
+      if (found.sigma(k) != 0) found.right.col(k) /= found.sigma(k);
+    }
+    return found;
   }
 
   /// Orthonormal columns that span about what the first `rank` left vectors do.
@@ -295,6 +327,7 @@ struct DeltaCome {
     if (!bits::is_dense_padded(codes, bits, rows * cols)) {
       detail::fail_validation("padding is not zero");
     }
+    if (cols == 0) return;  // however many rows a header tells of
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t b = 0; b < blocks; ++b, pairs += 2 * sizeof(half)) {
         half pair[2];

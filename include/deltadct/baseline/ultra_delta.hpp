@@ -58,9 +58,10 @@ struct UltraDelta {
 
   /// The groups for deltas that are compressed together: the least varying, of a third of the
   /// elements, are given the sparsity s + d, the next third s, and the others what makes the mean
-  /// s; all of them within [0, 0.99].
+  /// s; all of them within [0, 0.99]. Spreads that are not finite are no delta's that can be.
   static UltraDelta survey(std::vector<DeltaSpread> deltas, double s = 0.97, double d = 0.01,
                            std::uint64_t seed = 0) {
+    std::erase_if(deltas, [](const DeltaSpread& x) { return !std::isfinite(x.deviation); });
     std::ranges::sort(deltas, {}, &DeltaSpread::deviation);
     double total = 0;
     for (const DeltaSpread& delta : deltas) total += delta.elements;

@@ -27,6 +27,11 @@ struct CompressOptions {
 
 namespace detail {
 
+/// Elements below which a method without patches keeps a tensor, and below which it does so where
+/// a budget is too small for what a matrix takes: those of patches of 16 x 16 and of 64 x 64.
+inline constexpr std::uint64_t kSmallElements = 256;
+inline constexpr std::uint64_t kSmallForBudget = 4096;
+
 /// A tied tensor costs an entry, a small one not much more.
 inline constexpr std::uint64_t kTiedBytes = 4096;
 
@@ -251,10 +256,11 @@ class Compressor {
   }
 
   /// Why a tensor is kept without loss; nullptr where it may be compressed. The paper does not say
-  /// which tensors are; ours: floating, of rank 2 or more, of at least one patch's elements.
+  /// which tensors are; ours: floating, of rank 2 or more, of at least one patch's elements (of 16
+  /// x 16, where there are none).
   const char* reason(const ManifestEntry& entry) const {
-    const auto area = static_cast<std::uint64_t>(options_.codec.patch) *
-                      static_cast<std::uint64_t>(options_.codec.patch);
+    const auto patch = static_cast<std::uint64_t>(options_.codec.patch);
+    const std::uint64_t area = patch == 0 ? kSmallElements : patch * patch;
     if (options_.lossless) return "preset";
     if (!is_element(entry.dtype) || !is_element(entry.base->dtype)) return "dtype";
     if (entry.shape.size() < 2) return "rank";
@@ -287,10 +293,14 @@ class Compressor {
       }
       encode(entry, common, tuned_dtype);
     } catch (const Error& error) {
-      if (error.code() != Errc::non_finite || options_.non_finite == NonFinite::refuse) {
-        throw error.within(entry.name);
+      if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) {
+        return fall_back("non_finite");
       }
-      return fall_back("non_finite");
+      if (error.code() == Errc::bad_mix && options_.codec.patch == 0 &&
+          elements(common) < kSmallForBudget) {
+        return fall_back("small");
+      }
+      throw error.within(entry.name);
     }
     // Patches that are mostly padding can cost more than the weights they hold.
     if (delta_section_.size() >= common_bytes) return fall_back("larger");

@@ -7,8 +7,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// The spread of every matrix that compress_model() would compress and that has one shape and dtype
-/// in both models.
+/// The spread of every matrix that compress_model() may compress, that has one shape and dtype in
+/// both models, and that is not the same in both.
 inline std::vector<DeltaSpread> survey_deltas(
     const Model& base, const Model& tuned,
     const std::function<bool(std::string_view)>& selected = {}) {
@@ -24,6 +24,7 @@ inline std::vector<DeltaSpread> survey_deltas(
     }
     base.read(*before, from);
     tuned.read(tensor, to);
+    if (std::ranges::equal(from.bytes(), to.bytes())) continue;
     from.align(dtype_bytes(tensor.dtype));
     to.align(dtype_bytes(tensor.dtype));
     const MatrixStack stack = stack_of(tensor.shape);
