@@ -27,8 +27,8 @@ void launch(const Kernel& kernel, cudaStream_t stream);
 
 #if defined(__CUDACC__)
 
-/// How many blocks a multiprocessor must have the registers for. As the compiler finds best, where
-/// a kernel does not say.
+/// Blocks that a multiprocessor must have registers for; as the compiler finds best, where a kernel
+/// does not say.
 template <class Kernel>
 constexpr int min_blocks() noexcept {
   if constexpr (requires { Kernel::min_blocks; })

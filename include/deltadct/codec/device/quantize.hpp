@@ -32,8 +32,7 @@ struct QuantizeKernel {
   static constexpr int kStore = is_of_spread<typename Policy::template Quantizer<1>> ? 5 : 2;
   static constexpr int phases = kStore + 3;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
-  /// Doubles would be spilled for the sake of more blocks.
-  static constexpr int min_blocks = sizeof(T) == 8 ? 1 : 0;
+  static constexpr int min_blocks = Threads::min_blocks;
   static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
   static constexpr int kRows = MeasureKernel<Policy, U, Subtracts>::kRows;
 
@@ -233,16 +232,23 @@ struct QuantizeKernel {
 
   /// Packs the codes of levels that follow the spread; returns the thread's part of the sum of unit
   /// times the coefficients, times their levels.
-  DELTADCT_HD DELTADCT_INLINE T choose_levels(int t, const Thread& own, const T* coefficients,
+  DELTADCT_HD DELTADCT_INLINE T choose_levels(int t, Thread& own, const T* coefficients,
                                               std::uint32_t* words) const noexcept {
     if (own.square == 0) return T(0);
     if (shares && own.bits < 0) return largest_of_groups(t, own, coefficients, words);
+    // Divided by their root mean square in place, lest compilers keep what all widths have in
+    // common beside the coefficients.
+    T reciprocal(1);
+    if (own.bits > 1) {
+      reciprocal = own.reciprocal;
+      repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { own.x[c] = own.x[c] * V(reciprocal); });
+    }
     T sum = 0;
     with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
       using Q = Quantizer<Bits>;
       if constexpr (is_of_spread<Q>) {
         const T one[] = {T(1)};
-        const typename Q::template Encoder<T> encoder(own.reciprocal);
+        const typename Q::template Encoder<T> encoder(T(1));
         const typename Q::template Decoder<T> level(one, T(1));
         repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
           T products = 0;
@@ -262,7 +268,7 @@ struct QuantizeKernel {
         });
       }
     });
-    return sum;
+    return sum / reciprocal;
   }
 
   /// Packs the codes that coefficients share, see LargestOf; each thread takes some of the groups.
