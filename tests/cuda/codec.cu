@@ -58,7 +58,6 @@ TEST_SUITE("no device") {
         caught([&] { Codec::upload(tensor, somewhere(Codec::device_bytes(tensor.header))); });
     CHECK(error.code() == Errc::device_failure);
     CHECK(error.where() == "cudaMemcpyAsync");
-    CHECK(cudaPeekAtLastError() == cudaSuccess);
     CHECK_FALSE(DctKernel<Cuda>::available());
     const auto* address = reinterpret_cast<const float*>(std::uintptr_t{1} << 30);
     CHECK(caught([&] { forward_dct<Cuda, 8>(address, const_cast<float*>(address), 1); }).code() ==
