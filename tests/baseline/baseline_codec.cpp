@@ -171,7 +171,7 @@ TEST_CASE("baseline: Delta-CoMe of a large matrix, whose decomposition is random
 }
 
 TEST_CASE("baseline: Delta-CoMe of sparse matrices is as near as its ranks can be") {
-  for (const std::size_t n : {64, 128, 256}) {
+  for (const std::size_t n : {64u, 128u, 256u}) {
     for (unsigned seed = 1; seed <= 40; ++seed) {
       CAPTURE(n);
       CAPTURE(seed);
@@ -319,7 +319,7 @@ TEST_CASE("baseline: decode() takes a destination of the matrix's shape alone") 
   for_each_method([&](const auto& method) {
     const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
     const CompressedTensor packed = codec.encode(noise<float>(16, 16).view());
-    for (const std::size_t n : {2, 17}) {
+    for (const std::size_t n : {2u, 17u}) {
       auto out = zeros<float>(n, n);
       CHECK(caught([&] { codec.decode(packed, out.view()); }).code() == Errc::shape_mismatch);
     }

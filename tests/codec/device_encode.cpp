@@ -344,8 +344,8 @@ TEST_CASE(
     CHECK(found.originals[s + 2] ==
           doctest::Approx(expected[s] * expected[s]).epsilon(1e-6).scale(0));
   }
-  for (const std::size_t s : {0, 1, 5}) CHECK(found.scores[s] == 0);
-  for (const std::size_t s : {0, 1}) CHECK(found.originals[s] == 0);
+  for (const std::size_t s : {0u, 1u, 5u}) CHECK(found.scores[s] == 0);
+  for (const std::size_t s : {0u, 1u}) CHECK(found.originals[s] == 0);
 }
 
 TEST_CASE("device encode: allocators' widths are checked, as on the host, before anything runs") {
