@@ -33,11 +33,17 @@ struct PatchThreads {
   /// Whether a patch's threads all belong to one warp.
   static constexpr bool is_warp_wide = 32 % per_patch == 0;
 
-  /// Blocks that a multiprocessor must have registers for: so few that none are spilled for the
-  /// sake of more, which compilers do where they may choose.
-  static constexpr int words = P * static_cast<int>(sizeof(V) / 4);
-  static constexpr int registers = sizeof(T) == 8 || words > 32 ? 168 : words > 16 ? 80 : 64;
-  static constexpr int min_blocks = 65536 / (registers * per_block);
+  /// Registers that a thread may take for its part of patches and of a matrix of U: enough that
+  /// none are spilled, as compilers do for the sake of more blocks where they may choose.
+  template <class U>
+  static constexpr int registers = sizeof(T) == 8 ? 255
+                                   : P <= 8       ? 64
+                                   : P == 12      ? 128
+                                   : P == 16      ? (sizeof(U) == 4 ? 96 : 80)
+                                                  : (sizeof(U) == 4 ? 255 : 168);
+  /// Blocks that a multiprocessor must have those registers for.
+  template <class U>
+  static constexpr int min_blocks = 65536 / (registers<U> * per_block);
 
   static constexpr int pitch = P + lanes;
   static constexpr int area = P * pitch + (32 + P - P * pitch % 32) % 32;

@@ -33,7 +33,7 @@ struct DecodeKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr int phases = 2;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
-  static constexpr int min_blocks = Threads::min_blocks;
+  static constexpr int min_blocks = Threads::template min_blocks<U>;
   static constexpr bool adds = Mode != DecodeMode::store;
 
   struct Thread {

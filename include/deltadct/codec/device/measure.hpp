@@ -43,7 +43,7 @@ struct MeasureKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr int phases = 2;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
-  static constexpr int min_blocks = Threads::min_blocks;
+  static constexpr int min_blocks = Threads::template min_blocks<U>;
   /// Rows that are under way at once, of 64 bytes a thread: enough to hide the memory's latency,
   /// few enough for registers.
   static constexpr int kRows =

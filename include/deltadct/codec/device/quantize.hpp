@@ -32,7 +32,7 @@ struct QuantizeKernel {
   static constexpr int kStore = is_of_spread<typename Policy::template Quantizer<1>> ? 5 : 2;
   static constexpr int phases = kStore + 3;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
-  static constexpr int min_blocks = Threads::min_blocks;
+  static constexpr int min_blocks = Threads::template min_blocks<U>;
   static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
   static constexpr int kRows = MeasureKernel<Policy, U, Subtracts>::kRows;
 
