@@ -28,8 +28,10 @@ struct QuantizeKernel {
   using Threads = PatchThreads<T, P>;
   using V = typename Threads::V;
   static constexpr int threads = Threads::per_block;
+  /// Whether levels follow the spread of the coefficients.
+  static constexpr bool needs_spread = is_of_spread<typename Policy::template Quantizer<1>>;
   /// The phase that stores what a patch's codes need, when its coefficients are measured.
-  static constexpr int kStore = is_of_spread<typename Policy::template Quantizer<1>> ? 5 : 2;
+  static constexpr int kStore = needs_spread ? 5 : 2;
   static constexpr int phases = kStore + 3;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   static constexpr int min_blocks = Threads::template min_blocks<U>;
@@ -144,8 +146,6 @@ struct QuantizeKernel {
   static constexpr bool shares = shares_codes<Policy::template Quantizer>;
   /// Whether what Rescale compares must be transformed back.
   static constexpr bool reconstructs = Rescale::enabled && !compares_coefficients<Policy>;
-  /// Whether anything follows the spread of the coefficients.
-  static constexpr bool needs_spread = is_of_spread<Quantizer<1>>;
   /// Whether coefficients are compared with what their codes stand for; a spread says it of all.
   static constexpr bool compares_extremes = compares_coefficients<Policy> && !needs_spread;
 
