@@ -40,13 +40,6 @@ struct CompressArguments {
   bool no_dct = false;
 };
 
-/// A limit such as "tensors=1000" put into limits. Throws std::invalid_argument for another name or
-/// no number.
-void set_limit(deltadct::io::Limits& limits, const std::string& text);
-
-/// A mix such as "2:0.5,0:0.5". Throws deltadct::Error (bad_mix).
-deltadct::RatioAllocator parse_mix(const std::string& text);
-
 void compress(const CompressArguments& arguments, const Common& common);
 void apply(const std::string& base, const std::string& delta, bool force_base,
            const Common& common);

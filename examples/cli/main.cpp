@@ -3,6 +3,7 @@
 // Exit codes: 0 done, 1 an error named on stderr, 2 a wrong command line.
 #include "baselines.hpp"
 #include "commands.hpp"
+#include "options.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -1,6 +1,8 @@
 // Progress on stderr.
 #include "progress.hpp"
 
+#include "text.hpp"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,15 +31,6 @@ std::string bar(double share) {
 }
 
 }  // namespace
-
-std::string bytes_text(double bytes) {
-  const char* units[] = {"B", "kB", "MB", "GB", "TB"};
-  std::size_t unit = 0;
-  for (; bytes >= 1000 && unit + 1 < std::size(units); ++unit) bytes /= 1000;
-  char text[32];
-  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
-  return text;
-}
 
 ProgressReport::ProgressReport(std::string verb)
     : verb_(std::move(verb)),

@@ -8,9 +8,6 @@
 
 namespace cli {
 
-/// "12.3 MB" and the like, in powers of ten.
-std::string bytes_text(double bytes);
-
 /// Reports to stderr, which leaves stdout to results.
 class ProgressReport {
  public:

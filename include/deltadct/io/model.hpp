@@ -10,6 +10,7 @@
 #pragma once
 
 #include <deltadct/io/safetensors.hpp>
+#include <deltadct/io/warning.hpp>
 
 #include <memory>
 #include <mutex>
@@ -229,6 +230,9 @@ class Model {
     return result;
   }
 
+  /// What the user should know of how the model was read.
+  const std::vector<Warning>& warnings() const noexcept { return warnings_; }
+
   /// Where an error about a tensor is: its file and name.
   std::string place(const ModelTensor& tensor) const {
     return detail::tensor_place(shard_path(tensor).string(), tensor.name);
@@ -384,6 +388,7 @@ class Model {
   std::vector<std::size_t> by_name_;
   Metadata index_metadata_;
   std::uint64_t file_bytes_ = 0;
+  std::vector<Warning> warnings_;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // movable
 };
 

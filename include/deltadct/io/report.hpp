@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/io/archive.hpp>
+#include <deltadct/io/warning.hpp>
 
 #include <functional>
 
@@ -25,6 +26,7 @@ struct CheckpointReport {
   std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
   std::uint64_t file_bytes = 0;                          ///< of the files written or read
   std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted
+  std::vector<Warning> warnings;         ///< what the user should know, in the order it was met
 
   std::size_t count(Mode mode) const noexcept { return tensors[static_cast<std::size_t>(mode)]; }
 

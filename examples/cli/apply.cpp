@@ -1,0 +1,41 @@
+// The command `apply`.
+#include "baselines.hpp"
+#include "commands.hpp"
+#include "options.hpp"
+#include "progress.hpp"
+#include "text.hpp"
+
+#include <deltadct/openmp.hpp>
+
+#include <cstdio>
+#include <functional>
+
+namespace cli {
+
+namespace io = deltadct::io;
+
+void apply(const std::string& base_path, const std::string& delta, bool force_base,
+           const Common& common) {
+  const auto base = open_model(base_path, common);
+  const auto archive = io::DeltaArchive::open(delta, reading(common));
+  const deltadct::OpenMpExecutor executor{common.threads};
+  const io::ApplyOptions options{force_base ? io::WrongBase::accept : io::WrongBase::refuse,
+                                 writing(common)};
+  io::CheckpointReport report;
+  double seconds = 0;
+  {
+    ProgressReport progress("apply");
+    report = io::apply_archive(base, archive, common.writing.output, options,
+                               with_baselines(patch_factory(common)), executor, std::ref(progress));
+    seconds = progress.seconds();
+  }
+  warn(report.warnings);
+  for (const std::string& name : report.wrong_bases) {
+    warn({name, std::string(deltadct::describe(deltadct::Errc::wrong_base))});
+  }
+  std::printf("%s; %s in %.2f s, %.2f GB/s\n", modes_text(report).c_str(),
+              bytes_text(static_cast<double>(report.model_bytes)).c_str(), seconds,
+              static_cast<double>(report.model_bytes) / seconds / 1e9);
+}
+
+}  // namespace cli

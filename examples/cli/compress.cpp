@@ -1,0 +1,91 @@
+// The command `compress`.
+#include "baselines.hpp"
+#include "commands.hpp"
+#include "options.hpp"
+#include "progress.hpp"
+#include "text.hpp"
+
+#include <deltadct/openmp.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <regex>
+
+namespace cli {
+
+using deltadct::Errc;
+using deltadct::Error;
+namespace io = deltadct::io;
+
+namespace {
+
+std::vector<std::regex> compile(const std::vector<std::string>& patterns) {
+  return {patterns.begin(), patterns.end()};
+}
+
+bool matches(const std::vector<std::regex>& patterns, std::string_view name) {
+  // The standard library's matcher takes a stack frame a character.
+  constexpr std::size_t kLongest = 4096;
+  if (!patterns.empty() && name.size() > kLongest) {
+    throw Error(Errc::limit_exceeded, io::detail::printable(name), "too long a name for a pattern");
+  }
+  return std::ranges::any_of(patterns, [&](const std::regex& pattern) {
+    return std::regex_search(name.begin(), name.end(), pattern);
+  });
+}
+
+void print_summary(const io::CheckpointReport& report, double seconds) {
+  const auto model = static_cast<double>(report.model_bytes);
+  std::printf("tensors          %s\n", modes_text(report).c_str());
+  std::printf("size             %s, %.2f times smaller than %s\n",
+              bytes_text(static_cast<double>(report.file_bytes)).c_str(),
+              model / static_cast<double>(std::max<std::uint64_t>(report.file_bytes, 1)),
+              bytes_text(model).c_str());
+  std::printf("bits per weight  %.3f (every byte of the archive over every weight)\n",
+              report.bits_per_weight());
+  std::printf("  of the deltas  %.3f with bounds and widths, %.3f codes alone\n",
+              per_weight(report.delta_bytes, report.delta_elements),
+              per_weight(report.code_bytes, report.delta_elements));
+  std::printf("time             %.2f s, %.2f GB/s\n", seconds, model / seconds / 1e9);
+}
+
+}  // namespace
+
+void compress(const CompressArguments& arguments, const Common& common) {
+  io::CompressOptions options;
+  if (arguments.preset == "unit_gain") options.codec = deltadct::unit_gain_spec();
+  if (arguments.no_dct) options.codec.transform = deltadct::Identity::name;
+  if (arguments.patch != 0) options.codec.patch = arguments.patch;
+  if (!arguments.mix.empty()) options.codec.allocator = parse_mix(arguments.mix);
+  if (arguments.preset == "unit_gain" && arguments.bits_per_weight != 0) {
+    options.codec.allocator = deltadct::BudgetAllocator(arguments.bits_per_weight);
+  }
+  options.lossless = arguments.preset == "lossless";
+  options.non_finite = arguments.non_finite == "keep" ? io::NonFinite::keep : io::NonFinite::refuse;
+  options.output = writing(common);
+  const auto include = compile(arguments.include);
+  const auto exclude = compile(arguments.exclude);
+  options.selected = [&](std::string_view name) {
+    return (include.empty() || matches(include, name)) && !matches(exclude, name);
+  };
+  const auto base = open_model(arguments.base, common);
+  const auto tuned = open_model(arguments.tuned, common);
+  const deltadct::OpenMpExecutor executor{common.threads};
+  deltadct::CodecFactory codecs = patch_factory(common);
+  if (is_baseline(arguments.preset)) {
+    codecs = with_preset(arguments, base, tuned, options, std::move(codecs));
+  }
+  io::CheckpointReport report;
+  double seconds = 0;
+  {
+    ProgressReport progress("compress");
+    report = io::compress_model(base, tuned, common.writing.output, options, codecs, executor,
+                                std::ref(progress));
+    seconds = progress.seconds();
+  }
+  warn(report.warnings);
+  print_summary(report, seconds);
+}
+
+}  // namespace cli

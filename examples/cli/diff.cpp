@@ -1,0 +1,122 @@
+// The command `diff`.
+#include "commands.hpp"
+#include "measures.hpp"
+#include "options.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+
+namespace cli {
+
+using deltadct::Errc;
+using deltadct::Error;
+namespace io = deltadct::io;
+
+namespace {
+
+/// Elements of a floating tensor as doubles.
+std::vector<double> values(const io::Model& model, const io::ModelTensor& tensor) {
+  io::TensorBytes bytes;
+  model.read(tensor, bytes);
+  bytes.align(deltadct::dtype_bytes(tensor.dtype));
+  std::vector<double> result(tensor.elements());
+  deltadct::with_element(tensor.dtype, [&]<class T>() {
+    const auto* from = reinterpret_cast<const T*>(bytes.bytes().data());
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      result[i] = static_cast<double>(static_cast<deltadct::compute_t<T>>(from[i]));
+    }
+  });
+  bytes.release();
+  return result;
+}
+
+Measures measure(const io::Model& base, const io::ModelTensor& base_tensor, const io::Model& tuned,
+                 const io::ModelTensor& tuned_tensor, const io::Model& other,
+                 const io::ModelTensor& other_tensor) {
+  const auto b = values(base, base_tensor);
+  const auto t = values(tuned, tuned_tensor);
+  const auto o = values(other, other_tensor);
+  Measures measures;
+  for (std::size_t i = 0; i < b.size(); ++i) measures.add(t[i] - b[i], o[i] - b[i]);
+  return measures;
+}
+
+/// The tensor of `other` that is to be judged by one of the fine-tune's.
+const io::ModelTensor& judged(const io::Model& other, const io::ModelTensor& tensor) {
+  const io::ModelTensor* found = other.find(tensor.name);
+  const std::string where = io::detail::tensor_place(other.path().string(), tensor.name);
+  if (found == nullptr) throw Error(Errc::missing_tensor, where);
+  if (!deltadct::is_element(found->dtype)) {
+    throw Error(Errc::unsupported_dtype, where, deltadct::dtype_name(found->dtype));
+  }
+  if (found->shape != tensor.shape) {
+    throw Error(
+        Errc::shape_mismatch, where,
+        io::shape_text(found->shape) + " where the fine-tune has " + io::shape_text(tensor.shape));
+  }
+  return *found;
+}
+
+// JSON has no infinity; an exact reconstruction or an empty delta is null there.
+nlohmann::json measures_json(const Measures& m) {
+  const auto number = [](double x) -> nlohmann::json {
+    return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr);
+  };
+  return {{"snr_db", number(m.snr())},
+          {"gain", number(m.gain())},
+          {"cosine", number(m.cosine())},
+          {"mean_abs_ratio", number(m.mean_abs_ratio())}};
+}
+
+void print_measures(const std::string& name, const Measures& m) {
+  std::printf("%-44s %9.3f %8.4f %8.4f %8.4f\n", io::detail::printable(name).c_str(), m.snr(),
+              m.gain(), m.cosine(), m.mean_abs_ratio());
+}
+
+}  // namespace
+
+void diff(const std::string& base_path, const std::string& tuned_path,
+          const std::string& other_path, bool json, const Common& common) {
+  const auto base = open_model(base_path, common);
+  const auto tuned = open_model(tuned_path, common);
+  const auto other = open_model(other_path, common);
+  Measures total;
+  nlohmann::json tensors = nlohmann::json::array();
+  std::vector<std::string> without_base;
+  if (!json) {
+    std::printf("%-44s %9s %8s %8s %8s\n", "tensor", "SNR dB", "gain", "cosine", "mean-abs");
+  }
+  for (const io::ModelTensor& tensor : tuned.tensors()) {
+    if (!deltadct::is_element(tensor.dtype)) continue;
+    const io::ModelTensor& compared = judged(other, tensor);
+    const io::ModelTensor* from = base.find(tensor.name);
+    if (from == nullptr || from->shape != tensor.shape || !deltadct::is_element(from->dtype)) {
+      without_base.push_back(tensor.name);
+      continue;
+    }
+    const Measures measures = measure(base, *from, tuned, tensor, other, compared);
+    total.add(measures);
+    if (json) {
+      auto row = measures_json(measures);
+      row["name"] = tensor.name;
+      tensors.push_back(std::move(row));
+    } else {
+      print_measures(tensor.name, measures);
+    }
+  }
+  if (json) {
+    std::cout << nlohmann::json{{"total", measures_json(total)},
+                                {"tensors", tensors},
+                                {"without_base", without_base}}
+                     .dump(2)
+              << '\n';
+    return;
+  }
+  print_measures("total", total);
+  for (const std::string& name : without_base) {
+    std::printf("%-44s the base has none of this shape\n", io::detail::printable(name).c_str());
+  }
+}
+
+}  // namespace cli

@@ -1,0 +1,44 @@
+// Figures and names as people read them.
+#include "text.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace cli {
+
+namespace io = deltadct::io;
+
+double per_weight(std::uint64_t bytes, std::uint64_t elements) {
+  return elements == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements);
+}
+
+/// "12 delta, 3 same": the modes that occur.
+std::string modes_text(const io::CheckpointReport& report) {
+  std::string text;
+  for (const io::Mode mode : io::kModes) {
+    if (report.count(mode) == 0) continue;
+    text += (text.empty() ? "" : ", ") + std::to_string(report.count(mode)) + " " +
+            std::string(io::mode_name(mode));
+  }
+  return text.empty() ? "none" : text;
+}
+
+std::string bytes_text(double bytes) {
+  const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  for (; bytes >= 1000 && unit + 1 < std::size(units); ++unit) bytes /= 1000;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
+  return text;
+}
+
+void warn(const io::Warning& warning) {
+  std::fprintf(stderr, "deltadct: warning: %s: %s\n", io::detail::printable(warning.where).c_str(),
+               io::detail::printable(warning.what).c_str());
+}
+
+void warn(std::span<const io::Warning> warnings) {
+  for (const io::Warning& warning : warnings) warn(warning);
+}
+
+}  // namespace cli

@@ -1,0 +1,24 @@
+// Figures and names as people read them.
+#pragma once
+
+#include <deltadct/io/checkpoint.hpp>
+
+#include <span>
+#include <string>
+
+namespace cli {
+
+/// Bits a weight.
+double per_weight(std::uint64_t bytes, std::uint64_t elements);
+
+/// "12 delta, 3 same": the modes that occur.
+std::string modes_text(const deltadct::io::CheckpointReport& report);
+
+/// "12.3 MB" and the like, in powers of ten.
+std::string bytes_text(double bytes);
+
+/// A line on stderr: "deltadct: warning: WHERE: WHAT".
+void warn(const deltadct::io::Warning& warning);
+void warn(std::span<const deltadct::io::Warning> warnings);
+
+}  // namespace cli

@@ -1,0 +1,31 @@
+// The command `verify`.
+#include "baselines.hpp"
+#include "commands.hpp"
+#include "options.hpp"
+#include "progress.hpp"
+
+#include <deltadct/openmp.hpp>
+
+#include <cstdio>
+#include <functional>
+#include <optional>
+
+namespace cli {
+
+namespace io = deltadct::io;
+
+void verify(const std::string& delta, const std::string& base_path, const Common& common) {
+  const auto archive = io::DeltaArchive::open(delta, reading(common));
+  std::optional<io::Model> base;
+  if (!base_path.empty()) base.emplace(open_model(base_path, common));
+  const deltadct::OpenMpExecutor executor{common.threads};
+  {
+    ProgressReport progress("verify");
+    io::verify_archive(archive, base ? &*base : nullptr, with_baselines(patch_factory(common)),
+                       executor, std::ref(progress));
+  }
+  std::printf("%s: %zu tensors sound%s\n", delta.c_str(), archive.entries().size(),
+              base ? ", made from this base" : "");
+}
+
+}  // namespace cli
