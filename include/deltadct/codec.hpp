@@ -56,10 +56,10 @@ class DeltaCodec {
   /// What results may depend on in their last place: backend, version and instruction set.
   static std::string build() { return std::string(Kernel::name) + " " + DELTADCT_ABI_TEXT; }
 
-  /// Compresses tuned - base. Throws shape_mismatch, bad_view and too_large; non_finite with the
-  /// first element of the first patch that holds a NaN or an infinity, and where coefficients leave
-  /// the range of the bounds or the delta that of the compute type; what the allocator throws, and
-  /// bad_mix and corrupt_data where its widths or classes are none.
+  /// Compresses tuned - base, without outliers. Throws shape_mismatch, bad_view and too_large;
+  /// non_finite with the first element of the first patch that holds a NaN or an infinity, and
+  /// where coefficients leave the range of the bounds or the delta that of the compute type; what
+  /// the allocator throws, and bad_mix and corrupt_data where its widths or classes are none.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
                           const Executor& executor = {}) const {
@@ -113,6 +113,7 @@ class DeltaCodec {
     check_shape(out, compressed.header->rows, compressed.header->cols, "out");
     const detail::Region all{0, 0, out.rows, out.cols};
     Region(kernel_, compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
+    detail::add_outliers(compressed.outliers, all, 1.0, out);
   }
 
   /// weights += alpha * delta^, in place; otherwise as decode().
@@ -192,6 +193,9 @@ class DeltaCodec {
     if (!Codec::is_finite(compressed.header->scale * largest)) {
       detail::fail_validation("scale and bounds, which decode to values that are not finite");
     }
+    for (const Outlier& outlier : compressed.outliers) {
+      if (!Codec::is_finite(outlier.value)) detail::fail_validation("value of an outlier");
+    }
   }
 
   /// Bytes of the scratch that encode_into() takes.
@@ -219,6 +223,7 @@ class DeltaCodec {
                      std::size_t cols, const Source& source, const Executor& executor) const {
     static_assert(std::same_as<typename Source::compute, Compute>,
                   "the views' elements must have the compute type of the policy");
+    out.outliers.clear();
     detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols)
         .run(source, allocator_, workspace, out, executor);
   }
@@ -235,6 +240,7 @@ class DeltaCodec {
     check_apart(base, out, "out");
     const detail::Region region{row, col, out.rows, out.cols};
     Region(kernel_, compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
+    detail::add_outliers(compressed.outliers, region, alpha, out);
   }
 
   static int side_values(int bits) noexcept {

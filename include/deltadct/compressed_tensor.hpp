@@ -5,6 +5,7 @@
 //     bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
 //     codes     class by class, slot by slot: P * P codes of `bits` bits (core/bits.hpp); fewer,
 //               which coefficients share, where that is negative (stage/largest.hpp)
+//     outliers  single elements, row-major, that are added to what the patches decode to
 //
 // Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
 // the places can be rebuilt from the widths alone.
@@ -49,6 +50,16 @@ struct WidthClass {
   std::size_t patches = 0;
   std::size_t bounds_at = 0;  ///< byte where the class begins in bounds
   std::size_t codes_at = 0;   ///< byte where the class begins in codes
+};
+
+/// An element that stands out so far that it would drown its patch in noise. It is kept out of the
+/// patches; `value` is what decoding adds to what they give there.
+struct Outlier {
+  std::size_t row = 0;
+  std::size_t col = 0;
+  double value = 0;
+
+  bool operator==(const Outlier&) const = default;
 };
 
 /// What a decoder must know about the encoder, and the shape.
@@ -101,6 +112,7 @@ struct CompressedView {
   std::span<const PatchPlace> places;
   std::span<const std::byte> bounds;
   std::span<const std::byte> codes;
+  std::span<const Outlier> outliers{};  ///< ascending by row, then column
 
   const WidthClass& width_class(PatchPlace place) const noexcept {
     return header->classes[place.width_class()];
@@ -121,12 +133,14 @@ struct CompressedTensor {
   std::vector<PatchPlace> places;
   std::vector<std::byte> bounds;
   std::vector<std::byte> codes;
+  std::vector<Outlier> outliers;
 
-  operator CompressedView() const noexcept { return {&header, places, bounds, codes}; }
+  operator CompressedView() const noexcept { return {&header, places, bounds, codes, outliers}; }
 
   /// Bytes held in memory.
   std::size_t bytes() const noexcept {
-    return places.size() * sizeof(PatchPlace) + bounds.size() + codes.size();
+    return places.size() * sizeof(PatchPlace) + bounds.size() + codes.size() +
+           outliers.size() * sizeof(Outlier);
   }
 };
 
@@ -224,6 +238,23 @@ inline void validate_header(const TensorHeader& h) {
   if (patches != h.patches()) fail_validation("patches of the width classes");
 }
 
+namespace detail {
+
+/// Throws corrupt_data unless outliers lie in the matrix, in order, and are finite.
+inline void validate_outliers(std::span<const Outlier> outliers, const TensorHeader& header) {
+  const Outlier* before = nullptr;
+  for (const Outlier& outlier : outliers) {
+    const bool inside = outlier.row < header.rows && outlier.col < header.cols;
+    const bool ordered = before == nullptr ||
+                         std::pair(before->row, before->col) < std::pair(outlier.row, outlier.col);
+    if (!inside || !ordered) fail_validation("places of the outliers");
+    if (!std::isfinite(outlier.value)) fail_validation("value of an outlier");
+    before = &outlier;
+  }
+}
+
+}  // namespace detail
+
 /// Throws corrupt_data, naming what, unless the tensor is one that encode could have made: decode
 /// then stays within its arrays, and its stored values are finite. Linear in the patches. A tensor
 /// from anywhere but encode() is validated once, before its first decode.
@@ -256,6 +287,7 @@ inline void validate(const CompressedView& c) {
     const auto value = detail::load_bound<double>(c.bounds.data() + at, h.bound, 0);
     if (!std::isfinite(value)) fail_validation("bounds");
   }
+  detail::validate_outliers(c.outliers, h);
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -128,6 +128,9 @@ class DeltaCodec<Policy, Cuda> {
     if (header.bound != dtype_of<typename Policy::Bound>()) {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", dtype_name(header.bound));
     }
+    if (!compressed.outliers.empty()) {
+      throw Error(Errc::codec_mismatch, "outliers", "which kernels do not add");
+    }
     Tensor tensor;
     tensor.rows_ = header.rows;
     tensor.cols_ = header.cols;

@@ -213,6 +213,8 @@ class BaselineCodec {
   static std::unique_ptr<const Decoder> decoder(const CompressedView& compressed) {
     check(compressed);
     deltadct::validate(compressed);
+    if (!compressed.outliers.empty())
+      detail::fail_validation("outliers beside a method's own form");
     const TensorHeader& header = *compressed.header;
     if (header.rows == 0 || header.cols == 0) {
       if (!compressed.codes.empty()) detail::fail_validation("size of the codes");

@@ -6,6 +6,9 @@
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/prefetch.hpp>
 
+#include <algorithm>
+#include <span>
+
 namespace deltadct::inline DELTADCT_ABI::detail {
 
 /// Writes a patch into a tile, and asks, value by value, for the same place of the next tile's
@@ -107,6 +110,19 @@ struct Region {
   std::size_t rows;
   std::size_t cols;
 };
+
+/// out += alpha * the outliers of a region, whose corner is out's.
+template <concepts::Element U>
+void add_outliers(std::span<const Outlier> outliers, const Region& region, double alpha,
+                  MatrixView<U> out) noexcept {
+  using T = compute_t<U>;
+  auto at = std::ranges::lower_bound(outliers, region.row, {}, &Outlier::row);
+  for (; at != outliers.end() && at->row < region.row + region.rows; ++at) {
+    if (at->col < region.col || at->col >= region.col + region.cols) continue;
+    U& x = out(at->row - region.row, at->col - region.col);
+    x = static_cast<U>(static_cast<T>(x) + static_cast<T>(alpha * at->value));
+  }
+}
 
 template <class Policy, class Backend>
 class RegionDecoder {
