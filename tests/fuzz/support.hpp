@@ -45,7 +45,8 @@ inline void require(bool holds) {
 /// refused. Errors of one tensor do not keep the others from being tried.
 inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
   const auto codecs = with_baselines(make_codec<Serial>);
-  io::Restorer restorer(base, archive, codecs, SerialExecutor{}, io::WrongBase::accept);
+  io::Restorer restorer(base, archive, codecs, SerialExecutor{},
+                        {.wrong_base = io::WrongBase::accept});
   for (const io::ManifestEntry& entry : archive.entries()) {
     if (entry.mode == io::Mode::removed) continue;
     std::vector<std::byte> whole;

@@ -279,7 +279,7 @@ TEST_SUITE("claims") {
     entry.base = io::BaseTensor{entry.dtype, entry.shape, entry.tuned};
     const std::vector<std::string> names{"w"};
     io::ArchiveWriter writer(pair.folder / "delta", {}, names, {});
-    writer.add(entry, {}, {});
+    writer.add(entry, {});
     writer.finish();
     Opened opened(pair, Access::map);
     const auto& huge = opened.archive.entries()[0];
@@ -317,7 +317,7 @@ TEST_SUITE("whole tensors") {
     CHECK(caught([&] { opened.restorer.restore(entry); }).code() == Errc::wrong_base);
     CHECK(caught([&] { opened.restorer.check_base(entry); }).code() == Errc::wrong_base);
     Restorer lenient(opened.base, opened.archive, serial_codec, opened.executor,
-                     io::WrongBase::accept);
+                     {.wrong_base = io::WrongBase::accept});
     lenient.restore(entry);
     CHECK(lenient.wrong_bases() == std::set<std::string>{"w"});
   }

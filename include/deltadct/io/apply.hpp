@@ -7,8 +7,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-struct ApplyOptions {
-  WrongBase wrong_base = WrongBase::refuse;
+struct ApplyOptions : RestoreOptions {
   OutputOptions output;
 };
 
@@ -40,6 +39,8 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
                         {"version", kFormatVersion},
                         {"build", build},
                         {"wrong_base", static_cast<int>(options.wrong_base)},
+                        {"dtypes", static_cast<int>(options.dtypes)},
+                        {"rounding", static_cast<int>(options.rounding)},
                         {"max_shard_bytes", options.output.max_shard_bytes},
                         {"base", identity_json(base)},
                         {"archive", archive.identity()}}
@@ -49,7 +50,8 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
 }  // namespace detail
 
 /// Writes the fine-tune, or what is nearest to it, to `output`: its tensors in their order and with
-/// its metadata; compressed tensors in the base's dtypes, all others as they were, bit for bit.
+/// its metadata; compressed tensors in the base's dtypes, or where that is asked for in the
+/// fine-tune's, all others as they were, bit for bit.
 /// Throws wrong_base, naming the tensor, where the base is not the one the archive was made from;
 /// leaves no output then, or the one that was there.
 inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& archive,
@@ -57,15 +59,15 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
                                       const ApplyOptions& options, const CodecFactory& factory,
                                       const ExecutorRef& executor = SerialExecutor{},
                                       const ProgressFn& progress = {}) {
-  Restorer restorer(base, archive, factory, executor, options.wrong_base);
+  Restorer restorer(base, archive, factory, executor, options);
   CheckpointReport report;
   std::vector<TensorInfo> tensors;
   for (const ManifestEntry& entry : archive.entries()) {
     report.add(entry);
     if (entry.base) static_cast<void>(restorer.base_tensor(entry));
-    if (entry.mode != Mode::removed) {
-      tensors.push_back({entry.name, entry.dtype, entry.shape, 0, entry.bytes()});
-    }
+    if (entry.mode == Mode::removed) continue;
+    const DType dtype = restorer.dtype(entry);
+    tensors.push_back({entry.name, dtype, entry.shape, 0, *tensor_bytes(dtype, entry.shape)});
   }
   detail::require_covered(base, archive);
   ModelWriter writer(output, options.output, std::move(tensors), archive.metadata(),

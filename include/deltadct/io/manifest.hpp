@@ -3,8 +3,12 @@
 
 #include <deltadct/compressed_tensor.hpp>
 #include <deltadct/io/json.hpp>
+#include <deltadct/io/recovery.hpp>
 #include <deltadct/io/safetensors.hpp>
 
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -91,10 +95,14 @@ struct ManifestEntry {
   std::string tuned;               ///< fingerprint of the fine-tune's bytes; none of `removed`
   std::string delta_sum;           ///< fingerprint of the section delta:NAME
   std::string lossless_sum;        ///< fingerprint of the section lossless:NAME
+  std::string outliers_sum;        ///< fingerprint of the section outliers:NAME, if there is one
   std::string reason;              ///< why it is kept without loss, for people
   std::string target;              ///< of mode tied: the tensor it equals
   MatrixStack stack;               ///< of modes with a delta: what is compressed
   std::vector<TensorHeader> matrices;
+  std::optional<DType>
+      tuned_dtype;  ///< of modes with a delta: the fine-tune's, where it is another
+  std::optional<Recovery> recovery;  ///< of modes with a delta, for people: what of it comes back
 
   std::uint64_t bytes() const noexcept { return tensor_bytes(dtype, shape).value_or(0); }
 };
@@ -190,6 +198,20 @@ inline nlohmann::json matrices_json(const ManifestEntry& entry) {
   return matrices;
 }
 
+/// Four digits tell people enough, and every byte counts.
+inline double rounded_for_people(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3e", value);
+  return std::strtod(text, nullptr);
+}
+
+/// [energy, gain, SNR in dB or null]: JSON has no infinity.
+inline nlohmann::json recovery_json(const Recovery& recovery) {
+  nlohmann::json snr = nullptr;
+  if (recovery.error != 0) snr = rounded_for_people(recovery.snr_db());
+  return {rounded_for_people(recovery.energy), rounded_for_people(recovery.gain()), snr};
+}
+
 inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohmann::json>& codecs) {
   nlohmann::json json = {{"name", entry.name},
                          {"mode", mode_name(entry.mode)},
@@ -203,6 +225,7 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
   for (const auto& [key, text] : {std::pair("tuned", &entry.tuned),
                                   {"delta", &entry.delta_sum},
                                   {"lossless", &entry.lossless_sum},
+                                  {"outliers", &entry.outliers_sum},
                                   {"reason", &entry.reason},
                                   {"target", &entry.target}}) {
     if (!text->empty()) json[key] = *text;
@@ -214,6 +237,8 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
   if (known == codecs.end()) codecs.push_back(codec);
   json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
   json["matrices"] = matrices_json(entry);
+  if (entry.tuned_dtype) json["tuned_dtype"] = dtype_name(*entry.tuned_dtype);
+  if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
   return json;
 }
 
@@ -250,6 +275,7 @@ class ManifestReader {
     read_base(entry);
     if (has_delta(entry.mode)) entry.delta_sum = text("delta");
     if (has_lossless(entry.mode)) entry.lossless_sum = text("lossless");
+    if (has_delta(entry.mode) && json.contains("outliers")) entry.outliers_sum = text("outliers");
     if (json.contains("reason")) entry.reason = text("reason");
     if (entry.mode == Mode::tied) entry.target = text("target");
     if (has_delta(entry.mode)) read_delta(entry);
@@ -334,6 +360,25 @@ class ManifestReader {
     if (matrices.size() != entry.stack.count) fail("stack and matrices do not fit");
     entry.matrices.reserve(matrices.size());
     for (const auto& matrix : matrices) entry.matrices.push_back(read_matrix(matrix, codec));
+    if (json_->contains("tuned_dtype")) read_tuned_dtype(entry);
+    if (json_->contains("recovery")) entry.recovery = read_recovery((*json_)["recovery"]);
+  }
+
+  void read_tuned_dtype(ManifestEntry& entry) const {
+    entry.tuned_dtype = dtype_named(text("tuned_dtype"), where_);
+    if (!is_element(*entry.tuned_dtype)) fail("tuned_dtype");
+    if (!tensor_bytes(*entry.tuned_dtype, entry.shape)) fail("the shape's size overflows");
+  }
+
+  Recovery read_recovery(const nlohmann::json& json) const {
+    const auto& numbers = json_array(json, where_, "recovery");
+    if (numbers.size() != 3) fail("recovery is not three numbers");
+    const double energy = number_in(numbers[0], where_, "energy");
+    const double gain = number_in(numbers[1], where_, "gain");
+    const double snr = numbers[2].is_null() ? std::numeric_limits<double>::infinity()
+                                            : number_in(numbers[2], where_, "SNR");
+    if (!(energy >= 0)) fail("recovery");
+    return Recovery::of(energy, gain, snr);
   }
 
   TensorHeader read_codec(const MatrixStack& stack) const {
@@ -405,10 +450,21 @@ class ManifestReader {
   const nlohmann::json* json_ = nullptr;
 };
 
-/// Features a reader must know to restore anything; this version has none.
+/// Features beyond the first release, which a reader must know to restore anything.
+inline constexpr const char* kOutliersFeature = "outliers";
+
+/// Those that the entries make use of.
+inline std::vector<std::string> required_by(std::span<const ManifestEntry> entries) {
+  std::vector<std::string> features;
+  const auto has_outliers = [](const ManifestEntry& entry) { return !entry.outliers_sum.empty(); };
+  if (std::ranges::any_of(entries, has_outliers)) features.push_back(kOutliersFeature);
+  return features;
+}
+
 inline void check_required(const nlohmann::json& json, std::string_view file) {
   if (!json.contains("requires")) return;
   for (const auto& item : json_array(json["requires"], file, "requires")) {
+    if (json_string(item, file, "requires") == kOutliersFeature) continue;
     throw Error(Errc::unsupported_version, file,
                 "it requires '" + printable(json_string(item, file, "requires")) + "'");
   }
@@ -423,11 +479,13 @@ inline std::string manifest_text(const Manifest& manifest) {
   for (const ManifestEntry& entry : manifest.entries) {
     tensors.push_back(detail::entry_json(entry, codecs));
   }
-  return nlohmann::json{{"version", kFormatVersion},
-                        {"metadata", manifest.metadata},
-                        {"codecs", codecs},
-                        {"tensors", tensors}}
-      .dump();
+  nlohmann::json json = {{"version", kFormatVersion},
+                         {"metadata", manifest.metadata},
+                         {"codecs", codecs},
+                         {"tensors", std::move(tensors)}};
+  auto features = detail::required_by(manifest.entries);
+  if (!features.empty()) json["requires"] = std::move(features);
+  return json.dump();
 }
 
 /// Parses a manifest. Throws bad_container, corrupt_data, unsupported_version, unsupported_dtype or

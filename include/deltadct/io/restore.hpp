@@ -3,6 +3,7 @@
 
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/archive.hpp>
+#include <deltadct/io/convert.hpp>
 
 #include <map>
 #include <set>
@@ -14,6 +15,19 @@ namespace deltadct::inline DELTADCT_ABI::io {
 enum class WrongBase {
   refuse,  ///< throw wrong_base, naming the tensor
   accept,  ///< go on where that is possible, and remember the tensor
+};
+
+/// The dtypes of tensors that come back from a delta.
+enum class OutputDTypes {
+  base,   ///< the base's
+  tuned,  ///< the fine-tune's, which may hold a delta that the base's would round away
+};
+
+/// How tensors are restored.
+struct RestoreOptions {
+  WrongBase wrong_base = WrongBase::refuse;
+  OutputDTypes dtypes = OutputDTypes::base;
+  Rounding rounding = Rounding::nearest;  ///< of what comes back from a delta, to F16 or BF16
 };
 
 namespace detail {
@@ -65,12 +79,19 @@ class CodecCache {
 class Restorer {
  public:
   Restorer(const Model& base, const DeltaArchive& archive, CodecFactory factory,
-           const ExecutorRef& executor, WrongBase wrong_base = WrongBase::refuse)
+           const ExecutorRef& executor, const RestoreOptions& options = {})
       : base_(base),
         archive_(archive),
         codecs_(std::move(factory)),
         executor_(executor),
-        wrong_base_(wrong_base) {}
+        options_(options) {}
+
+  /// The dtype that restore() gives an entry.
+  DType dtype(const ManifestEntry& tied) const noexcept {
+    const ManifestEntry& entry = archive_.target(tied);
+    return options_.dtypes == OutputDTypes::tuned ? entry.tuned_dtype.value_or(entry.dtype)
+                                                  : entry.dtype;
+  }
 
   /// Reads the base's tensor of an entry and compares it with the one the archive was made from.
   /// Throws missing_tensor, dtype_mismatch, shape_mismatch or wrong_base, naming file and tensor.
@@ -98,7 +119,7 @@ class Restorer {
     return *found;
   }
 
-  /// The whole tensor, row-major, in entry.dtype. The base's tensor is compared with the one the
+  /// The whole tensor, row-major, in dtype(entry). The base's tensor is compared with the one the
   /// archive was made from, and what is stored with its checksum. Valid until the next call.
   /// Whoever writes it to a file from `offset` on can do so without a copy (AtomicFile): where
   /// possible, its address is that modulo a page.
@@ -108,11 +129,14 @@ class Restorer {
     if (entry.base) read_base(entry);
     if (entry.mode == Mode::same) return base_bytes_.bytes();
     if (has_lossless(entry.mode)) archive_.require_chunks(entry);
+    if (has_delta(entry.mode)) base_bytes_.align(dtype_bytes(entry.dtype));
     reserve(entry, offset);
-    if (has_delta(entry.mode)) {
-      add_delta(entry);
-    } else {
+    if (!has_delta(entry.mode)) {
       restore_lossless(entry);
+    } else if (is_rounded_apart(entry)) {
+      add_delta_and_round(entry);
+    } else {
+      add_delta(entry, entry.dtype, base_bytes_.bytes(), out_);
     }
     if (entry.base) base_bytes_.release();
     return out_;
@@ -138,7 +162,8 @@ class Restorer {
     return stack;
   }
 
-  /// A block of a tensor, dense and row-major: the slice of a tensor-parallel rank. Reads of the
+  /// A block of a tensor, dense and row-major, in entry.dtype, rounded to nearest: the slice of a
+  /// tensor-parallel rank. Reads of the
   /// base and the archive only what the block needs, so that no fingerprint can be compared.
   /// Throws bad_range, corrupt_data or io_failure. Valid until the next call.
   std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
@@ -182,18 +207,19 @@ class Restorer {
     const ModelTensor& tensor = base_tensor(entry);
     base_.read(tensor, base_bytes_);
     if (fingerprint(base_bytes_.bytes()) == entry.base->fingerprint) return;
-    if (wrong_base_ == WrongBase::refuse) throw Error(Errc::wrong_base, base_.place(tensor));
+    if (options_.wrong_base == WrongBase::refuse)
+      throw Error(Errc::wrong_base, base_.place(tensor));
     wrong_bases_.insert(entry.name);
   }
 
   void reserve(const ManifestEntry& entry, std::uint64_t offset) {
-    const auto bytes = static_cast<std::size_t>(entry.bytes());
+    const auto bytes = static_cast<std::size_t>(*tensor_bytes(dtype(entry), entry.shape));
     if (storage_.size() < bytes + AtomicFile::kPage) {
       storage_ = {};
       storage_.resize(bytes + AtomicFile::kPage);
     }
     const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
-    if (offset % dtype_bytes(entry.dtype) != 0) offset = 0;
+    if (offset % dtype_bytes(dtype(entry)) != 0) offset = 0;
     out_ = std::span(storage_).subspan((offset - address) % AtomicFile::kPage, bytes);
   }
 
@@ -206,22 +232,49 @@ class Restorer {
     }
   }
 
-  void add_delta(const ManifestEntry& entry) {
-    base_bytes_.align(dtype_bytes(entry.dtype));
+  /// Whether the sum of base and delta is rounded to the output's dtype in a pass of its own.
+  bool is_rounded_apart(const ManifestEntry& entry) const noexcept {
+    const DType to = dtype(entry);
+    return to != entry.dtype ||
+           (options_.rounding == Rounding::stochastic && to != detail::compute_dtype(to));
+  }
+
+  /// out = base + delta, of `dtype`; below it, the rows that the base lacks, of entry.dtype.
+  void add_delta(const ManifestEntry& entry, DType dtype, std::span<const std::byte> base,
+                 std::span<std::byte> out) {
     const StoredDelta delta = archive_.delta(entry);
+    const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(dtype);
     within(entry, [&] {
       const AnyCodec& with = codecs_.of(entry);
-      for (std::size_t k = 0; k < delta.size(); ++k) with.validate(delta.view(k), entry.dtype);
-      const std::size_t matrix = entry.stack.rows * entry.stack.cols * dtype_bytes(entry.dtype);
+      for (std::size_t k = 0; k < delta.size(); ++k) with.validate(delta.view(k), dtype);
       for (std::size_t k = 0; k < delta.size(); ++k) {
-        with.decode_add(delta.view(k), entry.dtype, base_bytes_.bytes().data() + k * matrix,
-                        out_.data() + k * matrix, 1.0, executor_);
+        with.decode_add(delta.view(k), dtype, base.data() + k * matrix, out.data() + k * matrix,
+                        1.0, executor_);
       }
     });
     delta.release();
     if (entry.mode != Mode::grown) return;
+    const std::size_t tail = delta.size() * matrix;
+    archive_.lossless(
+        entry, {}, out.subspan(tail, static_cast<std::size_t>(DeltaArchive::lossless_bytes(entry))),
+        executor_);
+  }
+
+  /// The same in what the tensor is computed in, then rounded.
+  void add_delta_and_round(const ManifestEntry& entry) {
+    const DType wide = detail::compute_dtype(entry.dtype);
+    const std::size_t shared = entry.stack.count * entry.stack.rows * entry.stack.cols;
     const auto tail = static_cast<std::size_t>(DeltaArchive::lossless_bytes(entry));
-    archive_.lossless(entry, {}, out_.last(tail), executor_);
+    wide_.resize(shared * dtype_bytes(wide) + tail);
+    const auto sums = std::span(wide_).first(shared * dtype_bytes(wide));
+    detail::convert_elements(base_bytes_.bytes().first(shared * dtype_bytes(entry.dtype)),
+                             entry.dtype, wide, sums, executor_);
+    add_delta(entry, wide, sums, wide_);
+    const DType to = dtype(entry);
+    detail::convert_elements(sums, wide, to, out_, executor_, options_.rounding,
+                             XXH3_64bits(entry.name.data(), entry.name.size()));
+    detail::convert_elements(std::span(wide_).subspan(sums.size()), entry.dtype, to,
+                             out_.subspan(shared * dtype_bytes(to)), executor_);
   }
 
   void restore_lossless(const ManifestEntry& entry) {
@@ -305,10 +358,11 @@ class Restorer {
   const DeltaArchive& archive_;
   detail::CodecCache codecs_;
   ExecutorRef executor_;
-  WrongBase wrong_base_;
+  RestoreOptions options_;
   std::set<std::string> wrong_bases_;
   TensorBytes base_bytes_;
   std::vector<std::byte> storage_;
+  std::vector<std::byte> wide_;
   std::span<std::byte> out_;  // of the storage
   std::vector<std::byte> block_;
   std::vector<std::byte> rows_;

@@ -1,0 +1,108 @@
+// Elements of one floating dtype as those of another.
+#pragma once
+
+#include <deltadct/core/arithmetic.hpp>
+#include <deltadct/core/dtype.hpp>
+#include <deltadct/core/error.hpp>
+#include <deltadct/core/executor.hpp>
+#include <deltadct/core/random.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <string>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// How a value that a dtype cannot hold is rounded to one that it can.
+enum class Rounding {
+  nearest,     ///< to the nearest value, ties to even
+  stochastic,  ///< to either neighbour, at random, such that the mean is the value
+};
+
+namespace detail {
+
+/// What elements of a dtype are computed in.
+constexpr DType compute_dtype(DType dtype) noexcept {
+  return dtype == DType::f64 ? DType::f64 : DType::f32;
+}
+
+/// Whether every value of one floating dtype is one of another.
+constexpr bool holds_all_of(DType to, DType from) noexcept {
+  return to == from || to == DType::f64 || (to == DType::f32 && from != DType::f64);
+}
+
+template <concepts::Element T>
+T load_element(const std::byte* from) noexcept {
+  T x;
+  std::memcpy(&x, from, sizeof(T));
+  return x;
+}
+
+/// Rounds to one of the two neighbours in a 2-byte dtype: to the one that is not the nearest with
+/// the probability that makes the mean right. `lot` is a random number.
+template <class W>
+W round_stochastically(float value, std::uint64_t lot) noexcept {
+  const W nearest(value);
+  const auto x = static_cast<double>(static_cast<float>(nearest));
+  const double error = static_cast<double>(value) - x;
+  if (error == 0 || !std::isfinite(x) || !std::isfinite(value)) return nearest;
+  // Of one sign, magnitudes and bits ascend together.
+  const bool outwards = std::abs(static_cast<double>(value)) > std::abs(x);
+  const W other = W::from_bits(static_cast<std::uint16_t>(nearest.bits + (outwards ? 1 : -1)));
+  const auto y = static_cast<double>(static_cast<float>(other));
+  if (!std::isfinite(y)) return nearest;
+  constexpr double kLots = 0x1p64;
+  return static_cast<double>(lot) < error / (y - x) * kLots ? other : nearest;
+}
+
+/// Elements between two visits to an executor.
+inline constexpr std::size_t kConvertRun = std::size_t{1} << 16;
+
+/// Converts elements, exactly or rounded; `to` has room for as many. Element i of what is rounded
+/// at random depends on the seed and i alone. The addresses need no alignment.
+template <concepts::Executor Executor>
+void convert_elements(std::span<const std::byte> from, DType from_dtype, DType to_dtype,
+                      std::span<std::byte> to, const Executor& executor,
+                      Rounding rounding = Rounding::nearest, std::uint64_t seed = 0) {
+  const std::size_t count = from.size() / dtype_bytes(from_dtype);
+  executor.parallel_for(ceil_div(count, kConvertRun), [&](std::size_t run) {
+    const std::size_t end = std::min(count, (run + 1) * kConvertRun);
+    with_element(from_dtype, [&]<class U>() {
+      with_element(to_dtype, [&]<class W>() {
+        for (std::size_t i = run * kConvertRun; i < end; ++i) {
+          const auto x = static_cast<compute_t<U>>(load_element<U>(from.data() + i * sizeof(U)));
+          W y(static_cast<compute_t<W>>(x));
+          if constexpr (sizeof(W) == 2) {
+            if (rounding == Rounding::stochastic) {
+              y = round_stochastically<W>(static_cast<float>(x), random_bits(seed, i));
+            }
+          }
+          std::memcpy(to.data() + i * sizeof(W), &y, sizeof(W));
+        }
+      });
+    });
+  });
+}
+
+/// Throws non_finite where rounding to another floating dtype makes a finite element infinite.
+inline void require_range(std::span<const std::byte> bytes, DType dtype, DType to) {
+  const std::size_t count = bytes.size() / dtype_bytes(dtype);
+  with_element(dtype, [&]<class U>() {
+    with_element(to, [&]<class W>() {
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto value = static_cast<compute_t<U>>(load_element<U>(bytes.data() + i * sizeof(U)));
+        const W rounded(static_cast<compute_t<W>>(value));
+        if (!std::isfinite(value) || std::isfinite(static_cast<compute_t<W>>(rounded))) continue;
+        throw Error(Errc::non_finite, "element " + std::to_string(i),
+                    "beyond the range of " + std::string(dtype_name(to)) + ", the base's dtype");
+      }
+    });
+  });
+}
+
+}  // namespace detail
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

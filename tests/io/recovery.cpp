@@ -1,0 +1,34 @@
+// What of a delta comes back, as numbers.
+#include <deltadct/io/recovery.hpp>
+
+#include <doctest/doctest.h>
+
+using deltadct::io::Recovery;
+
+TEST_CASE("recovery: gain and SNR") {
+  const Recovery half{4, 2, 1};
+  CHECK(half.gain() == 0.5);
+  CHECK(half.snr_db() == doctest::Approx(6.0206));
+  const Recovery exact{4, 4, 0};
+  CHECK(exact.gain() == 1);
+  CHECK(std::isinf(exact.snr_db()));
+  CHECK(Recovery{}.gain() == 1);
+}
+
+TEST_CASE("recovery: what rounding swallows is lost, what a codec shrinks or blurs is not") {
+  CHECK(Recovery{1, 0, 1}.is_lost());            // the base itself
+  CHECK(Recovery{1, 0.002, 0.998}.is_lost());    // hardly more than it
+  CHECK(Recovery{1, 0.3, 1.4}.is_lost());        // nothing but noise
+  CHECK_FALSE(Recovery{1, 1, 12}.is_lost());     // a tenth of a bit, at unit gain
+  CHECK_FALSE(Recovery{1, 0.4, 0.6}.is_lost());  // its largest singular values
+  CHECK_FALSE(Recovery{1, 1, 0}.is_lost());
+  CHECK_FALSE(Recovery{}.is_lost());
+}
+
+TEST_CASE("recovery: sums from the numbers that archives store") {
+  const Recovery sums{3.5, 2.25, 0.75};
+  const Recovery again = Recovery::of(sums.energy, sums.gain(), sums.snr_db());
+  CHECK(again.product == doctest::Approx(sums.product));
+  CHECK(again.error == doctest::Approx(sums.error));
+  CHECK(Recovery::of(2, 1, std::numeric_limits<double>::infinity()).error == 0);
+}
