@@ -115,8 +115,8 @@ void measure_open(const std::filesystem::path& path, std::size_t count) {
   const std::vector<float> values(16 * 16, 1.0F);
   const deltadct::DeltaCodec<Policy> codec;
   const auto delta = codec.encode(deltadct::MatrixView<const float>(values.data(), 16, 16));
-  std::vector<std::byte> section;
-  io::append_matrix(section, delta);
+  io::Sections sections;
+  io::append_matrix(sections.delta, delta);
   io::ManifestEntry entry;
   entry.mode = io::Mode::delta;
   entry.shape = {16, 16};
@@ -133,7 +133,7 @@ void measure_open(const std::filesystem::path& path, std::size_t count) {
   io::ArchiveWriter writer(path, output, names, {});
   for (const std::string& name : names) {
     entry.name = name;
-    writer.add(entry, section, {});
+    writer.add(entry, sections);
   }
   writer.finish();
   std::vector<double> seconds;

@@ -14,13 +14,16 @@ namespace cli {
 
 namespace io = deltadct::io;
 
-void apply(const std::string& base_path, const std::string& delta, bool force_base,
-           const Common& common) {
-  const auto base = open_model(base_path, common);
-  const auto archive = io::DeltaArchive::open(delta, reading(common));
+void apply(const ApplyArguments& arguments, const Common& common) {
+  const auto base = open_model(arguments.base, common);
+  const auto archive = io::DeltaArchive::open(arguments.delta, reading(common));
   const deltadct::OpenMpExecutor executor{common.threads};
-  const io::ApplyOptions options{force_base ? io::WrongBase::accept : io::WrongBase::refuse,
-                                 writing(common)};
+  io::ApplyOptions options;
+  options.wrong_base = arguments.force_base ? io::WrongBase::accept : io::WrongBase::refuse;
+  options.dtypes = arguments.dtype == "tuned" ? io::OutputDTypes::tuned : io::OutputDTypes::base;
+  options.rounding =
+      arguments.round == "stochastic" ? io::Rounding::stochastic : io::Rounding::nearest;
+  options.output = writing(common);
   io::CheckpointReport report;
   double seconds = 0;
   {

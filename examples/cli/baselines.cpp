@@ -22,7 +22,7 @@ deltadct::CodecFactory with_preset(const CompressArguments& arguments,
                                    deltadct::CodecFactory others) {
   deltadct::AnyBaseline baseline;
   if (arguments.preset == deltadct::DeltaCome::name) {
-    baseline = deltadct::DeltaCome{.bits_per_weight = arguments.bits_per_weight};
+    baseline = deltadct::DeltaCome{};
   } else if (arguments.preset == deltadct::Dare::name) {
     baseline = deltadct::Dare{};
   } else if (arguments.preset == deltadct::UltraDelta::name) {

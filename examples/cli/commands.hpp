@@ -34,15 +34,23 @@ struct CompressArguments {
   std::string preset = "paper";
   int patch = 0;               ///< 0: the preset's
   std::string mix;             ///< empty: the preset's
-  double bits_per_weight = 0;  ///< of unit_gain and delta_come; 0: none
+  double bits_per_weight = 0;  ///< of the archive, over the weights that changed; 0: none
+  std::uint64_t bytes = 0;     ///< of the archive; 0: none
   std::vector<std::string> include, exclude;
   std::string non_finite = "refuse";
   bool no_dct = false;
+  bool verbose = false;
+};
+
+struct ApplyArguments {
+  std::string base, delta;
+  bool force_base = false;
+  std::string dtype = "base";
+  std::string round = "nearest";
 };
 
 void compress(const CompressArguments& arguments, const Common& common);
-void apply(const std::string& base, const std::string& delta, bool force_base,
-           const Common& common);
+void apply(const ApplyArguments& arguments, const Common& common);
 void inspect(const std::string& delta, bool json, const Common& common);
 void verify(const std::string& delta, const std::string& base, const Common& common);
 void diff(const std::string& base, const std::string& tuned, const std::string& other, bool json,

@@ -44,10 +44,26 @@ void print_summary(const io::CheckpointReport& report, double seconds) {
               bytes_text(model).c_str());
   std::printf("bits per weight  %.3f (every byte of the archive over every weight)\n",
               report.bits_per_weight());
+  if (report.changed_elements != report.elements) {
+    std::printf("  of what changed %.3f (over every weight of the tensors that changed)\n",
+                per_weight(report.file_bytes, report.changed_elements));
+  }
   std::printf("  of the deltas  %.3f with bounds and widths, %.3f codes alone\n",
               per_weight(report.delta_bytes, report.delta_elements),
               per_weight(report.code_bytes, report.delta_elements));
+  if (report.recovery.energy != 0) {
+    std::printf("restored         %s (of the deltas, rounded to the output's dtypes)\n",
+                recovery_text(report.recovery).c_str());
+  }
   std::printf("time             %.2f s, %.2f GB/s\n", seconds, model / seconds / 1e9);
+}
+
+/// A line of --verbose.
+void print_entry(const io::ManifestEntry& entry) {
+  std::string remark = entry.reason;
+  if (entry.recovery) remark = recovery_text(*entry.recovery);
+  std::printf("%-44s %-8s %s\n", io::detail::printable(entry.name).c_str(),
+              std::string(io::mode_name(entry.mode)).c_str(), remark.c_str());
 }
 
 }  // namespace
@@ -58,9 +74,6 @@ void compress(const CompressArguments& arguments, const Common& common) {
   if (arguments.no_dct) options.codec.transform = deltadct::Identity::name;
   if (arguments.patch != 0) options.codec.patch = arguments.patch;
   if (!arguments.mix.empty()) options.codec.allocator = parse_mix(arguments.mix);
-  if (arguments.preset == "unit_gain" && arguments.bits_per_weight != 0) {
-    options.codec.allocator = deltadct::BudgetAllocator(arguments.bits_per_weight);
-  }
   options.lossless = arguments.preset == "lossless";
   options.non_finite = arguments.non_finite == "keep" ? io::NonFinite::keep : io::NonFinite::refuse;
   options.output = writing(common);
@@ -76,6 +89,11 @@ void compress(const CompressArguments& arguments, const Common& common) {
   if (is_baseline(arguments.preset)) {
     codecs = with_preset(arguments, base, tuned, options, std::move(codecs));
   }
+  if (arguments.verbose) options.on_entry = print_entry;
+  if (arguments.bits_per_weight != 0) {
+    options.codec.allocator = deltadct::BudgetAllocator(arguments.bits_per_weight);
+  }
+  options.bytes = arguments.bytes;
   io::CheckpointReport report;
   double seconds = 0;
   {

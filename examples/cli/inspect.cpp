@@ -14,6 +14,13 @@ namespace io = deltadct::io;
 
 namespace {
 
+// JSON has no infinity; an exact reconstruction is null there.
+nlohmann::json recovery_json(const io::Recovery& recovery) {
+  nlohmann::json json = {{"gain", recovery.gain()}, {"snr_db", nullptr}};
+  if (recovery.error != 0) json["snr_db"] = recovery.snr_db();
+  return json;
+}
+
 nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEntry& entry) {
   nlohmann::json json = {{"name", entry.name},
                          {"mode", io::mode_name(entry.mode)},
@@ -26,6 +33,8 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
   if (entry.base && entry.base->shape != entry.shape) json["base_shape"] = entry.base->shape;
   if (!entry.reason.empty()) json["reason"] = entry.reason;
   if (!entry.target.empty()) json["target"] = entry.target;
+  if (entry.tuned_dtype) json["tuned_dtype"] = deltadct::dtype_name(*entry.tuned_dtype);
+  if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
   if (entry.matrices.empty()) return json;
   const deltadct::TensorHeader& codec = entry.matrices[0];
   json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
@@ -62,6 +71,8 @@ std::string remark(const io::ManifestEntry& entry) {
   }
   if (!entry.reason.empty()) append(entry.reason);
   if (!entry.target.empty()) append("as " + entry.target);
+  if (entry.tuned_dtype) append("from " + std::string(deltadct::dtype_name(*entry.tuned_dtype)));
+  if (entry.recovery) append(recovery_text(*entry.recovery));
   if (entry.matrices.empty()) return text;
   if (entry.matrices[0].patch == 0) {
     append(entry.matrices[0].transform);
@@ -80,7 +91,7 @@ std::string remark(const io::ManifestEntry& entry) {
   return text;
 }
 
-void inspect_text(const io::DeltaArchive& archive, double bits_per_weight) {
+void inspect_text(const io::DeltaArchive& archive, const io::CheckpointReport& report) {
   std::printf("%-44s %-8s %-7s %-16s %12s %8s  %s\n", "tensor", "mode", "dtype", "shape", "bytes",
               "bits", "remarks");
   for (const io::ManifestEntry& entry : archive.entries()) {
@@ -93,7 +104,12 @@ void inspect_text(const io::DeltaArchive& archive, double bits_per_weight) {
                 per_weight(bytes, io::elements(entry.shape)), remark(entry).c_str());
   }
   std::printf("total: %s, %.3f bits per weight\n",
-              bytes_text(static_cast<double>(archive.file_bytes())).c_str(), bits_per_weight);
+              bytes_text(static_cast<double>(archive.file_bytes())).c_str(),
+              report.bits_per_weight());
+  if (report.recovery.energy != 0) {
+    std::printf("restored: %s (of the deltas, rounded to the output's dtypes)\n",
+                recovery_text(report.recovery).c_str());
+  }
 }
 
 }  // namespace
@@ -103,13 +119,13 @@ void inspect(const std::string& delta, bool json, const Common& common) {
   io::CheckpointReport report;
   report.file_bytes = archive.file_bytes();
   for (const io::ManifestEntry& entry : archive.entries()) report.add(entry);
-  const double bits = report.bits_per_weight();
-  if (!json) return inspect_text(archive, bits);
+  if (!json) return inspect_text(archive, report);
   nlohmann::json result = {{"version", io::kFormatVersion},
                            {"bytes", archive.file_bytes()},
                            {"weights", report.elements},
-                           {"bits_per_weight", bits},
+                           {"bits_per_weight", report.bits_per_weight()},
                            {"tensors", nlohmann::json::array()}};
+  if (report.recovery.energy != 0) result["recovery"] = recovery_json(report.recovery);
   for (const io::ManifestEntry& entry : archive.entries()) {
     result["tensors"].push_back(entry_json(archive, entry));
   }

@@ -113,11 +113,18 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
                                      "BITS:RATIO,... of the patches by importance; by default "
                                      "2:0.5,0:0.5, of unit_gain 1:1")
                          ->check(check_mix);
+  CLI::Option* bits =
+      command
+          .add_option("--bpw", arguments.bits_per_weight,
+                      "bits of the archive for each weight of the tensors that changed, in place "
+                      "of --mix; of unit_gain and delta_come")
+          ->check(CLI::PositiveNumber)
+          ->excludes(mix);
   command
-      .add_option("--bpw", arguments.bits_per_weight,
-                  "bits a weight of what unit_gain or delta_come compresses, in place of --mix")
-      ->check(CLI::PositiveNumber)
-      ->excludes(mix);
+      .add_option("--size", arguments.bytes, "bytes of the archive, as in 60MB, in place of --bpw")
+      ->transform(CLI::AsSizeValue(true))
+      ->excludes(mix)
+      ->excludes(bits);
   command.add_option("--include", arguments.include, "compress only tensors whose name matches")
       ->allow_extra_args(false)
       ->check(check_regex);
@@ -130,6 +137,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->check(CLI::IsMember({"refuse", "keep"}))
       ->capture_default_str();
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
+  command.add_flag("-v,--verbose", arguments.verbose, "tell of every tensor what comes back");
   add_writing(command, common.writing, "the archive to write");
   add_reading(command, common.reading);
   add_running(command, common);
@@ -142,8 +150,9 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
     refuse("--patch", arguments.patch != 0 && baseline);
     refuse("--mix", !arguments.mix.empty() && baseline);
     refuse("--no-dct", arguments.no_dct && (baseline || preset == "unit_gain"));
-    refuse("--bpw",
-           arguments.bits_per_weight != 0 && preset != "unit_gain" && preset != "delta_come");
+    const bool has_budget = preset == "unit_gain" || preset == "delta_come";
+    refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
+    refuse("--size", arguments.bytes != 0 && !has_budget);
     cli::compress(arguments, common);
   });
 }
@@ -151,21 +160,31 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
 struct Files {
   std::string base, tuned, delta, other;
   bool json = false;
-  bool force_base = false;
 };
 
-void add_apply(CLI::App& app, Files& files, cli::Common& common) {
+void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("apply", "write BASE + DELTA");
-  command.add_option("BASE", files.base, "the base: a safetensors file, or a folder of shards")
+  command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
       ->required();
-  command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
+  command.add_option("DELTA", arguments.delta, "delta archive: a file, or a folder of parts")
       ->required();
-  command.add_flag("--force-base", files.force_base,
+  command.add_flag("--force-base", arguments.force_base,
                    "go on with a warning where BASE is not the one DELTA was made from");
+  command
+      .add_option("--dtype", arguments.dtype,
+                  "of what was compressed: the base's, or that of the fine-tune")
+      ->check(CLI::IsMember({"base", "tuned"}))
+      ->capture_default_str();
+  command
+      .add_option("--round", arguments.round,
+                  "of what was compressed, to F16 or BF16: nearest, or stochastic, which keeps "
+                  "deltas below half a unit in the last place in the mean")
+      ->check(CLI::IsMember({"nearest", "stochastic"}))
+      ->capture_default_str();
   add_writing(command, common.writing, "the model to write");
   add_reading(command, common.reading);
   add_running(command, common);
-  command.callback([&] { cli::apply(files.base, files.delta, files.force_base, common); });
+  command.callback([&] { cli::apply(arguments, common); });
 }
 
 void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
@@ -216,9 +235,10 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   cli::Common common;
   cli::CompressArguments arguments;
+  cli::ApplyArguments apply_arguments;
   Files files;
   add_compress(app, arguments, common);
-  add_apply(app, files, common);
+  add_apply(app, apply_arguments, common);
   add_inspect(app, files, common);
   add_verify(app, files, common);
   add_diff(app, files, common);

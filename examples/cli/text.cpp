@@ -32,13 +32,23 @@ std::string bytes_text(double bytes) {
   return text;
 }
 
+std::string recovery_text(const io::Recovery& recovery) {
+  char text[64];
+  std::snprintf(text, sizeof text, "gain %.4f, SNR %.2f dB", recovery.gain(), recovery.snr_db());
+  return text;
+}
+
 void warn(const io::Warning& warning) {
   std::fprintf(stderr, "deltadct: warning: %s: %s\n", io::detail::printable(warning.where).c_str(),
                io::detail::printable(warning.what).c_str());
 }
 
 void warn(std::span<const io::Warning> warnings) {
-  for (const io::Warning& warning : warnings) warn(warning);
+  // A model has hundreds of tensors of one kind: what holds for these holds for the others.
+  constexpr std::size_t kMost = 20;
+  for (const io::Warning& warning : warnings.first(std::min(kMost, warnings.size()))) warn(warning);
+  if (warnings.size() <= kMost) return;
+  std::fprintf(stderr, "deltadct: warning: and %zu more\n", warnings.size() - kMost);
 }
 
 }  // namespace cli

@@ -17,6 +17,9 @@ std::string modes_text(const deltadct::io::CheckpointReport& report);
 /// "12.3 MB" and the like, in powers of ten.
 std::string bytes_text(double bytes);
 
+/// "gain 0.9987, SNR 2.23 dB".
+std::string recovery_text(const deltadct::io::Recovery& recovery);
+
 /// A line on stderr: "deltadct: warning: WHERE: WHAT".
 void warn(const deltadct::io::Warning& warning);
 void warn(std::span<const deltadct::io::Warning> warnings);

@@ -59,6 +59,9 @@ class AnyAllocator {
       std::get<RatioAllocator>(chosen_).allocate(scores, order, classes);
   }
 
+  /// The mix, where it is no budget.
+  std::span<const BitShare> mix() const { return std::get<RatioAllocator>(chosen_).mix(); }
+
   /// The budget, where it is one.
   const BudgetAllocator* budget() const noexcept { return std::get_if<BudgetAllocator>(&chosen_); }
 
@@ -110,6 +113,9 @@ class AnyCodec {
   /// What results may depend on in their last place: backend, instruction set and version.
   virtual std::string build() const = 0;
 
+  /// See DeltaCodec::max_compressed_bytes().
+  virtual std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const = 0;
+
   /// See DeltaCodec::encode_into(); the workspace grows as it must.
   virtual void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                            const void* base, const void* tuned, std::size_t rows, std::size_t cols,
@@ -136,6 +142,10 @@ class AnyCodecOf final : public AnyCodec {
   explicit AnyCodecOf(Codec codec) : codec_(std::move(codec)) {}
 
   std::string build() const override { return codec_.build(); }
+
+  std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const override {
+    return codec_.max_compressed_bytes(rows, cols);
+  }
 
   void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                    const void* base, const void* tuned, std::size_t rows, std::size_t cols,

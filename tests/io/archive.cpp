@@ -252,7 +252,7 @@ class Builder {
                          SerialExecutor{});
       codec->decode_add(matrix, tensor.dtype, zero.data(), content.data() + k * bytes, 1,
                         SerialExecutor{});
-      io::append_matrix(delta_, matrix);
+      io::append_matrix(sections_.delta, matrix);
       entry.matrices.push_back(matrix.header);
       matrices.push_back(std::move(matrix));
     }
@@ -266,21 +266,19 @@ class Builder {
 
   void keep(const ManifestEntry& entry, std::span<const std::byte> bytes,
             std::span<const std::byte> base) {
-    lossless_ =
+    sections_.lossless =
         io::encode_lossless(bytes, base, deltadct::dtype_bytes(entry.dtype), SerialExecutor{});
   }
 
   void add(const ManifestEntry& entry, Bytes content) {
-    writer_.add(entry, delta_, lossless_);
-    delta_.clear();
-    lossless_.clear();
+    writer_.add(entry, sections_);
+    sections_.clear();
     expected.push_back({entry.name, entry.mode, entry.dtype, entry.shape, entry.base, entry.tuned,
                         entry.reason, entry.target, std::move(content)});
   }
 
   ArchiveWriter writer_;
-  std::vector<std::byte> delta_;
-  std::vector<std::byte> lossless_;
+  io::Sections sections_;
 };
 
 /// A small archive with one tensor of each mode. The section of "w", 8 x 12 with P = 4 and 2 or 0

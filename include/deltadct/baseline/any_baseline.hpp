@@ -37,6 +37,14 @@ extern template std::unique_ptr<AnyCodec> make_baseline<float>(const AnyBaseline
 extern template std::unique_ptr<AnyCodec> make_baseline<double>(const AnyBaseline&);
 #endif
 
+/// A baseline as a spec asks for it: within its budget, where the method has one.
+inline AnyBaseline with_budget(AnyBaseline baseline, const CodecSpec& spec) {
+  const BudgetAllocator* budget = spec.allocator.budget();
+  auto* method = std::get_if<DeltaCome>(&baseline);
+  if (budget != nullptr && method != nullptr) method->bits_per_weight = budget->bits_per_weight();
+  return baseline;
+}
+
 /// The codec of a spec without patches, with the settings of `chosen` if that is its method. Throws
 /// codec_mismatch where this version has none.
 inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
@@ -44,7 +52,8 @@ inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
   for (const AnyBaseline& baseline : {chosen, AnyBaseline(BitDelta{}), AnyBaseline(DeltaCome{}),
                                       AnyBaseline(Dare{}), AnyBaseline(UltraDelta{})}) {
     if (baseline_spec(baseline).transform != spec.transform) continue;
-    return spec.double_precision ? make_baseline<double>(baseline) : make_baseline<float>(baseline);
+    const AnyBaseline asked = with_budget(baseline, spec);
+    return spec.double_precision ? make_baseline<double>(asked) : make_baseline<float>(asked);
   }
   throw Error(Errc::codec_mismatch, "method", "'" + spec.transform + "'");
 }

@@ -41,12 +41,12 @@ struct DeltaCome {
   std::string text() const { return detail::exact_text(bits_per_weight); }
 
   template <class T>
-  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
-    return bytes_of(published_ranks(rows, cols), rows, cols);
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const {
+    return bytes_of(fitting_ranks(rows, cols), rows, cols);
   }
 
-  /// Throws bad_mix where the budget is not positive or less than a matrix of rank 1 takes,
-  /// non_finite where singular values leave the range of T.
+  /// Throws bad_mix where the budget is not positive, non_finite where singular values leave the
+  /// range of T.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     using Eigen::Index;
@@ -203,17 +203,16 @@ struct DeltaCome {
   Ranks fitting_ranks(std::size_t rows, std::size_t cols) const {
     Ranks ranks = published_ranks(rows, cols);
     if (bits_per_weight == 0) return ranks;
+    if (!(bits_per_weight > 0)) {
+      throw Error(Errc::bad_mix, "budget",
+                  detail::exact_text(bits_per_weight) + " bits a weight is not positive");
+    }
     const double most = bits_per_weight / 8 * static_cast<double>(rows * cols);
     for (std::size_t g = kGroups; g-- > 0;) {
       while (ranks[g] > 0 && !(static_cast<double>(bytes_of(ranks, rows, cols)) <= most))
         --ranks[g];
     }
-    const bool is_cut_off = ranks[0] == 0 && rows != 0 && cols != 0;
-    if (is_cut_off || !(static_cast<double>(bytes_of(ranks, rows, cols)) <= most)) {
-      throw Error(Errc::bad_mix,
-                  "budget of " + detail::exact_text(bits_per_weight) + " bits a weight",
-                  "is less than a matrix of " + shape_text(rows, cols) + " takes");
-    }
+    if (ranks[0] == 0 && rows != 0 && cols != 0) ranks[0] = 1;
     return ranks;
   }
 

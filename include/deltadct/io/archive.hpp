@@ -2,6 +2,7 @@
 // docs/format.md).
 //
 //   delta:NAME      per matrix: bounds, width map, codes, each padded to 8     U8  [bytes]
+//   outliers:NAME   single elements of that delta (outliers.hpp)               U8  [bytes]
 //   lossless:NAME   chunks (lossless.hpp)                                      U8  [bytes]
 //   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
@@ -11,6 +12,7 @@
 #include <deltadct/io/lossless.hpp>
 #include <deltadct/io/manifest.hpp>
 #include <deltadct/io/model.hpp>
+#include <deltadct/io/outliers.hpp>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +22,7 @@ namespace deltadct::inline DELTADCT_ABI::io {
 namespace detail {
 
 inline constexpr const char* kDeltaPrefix = "delta:";
+inline constexpr const char* kOutliersPrefix = "outliers:";
 inline constexpr const char* kLosslessPrefix = "lossless:";
 inline constexpr const char* kManifestPrefix = "manifest:";
 
@@ -68,7 +71,8 @@ class DeltaArchive {
   /// Bytes of the archive's data that belong to a tensor.
   std::uint64_t stored_bytes(const ManifestEntry& entry) const noexcept {
     std::uint64_t bytes = 0;
-    for (const char* prefix : {detail::kDeltaPrefix, detail::kLosslessPrefix}) {
+    for (const char* prefix :
+         {detail::kDeltaPrefix, detail::kOutliersPrefix, detail::kLosslessPrefix}) {
       if (const ModelTensor* section = model_.find(prefix + entry.name)) bytes += section->bytes();
     }
     return bytes;
@@ -78,8 +82,14 @@ class DeltaArchive {
   /// checksum_mismatch, corrupt_data or io_failure, naming the file and the tensor.
   StoredDelta delta(const ManifestEntry& entry) const {
     TensorBytes stored = read_section(detail::kDeltaPrefix, entry, entry.delta_sum);
-    return within(entry,
-                  [&] { return StoredDelta::of_section(std::move(stored), entry.matrices); });
+    auto outliers = read_outliers(entry);
+    return within(entry, [&] {
+      auto delta = StoredDelta::of_section(std::move(stored), entry.matrices);
+      for (std::size_t k = 0; k < outliers.size(); ++k) {
+        delta.set_outliers(k, std::move(outliers[k]));
+      }
+      return delta;
+    });
   }
 
   /// The patches of one matrix that a block needs (see StoredDelta::of_block()). Reads the width
@@ -91,8 +101,23 @@ class DeltaArchive {
     const auto read = [&](std::uint64_t offset, std::uint64_t length, TensorBytes& into) {
       model_.read(from, offset, length, into);
     };
-    return within(entry,
-                  [&] { return StoredDelta::of_block(entry.matrices, from.bytes(), block, read); });
+    auto outliers = read_outliers(entry);
+    return within(entry, [&] {
+      auto delta = StoredDelta::of_block(entry.matrices, from.bytes(), block, read);
+      if (outliers.empty()) return delta;
+      const TensorHeader& whole = entry.matrices[block.matrix];
+      const TensorHeader& part = *delta.view().header;
+      const std::size_t row = block.row - whole.within_patch(block.row);
+      const std::size_t col = block.col - whole.within_patch(block.col);
+      std::vector<Outlier> inside;
+      for (const Outlier& outlier : outliers[block.matrix]) {
+        const std::size_t i = outlier.row - row;  // wraps beyond the part where it lies before
+        const std::size_t j = outlier.col - col;
+        if (i < part.rows && j < part.cols) inside.push_back({i, j, outlier.value});
+      }
+      delta.set_outliers(0, std::move(inside));
+      return delta;
+    });
   }
 
   /// Restores the bytes an entry keeps without loss: all of them, or those of the rows the base
@@ -226,6 +251,15 @@ class DeltaArchive {
     return stored;
   }
 
+  /// The outliers of each matrix; none of a tensor that has no section of them.
+  std::vector<std::vector<Outlier>> read_outliers(const ManifestEntry& entry) const {
+    if (entry.outliers_sum.empty()) return {};
+    const TensorBytes stored = read_section(detail::kOutliersPrefix, entry, entry.outliers_sum);
+    return within(entry, [&] {
+      return parse_outliers(stored.bytes(), entry.stack, detail::compute_dtype(entry.dtype));
+    });
+  }
+
   static const std::string* value(const Metadata& metadata, const char* key) noexcept {
     const auto found = metadata.find(key);
     return found == metadata.end() ? nullptr : &found->second;
@@ -305,6 +339,10 @@ class DeltaArchive {
     for (const ManifestEntry& entry : entries_) {
       if (has_delta(entry.mode)) {
         static_cast<void>(section(detail::kDeltaPrefix, entry));
+        ++sections;
+      }
+      if (!entry.outliers_sum.empty()) {
+        static_cast<void>(section(detail::kOutliersPrefix, entry));
         ++sections;
       }
       if (has_lossless(entry.mode)) {

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <optional>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -36,6 +37,20 @@ inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
   return text.size();
 }
 
+/// What is stored of a tensor. Sections that its mode does not have are empty.
+struct Sections {
+  std::vector<std::byte> delta;
+  std::vector<std::byte> outliers;  ///< empty of a delta that has none, too
+  std::vector<std::byte> lossless;
+
+  std::uint64_t bytes() const noexcept { return delta.size() + outliers.size() + lossless.size(); }
+  void clear() noexcept {
+    delta.clear();
+    outliers.clear();
+    lossless.clear();
+  }
+};
+
 /// Writes an archive; it appears complete with finish(), or never.
 class ArchiveWriter {
  public:
@@ -56,26 +71,55 @@ class ArchiveWriter {
   /// What an interrupted run has written already.
   const std::vector<ManifestEntry>& resumed() const noexcept { return resumed_; }
 
+  /// Tells how large the archive will be, which bytes() and overhead() go by: the header of a large
+  /// one takes all its room.
+  void expect(std::uint64_t bytes) {
+    has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
+    const std::string empty = manifest_text({metadata_, {}});
+    bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
+  }
+
+  /// Bytes of the archive if it ended here, within a few.
+  std::uint64_t bytes() const noexcept { return bytes_; }
+
+  /// Bytes that an entry adds beside what its sections hold: to the manifest and, with the names of
+  /// its sections, to the header and the index. Checksums that are not known yet count.
+  std::uint64_t overhead(ManifestEntry entry, bool has_outliers) const {
+    std::uint64_t names = 0;
+    const auto add = [&](const char* prefix, std::string& sum) {
+      sum = "0123456789abcdef";
+      const std::size_t name = json_quoted(prefix + entry.name, "tensor").size();
+      names += has_whole_room_ ? 0 : name + kSectionHeader;
+      names += folder_ ? name + kSectionInIndex : 0;
+    };
+    if (has_delta(entry.mode)) add(detail::kDeltaPrefix, entry.delta_sum);
+    if (has_outliers) add(detail::kOutliersPrefix, entry.outliers_sum);
+    if (has_lossless(entry.mode)) add(detail::kLosslessPrefix, entry.lossless_sum);
+    return entry_bytes(entry) + names;
+  }
+
   /// Adds a tensor with its sections; sets the entry's checksums.
-  void add(ManifestEntry entry, std::span<const std::byte> delta,
-           std::span<const std::byte> lossless) {
-    const std::uint64_t bytes = delta.size() + lossless.size();
+  void add(ManifestEntry entry, const Sections& sections) {
     const std::size_t header = room(entry.name);
-    const std::uint64_t part_bytes = bytes + entry_bytes(entry);
+    const std::uint64_t part_bytes = sections.bytes() + entry_bytes(entry);
     const bool full = folder_ && !entries_.empty() &&
                       (capacity_ + data_bytes_ + part_bytes > output_.max_shard_bytes ||
                        header_bytes_ + header > capacity_);
     if (full) finish_part();
     if (!part_) begin_part(header);
     if (has_delta(entry.mode)) {
-      entry.delta_sum = add_section(detail::kDeltaPrefix + entry.name, delta);
+      entry.delta_sum = add_section(detail::kDeltaPrefix + entry.name, sections.delta);
+    }
+    if (!sections.outliers.empty()) {
+      entry.outliers_sum = add_section(detail::kOutliersPrefix + entry.name, sections.outliers);
     }
     if (has_lossless(entry.mode)) {
-      entry.lossless_sum = add_section(detail::kLosslessPrefix + entry.name, lossless);
+      entry.lossless_sum = add_section(detail::kLosslessPrefix + entry.name, sections.lossless);
     }
     data_bytes_ += part_bytes;
     header_bytes_ += header;
     room_left_ -= std::min(room_left_, header);
+    bytes_ += sections.bytes() + overhead(entry, !sections.outliers.empty());
     entries_.push_back(std::move(entry));
   }
 
@@ -95,8 +139,15 @@ class ArchiveWriter {
   // Metadata and manifest, and of each section its name with at most 100 bytes of punctuation,
   // dtype, extent and offsets.
   static constexpr std::size_t kFixedRoom = 512;
+  // What takes how many bytes, for those who have to plan with it: the header without sections, a
+  // section's dtype, shape and offsets in it, its place in an index, and a codec in the manifest.
+  static constexpr std::size_t kFixedHeader = 180;
+  static constexpr std::size_t kSectionHeader = 66;
+  static constexpr std::size_t kSectionInIndex = 40;
+  static constexpr std::size_t kCodecBytes = 90;
+
   static std::size_t room(const std::string& name) {
-    return 2 * (json_quoted(name, "tensor").size() + 100);
+    return 3 * (json_quoted(name, "tensor").size() + 100);
   }
 
   /// What an entry adds to the manifest, its codec counted anew.
@@ -166,8 +217,12 @@ class ArchiveWriter {
     manifests_.add(bytes.bytes());
     Manifest manifest = parse_manifest(
         {reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, part.path().string());
-    for (const ModelTensor& tensor : part.tensors()) note_section(tensor.name, tensor.bytes());
+    for (const ModelTensor& tensor : part.tensors()) {
+      note_section(tensor.name, tensor.bytes());
+      if (tensor.name != name) bytes_ += tensor.bytes();
+    }
     for (ManifestEntry& entry : manifest.entries) {
+      bytes_ += overhead(entry, !entry.outliers_sum.empty());
       room_left_ -= std::min(room_left_, room(entry.name));
       resumed_.push_back(std::move(entry));
     }
@@ -187,6 +242,8 @@ class ArchiveWriter {
   std::uint64_t room_left_ = 0;
   std::uint64_t file_bytes_ = 0;
   std::uint64_t total_bytes_ = 0;
+  std::uint64_t bytes_ = 0;
+  bool has_whole_room_ = false;
   ShardIndex index_;
   Fingerprint manifests_;
   std::vector<ManifestEntry> resumed_;

@@ -200,7 +200,7 @@ class StoredDelta {
       }
     }
 
-    delta.matrices_.push_back({whole, {}, {}, {}});
+    delta.matrices_.push_back({whole, {}, {}, {}, {}});
     Matrix& matrix = delta.matrices_.back();
     const auto extent = [&](std::size_t first, std::size_t end, std::size_t all) {
       return std::min(end * side, all) - std::min(first * side, all);
@@ -217,12 +217,17 @@ class StoredDelta {
   StoredDelta(StoredDelta&&) = default;
   StoredDelta& operator=(StoredDelta&&) = default;
 
+  /// Gives the k-th matrix its outliers, which lie in it and ascend.
+  void set_outliers(std::size_t k, std::vector<Outlier> outliers) noexcept {
+    matrices_[k].outliers = std::move(outliers);
+  }
+
   std::size_t size() const noexcept { return matrices_.size(); }
 
   /// The k-th matrix; valid until this object is assigned to or ends.
   CompressedView view(std::size_t k = 0) const& noexcept {
     const Matrix& matrix = matrices_[k];
-    return {&matrix.header, matrix.places, matrix.bounds, matrix.codes};
+    return {&matrix.header, matrix.places, matrix.bounds, matrix.codes, matrix.outliers};
   }
   CompressedView view(std::size_t k = 0) const&& = delete;
 
@@ -235,13 +240,14 @@ class StoredDelta {
     std::vector<PatchPlace> places;
     std::span<const std::byte> bounds;
     std::span<const std::byte> codes;
+    std::vector<Outlier> outliers;
   };
 
   StoredDelta() = default;
 
   /// Takes a matrix from the front of what is left of its section.
   static Matrix take_matrix(const TensorHeader& with, std::span<const std::byte>& rest) {
-    Matrix matrix{with, {}, {}, {}};
+    Matrix matrix{with, {}, {}, {}, {}};
     TensorHeader& header = matrix.header;
     const detail::MatrixLayout layout = detail::lay_out(header);
     if (layout.bytes() > rest.size()) detail::fail_validation("size of the section");

@@ -11,14 +11,16 @@
 #include <deltadct/core/error.hpp>
 #include <deltadct/core/executor.hpp>
 #include <deltadct/io/padding.hpp>
+#include <deltadct/io/run_each.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -155,23 +157,6 @@ struct ChunkPlace {
   std::size_t stored;
 };
 
-/// Runs fn(0) ... fn(n - 1), which may throw, on an executor that need not cope with it; throws
-/// what the lowest of them threw.
-template <concepts::Executor Executor, class Fn>
-void run_each(const Executor& executor, std::size_t n, Fn&& fn) {
-  std::vector<std::exception_ptr> failures(n);
-  executor.parallel_for(n, [&](std::size_t k) {
-    try {
-      fn(k);
-    } catch (...) {
-      failures[k] = std::current_exception();
-    }
-  });
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
-}
-
 [[noreturn]] inline void fail_lossless(std::string_view what) {
   throw Error(Errc::corrupt_data, "lossless section", what);
 }
@@ -257,29 +242,49 @@ class ChunkDecoder {
 }  // namespace detail
 
 /// The section that stores `bytes`, whose elements have `element` bytes, given a base that may be
-/// shorter or empty. The same for any executor.
+/// shorter or empty; nothing where it would be longer than `most`, which is found out as soon as so
+/// many chunks are coded. The same for any executor.
+template <concepts::Executor Executor>
+std::optional<std::vector<std::byte>> encode_lossless_within(std::span<const std::byte> bytes,
+                                                             std::span<const std::byte> base,
+                                                             std::size_t element,
+                                                             std::uint64_t most,
+                                                             const Executor& executor) {
+  const std::size_t count = detail::chunk_count(bytes.size());
+  std::vector<std::byte> section(detail::chunk_table_bytes(bytes.size()));
+  // So many at a time that threads are busy, and that little is coded in vain.
+  constexpr std::size_t kMostAtOnce = 32;
+  const std::size_t at_once =
+      static_cast<std::size_t>(std::min<std::uint64_t>(kMostAtOnce, most / kChunkBytes + 1));
+  std::vector<std::vector<std::byte>> chunks(at_once);
+  std::vector<Coding> codings(at_once);
+  for (std::size_t first = 0; first < count; first += at_once) {
+    const std::size_t n = std::min(at_once, count - first);
+    detail::run_each(executor, n, [&](std::size_t k) {
+      codings[k] = detail::ChunkEncoder(element).encode(
+          detail::clipped(bytes, (first + k) * kChunkBytes, kChunkBytes),
+          detail::clipped(base, (first + k) * kChunkBytes, kChunkBytes), chunks[k]);
+    });
+    for (std::size_t k = 0; k < n; ++k) {
+      const std::uint32_t word = static_cast<std::uint32_t>(16 * chunks[k].size()) |
+                                 static_cast<std::uint32_t>(codings[k]);
+      std::memcpy(section.data() + 4 * (first + k), &word, 4);
+      section.insert(section.end(), chunks[k].begin(), chunks[k].end());
+    }
+    if (section.size() > most) return std::nullopt;
+  }
+  section.resize(detail::padded(section.size()));
+  if (section.size() > most) return std::nullopt;
+  return section;
+}
+
+/// The same, however long it is.
 template <concepts::Executor Executor>
 std::vector<std::byte> encode_lossless(std::span<const std::byte> bytes,
                                        std::span<const std::byte> base, std::size_t element,
                                        const Executor& executor) {
-  const std::size_t count = detail::chunk_count(bytes.size());
-  std::vector<std::vector<std::byte>> chunks(count);
-  std::vector<Coding> codings(count);
-  detail::run_each(executor, count, [&](std::size_t k) {
-    codings[k] = detail::ChunkEncoder(element).encode(
-        detail::clipped(bytes, k * kChunkBytes, kChunkBytes),
-        detail::clipped(base, k * kChunkBytes, kChunkBytes), chunks[k]);
-  });
-  std::vector<std::byte> section(detail::chunk_table_bytes(bytes.size()));
-  for (std::size_t k = 0; k < count; ++k) {
-    const std::uint32_t word =
-        static_cast<std::uint32_t>(16 * chunks[k].size()) | static_cast<std::uint32_t>(codings[k]);
-    std::memcpy(section.data() + 4 * k, &word, 4);
-    section.insert(section.end(), chunks[k].begin(), chunks[k].end());
-    chunks[k] = {};
-  }
-  section.resize(detail::padded(section.size()));
-  return section;
+  constexpr std::uint64_t kAny = std::numeric_limits<std::uint64_t>::max();
+  return *encode_lossless_within(bytes, base, element, kAny, executor);
 }
 
 /// Restores the whole tensor. Throws corrupt_data where the section does not hold out.size() bytes.

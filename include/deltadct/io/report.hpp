@@ -20,11 +20,13 @@ using ProgressFn = std::function<void(const Progress&)>;
 struct CheckpointReport {
   std::array<std::size_t, std::size(kModes)> tensors{};  ///< by mode
   std::uint64_t elements = 0;                            ///< of all tensors of the model
+  std::uint64_t changed_elements = 0;                    ///< of those that are not the base's
   std::uint64_t delta_elements = 0;                      ///< of those stored as deltas
   std::uint64_t delta_bytes = 0;                         ///< bounds, widths and codes
   std::uint64_t code_bytes = 0;                          ///< codes alone: the paper's account
   std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
   std::uint64_t file_bytes = 0;                          ///< of the files written or read
+  Recovery recovery;                                     ///< of those stored as deltas
   std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted
   std::vector<Warning> warnings;         ///< what the user should know, in the order it was met
 
@@ -40,9 +42,11 @@ struct CheckpointReport {
     ++tensors[static_cast<std::size_t>(entry.mode)];
     if (entry.mode == Mode::removed) return;
     elements += io::elements(entry.shape);
+    changed_elements += entry.mode == Mode::same ? 0 : io::elements(entry.shape);
     model_bytes += entry.bytes();
     delta_elements +=
         has_delta(entry.mode) ? entry.stack.count * entry.stack.rows * entry.stack.cols : 0;
+    if (entry.recovery) recovery += *entry.recovery;
     for (TensorHeader header : entry.matrices) {
       delta_bytes += detail::lay_out(header).bytes();
       code_bytes += header.lay_out().second;

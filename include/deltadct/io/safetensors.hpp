@@ -333,6 +333,10 @@ class SafetensorsWriter {
     if (room == HeaderRoom::fixed) begin_data();
   }
 
+  /// Data up to which a header takes no more room than it needs (HeaderRoom::least): beside more,
+  /// what is left over hardly counts.
+  static constexpr std::size_t kMostHeld = std::size_t{16} << 20;
+
   /// Where in the file the next byte of data goes, if the header's room is fixed.
   std::uint64_t position() const noexcept { return file_.position(); }
 
@@ -397,9 +401,6 @@ class SafetensorsWriter {
   static constexpr std::uint64_t kMaxDataBytes =
       static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) - kMaxHeaderBytes -
       detail::kLengthBytes;
-
-  // Beside more data the room that is left over, some 170 bytes a tensor, hardly counts.
-  static constexpr std::size_t kMostHeld = std::size_t{16} << 20;
 
   static std::size_t rounded(std::size_t capacity, const std::filesystem::path& path) {
     if (capacity > kMaxHeaderBytes) {

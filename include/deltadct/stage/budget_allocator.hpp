@@ -8,8 +8,10 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -62,6 +64,14 @@ class BudgetAllocator {
     std::vector<double> shares;
     for (const double size : weights) shares.push_back(bits_at(std::exp2(high), size));
     return shares;
+  }
+
+  /// The least and the most bits a weight that P x P patches can take which store side_bytes beside
+  /// their codes; anything, where P is 0.
+  static std::pair<double, double> range(int patch, std::size_t side_bytes) noexcept {
+    if (patch == 0) return {0, std::numeric_limits<double>::infinity()};
+    const Range range = range_of(patch, side_bytes);
+    return {range.least, range.most};
   }
 
   double bits_per_weight() const noexcept { return bits_per_weight_; }

@@ -1,0 +1,229 @@
+// Elements of a delta that stand out: which they are, and the section of an archive that keeps
+// them.
+//
+//   u64            the number of outliers of the tensor
+//   values         one each, in what the tensor is computed in: F32, or F64 of F64 tensors
+//   gaps           LEB128: how many elements, row-major over the tensor's matrices, lie between an
+//                  outlier and the one before (before the first: from the start on)
+//
+// The section is padded with zeros to a multiple of 8 bytes.
+#pragma once
+
+#include <deltadct/compressed_tensor.hpp>
+#include <deltadct/core/executor.hpp>
+#include <deltadct/io/convert.hpp>
+#include <deltadct/io/manifest.hpp>
+#include <deltadct/io/padding.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+#include <span>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+namespace detail {
+
+/// What a scan of a delta adds up, below a limit and above.
+struct DeltaMoments {
+  double square = 0;      ///< sum of the squares that are not above the limit
+  double peak = 0;        ///< largest magnitude
+  std::size_t above = 0;  ///< squares above the limit
+};
+
+/// The delta of a matrix whose dtype is known at run time, scanned in runs by an executor.
+template <concepts::Element U>
+class DeltaScan {
+ public:
+  DeltaScan(const U* base, const U* tuned, std::size_t count) noexcept
+      : base_(base), tuned_(tuned), count_(count) {}
+
+  double operator[](std::size_t i) const noexcept {
+    using T = compute_t<U>;
+    return static_cast<double>(static_cast<T>(tuned_[i])) -
+           static_cast<double>(static_cast<T>(base_[i]));
+  }
+
+  /// Moments of unit * delta; the same for any executor.
+  template <concepts::Executor Executor>
+  DeltaMoments moments(double unit, double limit, const Executor& executor) const {
+    std::vector<DeltaMoments> runs(ceil_div(count_, kConvertRun));
+    executor.parallel_for(runs.size(), [&](std::size_t k) {
+      DeltaMoments sums;
+      const std::size_t end = std::min(count_, (k + 1) * kConvertRun);
+      for (std::size_t i = k * kConvertRun; i < end; ++i) {
+        const double x = std::abs((*this)[i]) * unit;
+        const double square = x * x;
+        const bool is_above = square > limit;
+        sums.peak = std::max(sums.peak, x);
+        sums.square += is_above ? 0 : square;
+        sums.above += is_above;
+      }
+      runs[k] = sums;
+    });
+    DeltaMoments total;
+    for (const DeltaMoments& sums : runs) {
+      total.square += sums.square;
+      total.peak = std::max(total.peak, sums.peak);
+      total.above += sums.above;
+    }
+    return total;
+  }
+
+ private:
+  const U* base_;
+  const U* tuned_;
+  std::size_t count_;
+};
+
+}  // namespace detail
+
+/// Elements of tuned - base, both rows x cols, dense and aligned, that cost less as outliers than
+/// as noise. At `rate` bits a weight the noise of a patch is a share of its energy, and one more
+/// bit for the whole matrix takes 2 ln 2 / weights of all noise away (1 / (rate weights) below a
+/// bit). So an element of square x^2 pays for its place and value where x^2 exceeds their bits
+/// times that times the energy of the rest. Of draws from the normal distribution it never does: it
+/// would have to be eight times the standard deviation. Values are those of the delta. Nothing
+/// where the delta is not finite.
+template <concepts::Element U, concepts::Executor Executor>
+std::vector<Outlier> find_outliers(const U* base, const U* tuned, std::size_t rows,
+                                   std::size_t cols, double rate, const Executor& executor) {
+  constexpr double kBits = 8 * sizeof(compute_t<U>) + 16;  // a value, and a gap of two bytes
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::size_t count = rows * cols;
+  const double price = kBits * std::max(2 * std::numbers::ln2, 1 / rate);
+  const detail::DeltaScan<U> delta(base, tuned, count);
+  double unit = 1;
+  detail::DeltaMoments sums = delta.moments(unit, kInfinity, executor);
+  if (!std::isfinite(sums.peak) || sums.peak == 0) return {};
+  constexpr double kSafe = 1e140;
+  if (sums.peak < 1 / kSafe || sums.peak > kSafe) {
+    unit = std::ldexp(1.0, -std::clamp(std::ilogb(sums.peak), -1000, 1000));
+    sums = delta.moments(unit, kInfinity, executor);
+  }
+  // What is taken out lowers the limit for the rest, until nothing more is above it.
+  double limit = kInfinity;
+  std::size_t taken = SIZE_MAX;
+  while (taken != sums.above && sums.above < count) {
+    taken = sums.above;
+    limit = price * sums.square / static_cast<double>(count - sums.above);
+    if (sums.peak * sums.peak <= limit) return {};
+    sums = delta.moments(unit, limit, executor);
+  }
+  std::vector<Outlier> outliers;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double x = delta[i] * unit;
+    if (x * x > limit) outliers.push_back({i / cols, i % cols, delta[i]});
+  }
+  return outliers;
+}
+
+/// The section of a tensor's outliers, given those of each of its matrices; empty where there are
+/// none. Values are rounded to `dtype`, F32 or F64.
+inline std::vector<std::byte> outlier_section(std::span<const std::vector<Outlier>> matrices,
+                                              const MatrixStack& stack, DType dtype) {
+  std::vector<std::byte> values;
+  std::vector<std::byte> gaps;
+  std::uint64_t count = 0;
+  std::uint64_t next = 0;  // the first element after the one before
+  const auto append = [](std::vector<std::byte>& to, const auto& x) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(&x);
+    to.insert(to.end(), bytes, bytes + sizeof x);
+  };
+  for (std::size_t k = 0; k < matrices.size(); ++k) {
+    for (const Outlier& outlier : matrices[k]) {
+      if (dtype == DType::f64)
+        append(values, outlier.value);
+      else
+        append(values, static_cast<float>(outlier.value));
+      const std::uint64_t at =
+          (std::uint64_t{k} * stack.rows + outlier.row) * stack.cols + outlier.col;
+      for (std::uint64_t gap = at - next; true; gap >>= 7) {
+        const bool more = gap >= 128;
+        gaps.push_back(static_cast<std::byte>((gap & 127) | (more ? 128 : 0)));
+        if (!more) break;
+      }
+      next = at + 1;
+      ++count;
+    }
+  }
+  if (count == 0) return {};
+  std::vector<std::byte> section;
+  append(section, count);
+  section.insert(section.end(), values.begin(), values.end());
+  section.insert(section.end(), gaps.begin(), gaps.end());
+  section.resize(detail::padded(section.size()));
+  return section;
+}
+
+namespace detail {
+
+/// Takes numbers from the gaps of a section, checked.
+class GapReader {
+ public:
+  explicit GapReader(std::span<const std::byte> bytes) noexcept : rest_(bytes) {}
+
+  /// Throws corrupt_data where no number of 63 bits in its shortest form is left.
+  std::uint64_t take() {
+    std::uint64_t gap = 0;
+    for (int shift = 0; shift < 63; shift += 7) {
+      if (rest_.empty()) break;
+      const auto byte = std::to_integer<std::uint64_t>(rest_.front());
+      rest_ = rest_.subspan(1);
+      gap |= (byte & 127) << shift;
+      if (byte >= 128) continue;
+      if (byte == 0 && shift > 0) break;
+      return gap;
+    }
+    deltadct::detail::fail_validation("places of the outliers");
+  }
+
+  std::span<const std::byte> rest() const noexcept { return rest_; }
+
+ private:
+  std::span<const std::byte> rest_;
+};
+
+}  // namespace detail
+
+/// The outliers of each matrix of a stack. Throws corrupt_data unless the section is one that
+/// outlier_section() could have made; memory and time are linear in its bytes.
+inline std::vector<std::vector<Outlier>> parse_outliers(std::span<const std::byte> section,
+                                                        const MatrixStack& stack, DType dtype) {
+  using deltadct::detail::fail_validation;
+  const std::size_t value_bytes = dtype_bytes(dtype);
+  std::uint64_t count = 0;
+  if (section.size() < sizeof count) fail_validation("size of the outliers");
+  std::memcpy(&count, section.data(), sizeof count);
+  const auto body = section.subspan(sizeof count);
+  if (count == 0 || count > body.size() / (value_bytes + 1)) {
+    fail_validation("number of the outliers");
+  }
+  const std::byte* values = body.data();
+  detail::GapReader gaps(body.subspan(static_cast<std::size_t>(count) * value_bytes));
+  const std::uint64_t matrix = std::uint64_t{stack.rows} * stack.cols;
+  const std::uint64_t elements = matrix * stack.count;
+  std::vector<std::vector<Outlier>> matrices(stack.count);
+  std::uint64_t next = 0;
+  for (std::uint64_t k = 0; k < count; ++k, values += value_bytes) {
+    const std::uint64_t gap = gaps.take();
+    if (next >= elements || gap >= elements - next) fail_validation("places of the outliers");
+    const std::uint64_t at = next + gap;
+    const auto within = static_cast<std::size_t>(at % matrix);
+    const auto value = deltadct::detail::load_bound<double>(values, dtype, 0);
+    if (!std::isfinite(value)) fail_validation("value of an outlier");
+    matrices[static_cast<std::size_t>(at / matrix)].push_back(
+        {within / stack.cols, within % stack.cols, value});
+    next = at + 1;
+  }
+  if (section.size() % 8 != 0 || gaps.rest().size() >= 8 || !detail::is_zero(gaps.rest())) {
+    fail_validation("size of the outliers");
+  }
+  return matrices;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,71 @@
+// Which floating tensors scale the codes of others, so that an error in one of them is an error in
+// every weight it belongs to.
+#pragma once
+
+#include <deltadct/io/model.hpp>
+
+#include <algorithm>
+#include <initializer_list>
+#include <set>
+#include <string>
+#include <string_view>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// The scales and zero points of a quantized checkpoint, told by their names and neighbours.
+class QuantizedScales {
+ public:
+  /// Of either model: what is quantized in one of them is so in the other.
+  QuantizedScales(const Model& base, const Model& tuned) {
+    for (const Model* model : {&base, &tuned}) {
+      for (const ModelTensor& tensor : model->tensors()) {
+        if (!holds_codes(tensor.dtype)) continue;
+        codes_.insert(tensor.name);
+        if (const auto module = module_of(tensor.name); !module.empty()) modules_.emplace(module);
+      }
+    }
+  }
+
+  /// Whether a floating tensor belongs to codes: it is named as a scale or a zero point, it stands
+  /// in one module with codes ("mlp.up_proj.weight", "mlp.up_proj.scales"), or its name is theirs
+  /// with something added ("w", "w_scale_inv").
+  bool contains(std::string_view name) const {
+    const auto module = module_of(name);
+    if (modules_.contains(module) || is_named_so(name.substr(module.size()))) return true;
+    for (std::size_t end = name.find_last_of("._"); end != name.npos && end != 0;
+         end = name.find_last_of("._", end - 1)) {
+      if (codes_.contains(name.substr(0, end))) return true;
+    }
+    return false;
+  }
+
+ private:
+  /// FP8 and smaller, and integers of up to 32 bits: 64 bits are indices, one bit is a mask.
+  static bool holds_codes(DType dtype) noexcept {
+    const std::string_view name = dtype_name(dtype);
+    constexpr std::string_view kCodes[] = {"F8_", "F6_", "F4", "I8",  "U8", "I16",
+                                           "U16", "I4",  "U4", "I32", "U32"};
+    return std::ranges::any_of(kCodes, [&](std::string_view code) {
+      return code.ends_with('_') || code == "F4" ? name.starts_with(code) : name == code;
+    });
+  }
+
+  static std::string_view module_of(std::string_view name) noexcept {
+    const std::size_t dot = name.rfind('.');
+    return dot == name.npos ? std::string_view{} : name.substr(0, dot);
+  }
+
+  static bool is_named_so(std::string_view leaf) noexcept {
+    for (const std::string_view ending : {"scale", "scales", "scale_inv", "qzeros", "zero_point"}) {
+      if (!leaf.ends_with(ending)) continue;
+      const std::string_view before = leaf.substr(0, leaf.size() - ending.size());
+      if (before.empty() || before.ends_with('_') || before.ends_with('.')) return true;
+    }
+    return false;
+  }
+
+  std::set<std::string, std::less<>> codes_;
+  std::set<std::string, std::less<>> modules_;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

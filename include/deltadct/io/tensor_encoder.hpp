@@ -1,0 +1,415 @@
+// How one tensor of a fine-tune is kept: as a compressed delta with its outliers, or without loss.
+#pragma once
+
+#include <deltadct/io/archive_writer.hpp>
+#include <deltadct/io/budget.hpp>
+#include <deltadct/io/convert.hpp>
+#include <deltadct/io/lossless.hpp>
+#include <deltadct/io/measure_recovery.hpp>
+#include <deltadct/io/outliers.hpp>
+#include <deltadct/io/quantized_scales.hpp>
+#include <deltadct/io/restore.hpp>
+#include <deltadct/io/warning.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// What to do with a NaN or an infinity in a delta.
+enum class NonFinite {
+  refuse,  ///< throw non_finite, naming tensor and element
+  keep,    ///< store that tensor without loss
+};
+
+struct CompressOptions {
+  CodecSpec codec;        ///< double_precision is set per tensor
+  bool lossless = false;  ///< every tensor is kept without loss
+  /// Which tensors may be compressed, by name; others are stored without loss. Empty: all.
+  std::function<bool(std::string_view)> selected;
+  NonFinite non_finite = NonFinite::refuse;
+  /// Bytes of the whole archive, met from below; 0: whatever it takes. A budget as allocator of the
+  /// codec asks for bits instead: bytes of the archive over the weights of the tensors that
+  /// changed.
+  std::uint64_t bytes = 0;
+  OutputOptions output;
+  /// Told of every tensor once it is stored; may be empty.
+  std::function<void(const ManifestEntry&)> on_entry;
+
+  bool is_selected(std::string_view name) const { return !selected || selected(name); }
+};
+
+namespace detail {
+
+/// Elements below which a method without patches keeps a tensor without loss: those of a patch of
+/// 16 x 16.
+inline constexpr std::uint64_t kSmallElements = 256;
+
+/// Bits a weight that the codes of a mix take.
+inline double rate_of(const CodecSpec& spec) {
+  const auto area = static_cast<std::size_t>(spec.patch) * static_cast<std::size_t>(spec.patch);
+  double bits = 0;
+  for (const BitShare& share : spec.allocator.mix()) {
+    bits += share.ratio * 8 * static_cast<double>(code_bytes(share.bits, area)) /
+            static_cast<double>(area);
+  }
+  return bits;
+}
+
+/// Chooses and encodes. Its buffers are reused from tensor to tensor.
+class TensorEncoder {
+ public:
+  TensorEncoder(const CompressOptions& options, const CodecFactory& factory,
+                const ExecutorRef& executor, QuantizedScales scales)
+      : options_(options),
+        executor_(executor),
+        codecs_(factory, options.codec.allocator),
+        scales_(std::move(scales)) {}
+
+  /// All that what is encoded depends on, beside the options.
+  std::string build() {
+    return codecs_.get(options_.codec).build() + " zstd " + ZSTD_versionString();
+  }
+
+  /// Why a tensor is kept without loss; nullptr where it may be compressed. The paper does not say
+  /// which tensors are; ours: floating, of rank 2 or more, of at least one patch's elements (of 16
+  /// x 16, where there are none), and no scales of codes that come back exactly.
+  const char* reason(const ManifestEntry& entry) const {
+    const auto patch = static_cast<std::uint64_t>(options_.codec.patch);
+    const std::uint64_t area = patch == 0 ? kSmallElements : patch * patch;
+    if (options_.lossless) return "preset";
+    if (!is_element(entry.dtype) || !is_element(entry.base->dtype)) return "dtype";
+    if (entry.shape.size() < 2) return "rank";
+    const auto common = common_rows(entry.shape, entry.base->shape);
+    if (!common) return "shape";
+    if (elements(*common) < area) return "small";
+    if (scales_.contains(entry.name)) return "scale";
+    if (!options_.is_selected(entry.name)) return "excluded";
+    return nullptr;
+  }
+
+  /// What an entry whose base is another tensor takes of a budget. Its mode is what it will most
+  /// likely be, and the numbers of its delta are of the length they will have.
+  void survey(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned, TensorNeed& need) {
+    base_ = &base;
+    tuned_ = &tuned;
+    Sections sections;
+    const char* why = reason(entry);
+    if (why == nullptr && options_.non_finite == NonFinite::keep && !is_finite(entry)) {
+      why = "non_finite";
+    }
+    if (why != nullptr) {
+      keep(entry, why, sections);
+      need.fixed = sections.bytes();
+      return;
+    }
+    const auto common = begin_delta(entry);
+    if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
+    need.fixed = sections.bytes();
+    set_limits(entry.stack, entry.dtype == DType::f64, need);
+    TensorHeader header;
+    header.patch = options_.codec.patch;
+    header.transform = options_.codec.transform;
+    header.quantizer = options_.codec.quantizer;
+    header.whole_bytes = header.patch == 0 ? elements(common) : 0;
+    header.scale = 1.0000123456789012;
+    header.classes.assign(3, {.bits = -2, .patches = 1000});
+    entry.matrices.assign(entry.stack.count, header);
+    entry.recovery = Recovery::of(1.234e-05, 0.9876, 12.34);
+  }
+
+  /// Sets the mode of an entry whose base is another tensor, and the sections that go with it.
+  /// `share`: bytes for the delta, where there is a budget. Warnings tell what the user would not
+  /// expect.
+  void encode(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned,
+              std::optional<double> share, Sections& sections, std::vector<Warning>& warnings) {
+    base_ = &base;
+    tuned_ = &tuned;
+    const char* why = reason(entry);
+    if (why == nullptr) why = add_delta(entry, share, sections);
+    if (why != nullptr) {
+      keep(entry, why, sections);
+    } else if (entry.recovery && entry.recovery->is_lost()) {
+      warnings.push_back(lost(entry));
+    }
+  }
+
+  /// Sets the section of a tensor that the base does not have.
+  void encode_added(const ManifestEntry& entry, const TensorBytes& tuned, Sections& sections) {
+    sections.lossless = encode_lossless(tuned.bytes(), {}, dtype_bytes(entry.dtype), executor_);
+  }
+
+ private:
+  /// Keeps a tensor without loss; what add_delta() began with it is undone.
+  void keep(ManifestEntry& entry, const char* why, Sections& sections) {
+    entry.mode = Mode::lossless;
+    entry.reason = why;
+    entry.dtype = entry.tuned_dtype.value_or(entry.dtype);
+    entry.tuned_dtype.reset();
+    entry.recovery.reset();
+    entry.matrices.clear();
+    sections.delta.clear();
+    sections.outliers.clear();
+    if (!exact_) {
+      exact_ =
+          encode_lossless(tuned_->bytes(), base_->bytes(), dtype_bytes(entry.dtype), executor_);
+    }
+    sections.lossless = std::move(*exact_);
+    exact_.reset();
+  }
+
+  /// Weights of a stack, padding counted, and the least and most bytes of its delta.
+  void set_limits(const MatrixStack& stack, bool double_precision, TensorNeed& need) const {
+    const auto count = static_cast<double>(stack.count);
+    need.weights = count * padded_weights(stack);
+    if (options_.codec.patch != 0) {
+      const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainSideBytes);
+      need.least = least * need.weights / 8 + count * kPadding;
+      need.most = most * need.weights / 8;
+      return;
+    }
+    CodecSpec spec = options_.codec;
+    spec.double_precision = double_precision;
+    const auto bytes_within = [&](double bits) {
+      spec.allocator = BudgetAllocator(bits);
+      return count * static_cast<double>(
+                         codecs_.make(spec)->max_compressed_bytes(stack.rows, stack.cols) + 8);
+    };
+    need.least = bytes_within(std::numeric_limits<double>::min());
+    need.most = bytes_within(std::numeric_limits<double>::max());
+  }
+
+  /// Weights of one matrix of a stack, in whole patches.
+  double padded_weights(const MatrixStack& stack) const noexcept {
+    const auto side = static_cast<std::size_t>(std::max(options_.codec.patch, 1));
+    return static_cast<double>(ceil_div(stack.rows, side) * ceil_div(stack.cols, side) * side *
+                               side);
+  }
+
+  /// Makes an entry one with a delta. Returns the shape of what tensor and base have in common.
+  std::vector<std::uint64_t> begin_delta(ManifestEntry& entry) const {
+    const DType dtype = std::exchange(entry.dtype, entry.base->dtype);
+    if (dtype != entry.dtype) entry.tuned_dtype = dtype;
+    const std::uint64_t mine = entry.shape[0];
+    const std::uint64_t its = entry.base->shape[0];
+    entry.mode = mine > its ? Mode::grown : mine < its ? Mode::shrunk : Mode::delta;
+    auto common = *common_rows(entry.shape, entry.base->shape);
+    entry.stack = stack_of(common);
+    return common;
+  }
+
+  /// Stores a delta where that should be; else returns the reason why not.
+  const char* add_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
+    const auto common = begin_delta(entry);
+    const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
+    try {
+      if (entry.tuned_dtype) require_range(tuned_->bytes(), dtype, entry.dtype);
+      encode_delta(entry, share, sections);
+    } catch (const Error& error) {
+      if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) {
+        return "non_finite";
+      }
+      throw error.within(entry.name);
+    }
+    // Patches that are mostly padding can cost more than the weights they hold.
+    if (sections.bytes() >= *tensor_bytes(entry.dtype, common)) return "larger";
+    if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
+    // What costs no more and loses nothing is better.
+    exact_ = encode_lossless_within(tuned_->bytes(), base_->bytes(), dtype_bytes(dtype),
+                                    sections.bytes(), executor_);
+    return exact_ ? "exact" : nullptr;
+  }
+
+  /// Whether there is no NaN and no infinity in base and fine-tune.
+  bool is_finite(const ManifestEntry& entry) const {
+    const auto all_finite = [](std::span<const std::byte> bytes, DType dtype) {
+      return with_element(dtype, [&]<class U>() {
+        for (std::size_t at = 0; at < bytes.size(); at += sizeof(U)) {
+          const auto x = static_cast<compute_t<U>>(load_element<U>(bytes.data() + at));
+          if (!deltadct::detail::all_finite(&x, 1)) return false;
+        }
+        return true;
+      });
+    };
+    return all_finite(base_->bytes(), entry.base->dtype) &&
+           all_finite(tuned_->bytes(), entry.dtype);
+  }
+
+  void encode_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
+    prepare(entry);
+    const MatrixStack& stack = entry.stack;
+    CodecSpec spec = options_.codec;
+    spec.double_precision = from_.dtype == DType::f64;
+    std::vector<std::vector<Outlier>> outliers = find_outliers(stack, spec, share);
+    std::unique_ptr<AnyCodec> own;
+    if (share) {
+      const double left =
+          *share - static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
+      spec.allocator = BudgetAllocator(rate_within(left, stack));
+      own = codecs_.make(spec);
+    }
+    const AnyCodec& codec = own ? *own : codecs_.get(spec);
+    const AnyMatrix bases{entry.dtype, base_->bytes().data()};
+    const AnyMatrix tuneds{entry.tuned_dtype.value_or(entry.dtype), tuned_->bytes().data()};
+    const std::size_t all = stack.count * stack.rows * stack.cols;
+    const double unit = entry.dtype == DType::f64 ? unit_of(from_, to_, all) : 1;
+    Recovery recovery;
+    for (std::size_t k = 0; k < stack.count; ++k) {
+      const AnyMatrix base = matrix_of(bases, k, stack);
+      const AnyMatrix tuned = matrix_of(tuneds, k, stack);
+      codec.encode_into(delta_, workspace_, from_.dtype, matrix_of(from_, k, stack).data,
+                        without(outliers[k], k, stack).data, stack.rows, stack.cols, executor_);
+      append_matrix(sections.delta, delta_);
+      entry.matrices.push_back(delta_.header);
+      settle(codec, base, tuned, stack.cols, outliers[k]);
+      delta_.outliers = outliers[k];
+      recovery += measure_recovery(codec, delta_, base, tuned, unit, executor_);
+    }
+    sections.outliers = outlier_section(outliers, stack, from_.dtype);
+    if (recovery.energy != 0) entry.recovery = without_unit(recovery, unit);
+  }
+
+  /// Bits a weight with which a tensor's deltas take at most so many bytes, or the least there are.
+  double rate_within(double bytes, const MatrixStack& stack) const {
+    const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainSideBytes);
+    const double weights = std::max(padded_weights(stack), 1.0);
+    const double bits = 8 * (bytes / static_cast<double>(stack.count) - kPadding) / weights;
+    return std::clamp(bits, std::max(least, std::numeric_limits<double>::min()), most);
+  }
+
+  /// Brings base and tuned to aligned addresses, and to one dtype in from_ and to_: their own where
+  /// they agree, what the base is computed in where not.
+  void prepare(const ManifestEntry& entry) {
+    const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
+    base_->align(dtype_bytes(entry.dtype));
+    tuned_->align(dtype_bytes(tuned_dtype));
+    if (!entry.tuned_dtype) {
+      from_ = {entry.dtype, base_->bytes().data()};
+      to_ = {entry.dtype, tuned_->bytes().data()};
+      return;
+    }
+    const DType compute = compute_dtype(entry.dtype);
+    const auto convert = [&](std::span<const std::byte> bytes, DType dtype,
+                             std::vector<std::byte>& converted) {
+      converted.resize(bytes.size() / dtype_bytes(dtype) * dtype_bytes(compute));
+      convert_elements(bytes, dtype, compute, converted, executor_);
+      return AnyMatrix{compute, converted.data()};
+    };
+    from_ = convert(base_->bytes(), entry.dtype, base_converted_);
+    to_ = convert(tuned_->bytes(), tuned_dtype, tuned_converted_);
+  }
+
+  static AnyMatrix matrix_of(const AnyMatrix& all, std::size_t k,
+                             const MatrixStack& stack) noexcept {
+    return {all.dtype, all.row(k * stack.rows, stack.cols)};
+  }
+
+  /// The outliers of every matrix. A method of others has none, and they take at most half of what
+  /// there is.
+  std::vector<std::vector<Outlier>> find_outliers(const MatrixStack& stack, const CodecSpec& spec,
+                                                  std::optional<double> share) const {
+    std::vector<std::vector<Outlier>> outliers(stack.count);
+    if (spec.patch == 0) return outliers;
+    const double rate = share ? rate_within(*share, stack) : rate_of(spec);
+    for (std::size_t k = 0; k < stack.count; ++k) {
+      with_element(from_.dtype, [&]<class U>() {
+        outliers[k] = io::find_outliers(reinterpret_cast<const U*>(matrix_of(from_, k, stack).data),
+                                        reinterpret_cast<const U*>(matrix_of(to_, k, stack).data),
+                                        stack.rows, stack.cols, rate, executor_);
+      });
+    }
+    const auto bytes = static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
+    if (share && 2 * bytes > *share) outliers.assign(stack.count, {});
+    return outliers;
+  }
+
+  /// Matrix k of the fine-tune with the base's elements in place of outliers.
+  AnyMatrix without(std::span<const Outlier> outliers, std::size_t k, const MatrixStack& stack) {
+    const AnyMatrix tuned = matrix_of(to_, k, stack);
+    if (outliers.empty()) return tuned;
+    const std::size_t element = dtype_bytes(tuned.dtype);
+    const AnyMatrix base = matrix_of(from_, k, stack);
+    rest_.assign(tuned.data, tuned.data + stack.rows * stack.cols * element);
+    for (const Outlier& outlier : outliers) {
+      const std::size_t at = (outlier.row * stack.cols + outlier.col) * element;
+      std::memcpy(rest_.data() + at, base.data + at, element);
+    }
+    return {tuned.dtype, rest_.data()};
+  }
+
+  /// Sets the outliers' values: what is missing where the patches were added and the sum rounded.
+  void settle(const AnyCodec& codec, const AnyMatrix& base, const AnyMatrix& tuned,
+              std::size_t cols, std::span<Outlier> outliers) const {
+    with_element(base.dtype, [&]<class U>() {
+      with_element(tuned.dtype, [&]<class W>() {
+        for (Outlier& outlier : outliers) {
+          const std::size_t at = outlier.row * cols + outlier.col;
+          U x = reinterpret_cast<const U*>(base.data)[at];
+          codec.decode_add_block(delta_, base.dtype, outlier.row, outlier.col, &x, 1, 1, 1.0,
+                                 SerialExecutor{});
+          const W wanted = reinterpret_cast<const W*>(tuned.data)[at];
+          outlier.value = static_cast<double>(
+              static_cast<compute_t<U>>(static_cast<double>(static_cast<compute_t<W>>(wanted)) -
+                                        static_cast<double>(static_cast<compute_t<U>>(x))));
+        }
+      });
+    });
+  }
+
+  /// The rows that the base lacks, in the base's dtype.
+  void add_tail(const ManifestEntry& entry, std::uint64_t first, Sections& sections) const {
+    const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
+    auto rows = tuned_->bytes().subspan(static_cast<std::size_t>(first) * dtype_bytes(tuned_dtype));
+    std::vector<std::byte> converted;
+    if (tuned_dtype != entry.dtype) {
+      converted.resize(rows.size() / dtype_bytes(tuned_dtype) * dtype_bytes(entry.dtype));
+      convert_elements(rows, tuned_dtype, entry.dtype, converted, executor_);
+      rows = converted;
+    }
+    sections.lossless = encode_lossless(rows, {}, dtype_bytes(entry.dtype), executor_);
+  }
+
+  static Warning lost(const ManifestEntry& entry) {
+    char numbers[80];
+    std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB); ", entry.recovery->gain(),
+                  entry.recovery->snr_db());
+    const bool is_short = dtype_bytes(entry.dtype) == 2;
+    std::string what = "the delta is lost";
+    if (is_short) what += " where weights are rounded to " + std::string(dtype_name(entry.dtype));
+    what += numbers;
+    if (entry.tuned_dtype && holds_all_of(*entry.tuned_dtype, entry.dtype)) {
+      what += "apply --dtype tuned restores it in " + std::string(dtype_name(*entry.tuned_dtype)) +
+              ", ";
+    } else if (is_short) {
+      what += "apply --round stochastic keeps it in the mean, ";
+    }
+    what += "--preset lossless, or --exclude for this tensor, keeps all of it";
+    return {entry.name, std::move(what)};
+  }
+
+  // Bounds, widths and codes of a matrix are padded to 8 bytes each.
+  static constexpr double kPadding = 24;
+
+  const CompressOptions& options_;
+  ExecutorRef executor_;
+  CodecCache codecs_;
+  QuantizedScales scales_;
+  CompressedTensor delta_;
+  std::vector<std::byte> workspace_;
+  TensorBytes* base_ = nullptr;  // the tensor at hand
+  TensorBytes* tuned_ = nullptr;
+  AnyMatrix from_;  // its elements in one dtype
+  AnyMatrix to_;
+  std::vector<std::byte> base_converted_;
+  std::vector<std::byte> tuned_converted_;
+  std::vector<std::byte> rest_;
+  std::optional<std::vector<std::byte>> exact_;  // its lossless section, once that is known
+};
+
+}  // namespace detail
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,278 @@
+// How tensors of a model are kept, seen through whole archives: without loss where that costs no
+// more, with outliers apart, with scales of codes exact; and what is said of what comes back.
+#include "pair.hpp"
+
+#include <deltadct/io/checkpoint.hpp>
+
+using namespace io_test;
+using io::ManifestEntry;
+using io::OutputDTypes;
+using io::Rounding;
+
+namespace {
+
+CompressOptions unit_gain() {
+  CompressOptions options = options_of(32);
+  options.codec = deltadct::unit_gain_spec();
+  return options;
+}
+
+/// A step of training as BF16 stores it: few elements change, by one unit in the last place.
+Tensor stepped(Tensor tensor, double share, unsigned seed) {
+  Noise random(seed);
+  for (std::size_t i = 0; i < tensor.bytes.size(); i += 2) {
+    if (random() * 0.5 + 0.5 >= share) continue;
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, tensor.bytes.data() + i, 2);
+    bits = static_cast<std::uint16_t>(bits + (random() < 0 ? 1 : -1));
+    std::memcpy(tensor.bytes.data() + i, &bits, 2);
+  }
+  return tensor;
+}
+
+/// The tensor in another dtype, moved by so much of each element.
+Tensor moved_in(const Tensor& base, DType dtype, double step, unsigned seed) {
+  Tensor tensor = noise(base.name, dtype, base.shape, seed);
+  const auto from = values(base.dtype, base.bytes);
+  Noise random(seed + 1);
+  for (std::size_t i = 0; i < from.size(); ++i) tensor.set(i, from[i] * (1 + step * random()));
+  return tensor;
+}
+
+double gain(const Pair& pair, const std::string& name) {
+  const auto find = [&](const std::vector<Tensor>& tensors) {
+    return *std::ranges::find(tensors, name, &Tensor::name);
+  };
+  const Tensor base = find(pair.base);
+  const Tensor tuned = find(pair.tuned);
+  const Model out = pair.out();
+  const auto b = values(base.dtype, base.bytes);
+  const auto d = difference(values(tuned.dtype, tuned.bytes), b);
+  const auto r = difference(values(out.find(name)->dtype, data(out, name)), b);
+  return std::inner_product(d.begin(), d.end(), r.begin(), 0.0) /
+         std::inner_product(d.begin(), d.end(), d.begin(), 0.0);
+}
+
+ApplyOptions overwriting() {
+  ApplyOptions options;
+  options.output.overwrite = Overwrite::yes;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("tensor_encoder: what costs no more without loss is kept so, by every preset") {
+  const Tensor a = noise("a", DType::bf16, {256, 512}, 1);
+  const Tensor b = noise("b", DType::bf16, {256, 512}, 2);
+  const Tensor wide = noise("wide", DType::bf16, {64, 64}, 3);
+  for (const double share : {0.01, 0.05}) {
+    const Pair pair({a, b, wide},
+                    {stepped(a, share, 4), stepped(b, share, 5), moved(wide, 0.05, 6)});
+    CompressOptions lossless = options_of(16);
+    lossless.lossless = true;
+    for (const CompressOptions& options : {options_of(16), unit_gain()}) {
+      const CheckpointReport report = pair.compress(options);
+      CHECK(pair.reason("a") == "exact");
+      CHECK(pair.reason("b") == "exact");
+      CHECK(pair.mode("wide") == Mode::delta);
+      CHECK(report.warnings.empty());
+      pair.apply(overwriting());
+      CHECK(data(pair.out(), "a") == pair.tuned[0].bytes);
+    }
+  }
+}
+
+TEST_CASE("tensor_encoder: a step of training takes no more bytes than the lossless preset") {
+  for (const double share : {0.01, 0.05}) {
+    const Tensor a = noise("a", DType::bf16, {300, 700}, 1);
+    const Pair pair({a}, {stepped(a, share, 4)});
+    const auto by_default = pair.compress(options_of(16)).file_bytes;
+    CompressOptions lossless = options_of(16);
+    lossless.lossless = true;
+    CHECK(by_default <= pair.compress(lossless).file_bytes);
+  }
+}
+
+TEST_CASE("tensor_encoder: what comes back is measured after rounding, as the output has it") {
+  const Tensor base = noise("w", DType::bf16, {128, 96}, 1);
+  for (const double step : {0.2, 0.01, 0.001}) {
+    const Pair pair({base}, {moved_in(base, DType::f32, step, 7)});
+    const CheckpointReport report = pair.compress(unit_gain());
+    pair.apply(overwriting());
+    const ManifestEntry entry = *pair.archive().find("w");
+    REQUIRE(entry.recovery.has_value());
+    CHECK(entry.recovery->gain() == doctest::Approx(gain(pair, "w")).epsilon(2e-3));
+    CHECK(report.recovery.gain() == doctest::Approx(gain(pair, "w")).epsilon(2e-3));
+    CHECK(entry.tuned_dtype == DType::f32);
+  }
+}
+
+TEST_CASE("tensor_encoder: a delta that rounding swallows is told, with what helps") {
+  const Tensor base = noise("w", DType::bf16, {128, 96}, 1);
+  const Tensor sound = noise("sound", DType::bf16, {128, 96}, 2);
+  const Pair pair({base, sound},
+                  {moved_in(base, DType::f32, 1e-4, 3), moved_in(sound, DType::f32, 0.05, 4)});
+  const CheckpointReport report = pair.compress(unit_gain());
+  REQUIRE(report.warnings.size() == 1);
+  CHECK(report.warnings[0].where == "w");
+  CHECK(report.warnings[0].what.find("BF16") != std::string::npos);
+  CHECK(report.warnings[0].what.find("--dtype tuned") != std::string::npos);
+  pair.apply(overwriting());
+  CHECK(std::abs(gain(pair, "w")) < 0.1);
+}
+
+TEST_CASE("tensor_encoder: the fine-tune's dtype holds what the base's rounds away") {
+  const Tensor base = noise("w", DType::bf16, {128, 96}, 1);
+  const Tensor rows = noise("rows", DType::bf16, {64, 64}, 2);
+  const Tensor more = with_rows(moved_in(rows, DType::f32, 1e-4, 5), 70, 6);
+  const Pair pair({base, rows}, {moved_in(base, DType::f32, 1e-4, 3), more});
+  pair.compress(unit_gain());
+  ApplyOptions options = overwriting();
+  options.dtypes = OutputDTypes::tuned;
+  pair.apply(options);
+  CHECK(pair.out().find("w")->dtype == DType::f32);
+  CHECK(gain(pair, "w") == doctest::Approx(1).epsilon(0.02));
+  CHECK(pair.out().find("rows")->shape == Shape{70, 64});
+  options = overwriting();
+  options.rounding = Rounding::stochastic;
+  pair.apply(options);
+  CHECK(pair.out().find("w")->dtype == DType::bf16);
+  CHECK(gain(pair, "w") == doctest::Approx(1).epsilon(0.2));
+  const Bytes first = data(pair.out(), "w");
+  pair.apply(options);
+  CHECK(data(pair.out(), "w") == first);
+}
+
+TEST_CASE("tensor_encoder: one outlier does not drown its patch") {
+  for (const DType dtype : kElements) {
+    const Tensor base = noise("w", dtype, {256, 256}, 1);
+    for (const CompressOptions& options : {options_of(16), unit_gain()}) {
+      Tensor tuned = moved(base, 0.02, 2);
+      const Pair without({base}, {tuned});
+      without.compress(options);
+      without.apply(overwriting());
+      tuned.set(300, 7);
+      tuned.set(40'000, -9);
+      const Pair pair({base}, {tuned});
+      const CheckpointReport report = pair.compress(options);
+      CHECK(report.file_bytes <= without.archive().file_bytes() + 256);
+      pair.apply(overwriting());
+      const auto out = values(dtype, data(pair.out(), "w"));
+      CHECK(out[300] == 7);
+      CHECK(out[40'000] == -9);
+      const auto wanted = values(dtype, tuned.bytes);
+      const double error = norm(difference(out, wanted));
+      const double usual = norm(difference(values(dtype, data(without.out(), "w")),
+                                           values(dtype, without.tuned[0].bytes)));
+      CHECK(error < 1.1 * usual);
+    }
+  }
+}
+
+TEST_CASE("tensor_encoder: outliers in every matrix of a stack, in blocks and in parts") {
+  const Tensor base = noise("experts", DType::f32, {3, 64, 80}, 1);
+  Tensor tuned = moved(base, 0.01, 2);
+  for (const std::size_t at : {5u, 5119u, 5120u, 12'000u, 15'359u}) tuned.set(at, 4);
+  const Pair pair({base}, {tuned});
+  pair.compress(options_of(16));
+  const DeltaArchive archive = pair.archive();
+  const ManifestEntry& entry = *archive.find("experts");
+  CHECK_FALSE(entry.outliers_sum.empty());
+  const auto delta = archive.delta(entry);
+  CHECK(delta.view(0).outliers.size() == 2);
+  CHECK(delta.view(1).outliers.size() == 1);
+  CHECK(delta.view(2).outliers.size() == 2);
+  const Model model = Model::open(pair.folder / "base");
+  const SerialExecutor executor;
+  io::Restorer restorer(model, archive, serial_codec, executor);
+  const auto all = restorer.restore(entry);
+  const Bytes whole(all.begin(), all.end());
+  for (const io::Block block : {io::Block{0, 0, 0, 64, 80}, io::Block{2, 20, 3, 44, 77},
+                                io::Block{1, 0, 0, 1, 1}, io::Block{2, 63, 79, 1, 1}}) {
+    const auto part = restorer.restore_block(entry, block);
+    for (std::size_t i = 0; i < block.rows; ++i) {
+      const std::size_t at = ((block.matrix * 64 + block.row + i) * 80 + block.col) * 4;
+      CHECK(std::ranges::equal(part.subspan(i * block.cols * 4, block.cols * 4),
+                               std::span(whole).subspan(at, block.cols * 4)));
+    }
+  }
+  pair.verify(true);
+}
+
+TEST_CASE("tensor_encoder: altered outliers are refused by name") {
+  const Tensor base = noise("w", DType::f32, {64, 64}, 1);
+  Tensor tuned = moved(base, 0.01, 2);
+  tuned.set(77, 5);
+  const Pair pair({base}, {tuned});
+  pair.compress(options_of(16));
+  Bytes bytes = get(pair.folder / "delta");
+  const Model model = Model::open(pair.folder / "delta");
+  const auto* section = model.find("outliers:w");
+  REQUIRE(section != nullptr);
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  bytes[static_cast<std::size_t>(8 + header + section->begin) + 9] ^= std::byte{1};
+  put(pair.folder / "delta", bytes);
+  const Error error = caught([&] { pair.verify(false); });
+  CHECK(error.code() == Errc::checksum_mismatch);
+  CHECK(test::names(error, "w"));
+}
+
+TEST_CASE("tensor_encoder: scales beside codes come back exactly") {
+  const Tensor codes = noise("layer.weight", DType::f8_e4m3, {256, 256}, 1);
+  const Tensor scales = noise("layer.weight_scale_inv", DType::f32, {64, 64}, 2);
+  const Tensor plain = noise("other.weight", DType::f32, {64, 64}, 3);
+  const Tensor named = noise("third.w_scale", DType::bf16, {64, 64}, 4);
+  const Pair pair({codes, scales, plain, named},
+                  {renamed(noise("", DType::f8_e4m3, {256, 256}, 5), "layer.weight"),
+                   moved(scales, kStep, 6), moved(plain, kStep, 7), moved(named, 0.1, 8)});
+  for (const CompressOptions& options : {options_of(16), unit_gain()}) {
+    pair.compress(options);
+    CHECK(pair.reason("layer.weight_scale_inv") == "scale");
+    CHECK(pair.reason("third.w_scale") == "scale");
+    CHECK(pair.mode("other.weight") == Mode::delta);
+    pair.apply(overwriting());
+    CHECK(data(pair.out(), "layer.weight_scale_inv") == pair.tuned[1].bytes);
+  }
+}
+
+TEST_CASE("tensor_encoder: a budget is what the whole archive takes of what changed, from below") {
+  const auto at = [](const std::string& name, unsigned seed) {
+    return noise(name, DType::f32, {384, 512}, seed);
+  };
+  const Tensor vector = noise("norm", DType::f32, {256}, 9);
+  const Tensor small = noise("small", DType::f32, {33, 40}, 10);
+  const Pair pair({at("a", 1), vector, small, at("frozen", 3), at("b", 2)},
+                  {moved(at("a", 1), 0.01, 4), moved(vector, 0.01, 6), moved(small, 0.01, 7),
+                   at("frozen", 3), moved(at("b", 2), 0.001, 5)});
+  const double changed = 2 * 384 * 512 + 256 + 33 * 40;
+  for (const double bits : {0.4, 0.5, 1.0, 2.0}) {
+    CompressOptions options = unit_gain();
+    options.codec.allocator = deltadct::BudgetAllocator(bits);
+    const double asked = bits * changed / 8;
+    const CheckpointReport report = pair.compress(options);
+    CHECK(static_cast<double>(report.changed_elements) == changed);
+    CHECK(static_cast<double>(report.file_bytes) <= asked);
+    CHECK(static_cast<double>(report.file_bytes) > 0.98 * asked);
+    options.codec.allocator = {{1, 1.0}};
+    options.bytes = static_cast<std::uint64_t>(asked);
+    CHECK(pair.compress(options).file_bytes == report.file_bytes);
+  }
+  CompressOptions options = unit_gain();
+  options.bytes = 3000;
+  const Error error = caught([&] { pair.compress(options); });
+  CHECK(error.code() == Errc::bad_mix);
+  CHECK(test::names(error, "least possible"));
+}
+
+TEST_CASE("tensor_encoder: the least that an error names can be had") {
+  const Tensor a = noise("a", DType::f32, {192, 256}, 1);
+  const Pair pair({a}, {moved(a, 0.01, 4)});
+  CompressOptions options = unit_gain();
+  options.bytes = 1;
+  const std::string text = caught([&] { pair.compress(options); }).what();
+  const std::size_t at = text.find("possible: ") + 10;
+  options.bytes = std::strtoull(text.c_str() + at, nullptr, 10);
+  CHECK_NOTHROW(pair.compress(options));
+  CHECK(pair.archive().file_bytes() <= options.bytes);
+}
