@@ -112,11 +112,13 @@ class DeltaCodec {
     check_destination(out, "out");
     check_shape(out, compressed.header->rows, compressed.header->cols, "out");
     const detail::Region all{0, 0, out.rows, out.cols};
-    Region(kernel_, compressed, all, 1.0).run(detail::StoreRows<U>{out}, executor);
+    const auto scale = static_cast<Compute>(compressed.header->scale);
+    Region(kernel_, compressed, all, scale).run(detail::StoreRows<U>{out}, executor);
     detail::add_outliers(compressed.outliers, all, 1.0, out);
   }
 
-  /// weights += alpha * delta^, in place; otherwise as decode().
+  /// weights += alpha * delta^, in place. Throws non_finite where alpha, or alpha times the scale
+  /// in the compute type, is not finite; otherwise as decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
                   const Executor& executor = {}) const {
@@ -124,7 +126,7 @@ class DeltaCodec {
   }
 
   /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
-  /// bad_view (see check_apart()); otherwise as decode().
+  /// bad_view (see check_apart()); otherwise as the one in place.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -135,7 +137,7 @@ class DeltaCodec {
 
   /// block += alpha * the rows and columns of delta^ that begin at (row, col): the slice of a
   /// tensor-parallel rank. Throws bad_range where the block leaves the tensor; otherwise as
-  /// decode().
+  /// decode_add().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,
@@ -198,21 +200,22 @@ class DeltaCodec {
     }
   }
 
-  /// Bytes of the scratch that encode_into() takes.
+  /// Bytes of the scratch that encode_into() takes. Throws too_large where encode() would.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
     return detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols).workspace_bytes();
   }
 
   /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
+  /// Throws too_large where encode() would.
   std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
     using Bound = typename Policy::Bound;
-    const std::size_t patches = typename Policy::Patches(rows, cols).count();
+    const std::size_t patches = count_patches(rows, cols, patch);
     std::size_t most = 0;
     for (const int bits : allocator_.widths()) {
       most = std::max(most, code_bytes(bits, std::size_t{patch} * patch) +
                                 static_cast<std::size_t>(side_values(bits)) * sizeof(Bound));
     }
-    return patches * (most + sizeof(PatchPlace));
+    return checked_size(SaturatingSize(patches) * (most + sizeof(PatchPlace)), rows, cols);
   }
 
  private:
@@ -238,8 +241,9 @@ class DeltaCodec {
     check_view(base, "base");
     check_shape(base, out.rows, out.cols, "base");
     check_apart(base, out, "out");
+    const auto factor = detail::checked_factor<Compute>(alpha, compressed.header->scale);
     const detail::Region region{row, col, out.rows, out.cols};
-    Region(kernel_, compressed, region, alpha).run(detail::AddRows<U>{base, out}, executor);
+    Region(kernel_, compressed, region, factor).run(detail::AddRows<U>{base, out}, executor);
     detail::add_outliers(compressed.outliers, region, alpha, out);
   }
 

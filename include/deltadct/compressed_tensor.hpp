@@ -17,6 +17,8 @@
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/dtype.hpp>
 #include <deltadct/core/error.hpp>
+#include <deltadct/core/finite.hpp>
+#include <deltadct/core/matrix_view.hpp>
 
 #include <cmath>
 #include <cstring>
@@ -42,6 +44,16 @@ struct PatchPlace {
   DELTADCT_HD constexpr std::uint32_t slot() const noexcept { return packed & (kMaxSlots - 1); }
 };
 static_assert(sizeof(PatchPlace) == 4);
+
+/// How many patches of p x p a matrix is cut into. Throws too_large where places cannot tell them
+/// apart.
+inline std::size_t count_patches(std::size_t rows, std::size_t cols, std::size_t p) {
+  const SaturatingSize patches = SaturatingSize(ceil_div(rows, p)) * ceil_div(cols, p);
+  if (patches.value() > PatchPlace::kMaxSlots) {
+    throw Error(Errc::too_large, "matrix", shape_text(rows, cols) + " has too many patches");
+  }
+  return patches.value();
+}
 
 /// Patches that share a bit width.
 struct WidthClass {
@@ -74,10 +86,9 @@ struct TensorHeader {
   std::vector<WidthClass> classes;
   std::size_t whole_bytes = 0;  ///< bytes of the codes where patch is 0
 
-  std::size_t patches() const noexcept {
-    if (rows == 0 || cols == 0 || patch == 0) return 0;
-    const auto p = static_cast<std::size_t>(patch);
-    return ceil_div(rows, p) * ceil_div(cols, p);
+  /// Throws too_large, as count_patches() does.
+  std::size_t patches() const {
+    return patch == 0 ? 0 : count_patches(rows, cols, static_cast<std::size_t>(patch));
   }
   std::size_t codes_stride(const WidthClass& k) const noexcept {
     return code_bytes(k.bits, static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch));
@@ -91,17 +102,18 @@ struct TensorHeader {
     return patch == 0 ? at : at % static_cast<std::size_t>(patch);
   }
 
-  /// Sets every class's offsets; returns the bytes of {bounds, codes}.
-  std::pair<std::size_t, std::size_t> lay_out() noexcept {
-    std::size_t bounds_end = 0;
-    std::size_t codes_end = whole_bytes;
+  /// Sets every class's offsets; returns the bytes of {bounds, codes}. Throws too_large where no
+  /// array has so many.
+  std::pair<std::size_t, std::size_t> lay_out() {
+    SaturatingSize bounds_end = 0;
+    SaturatingSize codes_end = whole_bytes;
     for (WidthClass& k : classes) {
-      k.bounds_at = bounds_end;
-      k.codes_at = codes_end;
-      bounds_end += k.patches * bounds_stride(k);
-      codes_end += k.patches * codes_stride(k);
+      k.bounds_at = bounds_end.value();
+      k.codes_at = codes_end.value();
+      bounds_end = bounds_end + SaturatingSize(k.patches) * bounds_stride(k);
+      codes_end = codes_end + SaturatingSize(k.patches) * codes_stride(k);
     }
-    return {bounds_end, codes_end};
+    return {checked_size(bounds_end, rows, cols), checked_size(codes_end, rows, cols)};
   }
 };
 
@@ -196,6 +208,17 @@ DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
   const B stored = static_cast<B>(static_cast<compute_t<B>>(value));
   std::memcpy(bounds + static_cast<std::size_t>(k) * sizeof(B), &stored, sizeof(B));
   return static_cast<T>(static_cast<compute_t<B>>(stored));
+}
+
+/// alpha times a tensor's scale. Throws non_finite where it, or alpha, is none that T can hold.
+template <class T>
+T checked_factor(const double& alpha, const double& scale) {
+  if (!is_finite(alpha)) throw Error(Errc::non_finite, "alpha");
+  const double factor = alpha * scale;
+  if (!is_within<T>(factor)) {
+    throw Error(Errc::non_finite, "alpha", "times the tensor's scale, in the compute type");
+  }
+  return static_cast<T>(factor);
 }
 
 [[noreturn]] inline void fail_validation(std::string_view what) {

@@ -165,7 +165,8 @@ class DeltaCodec<Policy, Cuda> {
     return out;
   }
 
-  /// Bytes of the device's memory that encode() takes as scratch, for matrices of U.
+  /// Bytes of the device's memory that encode() takes as scratch, for matrices of U. Throws
+  /// too_large where encode() would.
   template <class U = typename Policy::Element>
   static std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) {
     const std::size_t patches = Encoder<U, false>::patches_of(rows, cols);
@@ -174,10 +175,13 @@ class DeltaCodec<Policy, Cuda> {
         .bytes;
   }
 
-  /// An upper bound of device_bytes() for a matrix of that shape, whatever it holds.
+  /// An upper bound of device_bytes() for a matrix of that shape, whatever it holds. Throws
+  /// too_large where encode() would.
   std::size_t max_device_bytes(std::size_t rows, std::size_t cols) const {
-    return DeltaCodec<Policy, Serial>(allocator_).max_compressed_bytes(rows, cols) +
-           (1 + 2 * kMaxWidthClasses) * alignment;
+    const DeltaCodec<Policy, Serial> host(allocator_);
+    constexpr std::size_t padding = (1 + 2 * kMaxWidthClasses) * alignment;
+    return checked_size(SaturatingSize(host.max_compressed_bytes(rows, cols)) + padding, rows,
+                        cols);
   }
 
   /// Compresses tuned - base into `memory`, of device_bytes() of what results; enough is
@@ -325,8 +329,8 @@ class DeltaCodec<Policy, Cuda> {
     using Kernel = detail::DecodeKernel<Policy, U, Mode>;
     const detail::DeviceRegion region(tensor.cols_, row, col, rows.out.rows, rows.out.cols, patch,
                                       Kernel::Threads::patches);
-    CudaKernels<Policy, U>::decode(
-        Kernel(tensor.arrays_, region, rows, static_cast<Compute>(alpha * tensor.scale_)), stream);
+    const auto factor = detail::checked_factor<Compute>(alpha, tensor.scale_);
+    CudaKernels<Policy, U>::decode(Kernel(tensor.arrays_, region, rows, factor), stream);
   }
 
   Allocator allocator_;

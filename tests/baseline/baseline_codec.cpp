@@ -90,6 +90,55 @@ TEST_CASE("baseline: any shape comes back finite, within the size that was promi
   });
 }
 
+TEST_CASE("baseline: sizes that would wrap are refused, and rows of nothing cost nothing") {
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const std::pair<std::size_t, std::size_t> vast[] = {
+        {SIZE_MAX, SIZE_MAX},
+        {std::size_t{1} << 33, std::size_t{1} << 33},
+        {std::size_t{1} << 32, std::size_t{1} << 31},
+        {SIZE_MAX, 1},
+        {1, SIZE_MAX}};
+    for (const auto& shape : vast) {
+      const std::size_t rows = shape.first;
+      const std::size_t cols = shape.second;
+      CAPTURE(rows);
+      CAPTURE(cols);
+      CHECK(caught([&] { codec.max_compressed_bytes(rows, cols); }).code() == Errc::too_large);
+      CHECK(caught([&] { codec.encode_workspace_bytes(rows, cols); }).code() == Errc::too_large);
+      CHECK(caught([&] { codec.method().template max_bytes<float>(rows, cols); }).code() ==
+            Errc::too_large);
+    }
+    const MatrixView<const float> nothing(nullptr, SIZE_MAX, 0);
+    const CompressedTensor packed = codec.encode(nothing);
+    CHECK(packed.header.rows == SIZE_MAX);
+    CHECK(packed.bytes() == 0);
+    CHECK(codec.max_compressed_bytes(SIZE_MAX, 0) == 0);
+    codec.validate(packed);
+    CHECK_NOTHROW(codec.encode(nothing, nothing));
+    CHECK_NOTHROW(codec.decode_add(packed, MatrixView<float>(nullptr, SIZE_MAX, 0)));
+  });
+}
+
+TEST_CASE("baseline: a factor that is not finite is refused before anything is written") {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    const CompressedTensor packed = codec.encode(noise<float>(20, 30).view());
+    for (const double alpha : {std::nan(""), infinity, -infinity, 1e300}) {
+      auto out = zeros<float>(20, 30);
+      const Error error = caught([&] { codec.decode_add(packed, out.view(), alpha); });
+      CHECK(error.code() == Errc::non_finite);
+      CHECK(error.where() == "alpha");
+      CHECK(caught([&] { codec.decode_add_block(packed, 0, 0, out.view(), alpha); }).code() ==
+            Errc::non_finite);
+      CHECK(out.values == zeros<float>(20, 30).values);
+    }
+  });
+}
+
 TEST_CASE("baseline: a block is that part of the whole, in any layout and element type") {
   for_each_method([&](const auto& method) {
     CAPTURE(method.name);

@@ -140,6 +140,58 @@ TEST_CASE("errors: a matrix with more patches than places can name is refused") 
               [&] { codec.encode_workspace_bytes(std::size_t{1} << 40, 1); });
 }
 
+TEST_CASE("errors: a size that would wrap is refused, by every function that tells sizes") {
+  const std::pair<std::size_t, std::size_t> vast[] = {{SIZE_MAX, SIZE_MAX},
+                                                      {std::size_t{1} << 34, std::size_t{1} << 34},
+                                                      {std::size_t{1} << 32, 8 << 20},
+                                                      {SIZE_MAX, 1},
+                                                      {1, SIZE_MAX - 6}};
+  for (const auto& vast_shape : vast) {
+    const std::size_t rows = vast_shape.first;
+    const std::size_t cols = vast_shape.second;
+    CAPTURE(rows);
+    CAPTURE(cols);
+    const auto refuse = [&](auto size) {
+      check_error(Errc::too_large, "matrix", [&] { size(rows, cols); });
+    };
+    refuse([](auto... shape) { Codec{}.max_compressed_bytes(shape...); });
+    refuse([](auto... shape) { Codec{}.encode_workspace_bytes(shape...); });
+    refuse([](auto... shape) {
+      DeltaCodec<DefaultPolicy<double, 4>>{}.max_compressed_bytes(shape...);
+    });
+    refuse([](std::size_t r, std::size_t c) { count_patches(r, c, 8); });
+    refuse([](std::size_t r, std::size_t c) {
+      TensorHeader header;
+      header.rows = r;
+      header.cols = c;
+      header.patch = 8;
+      header.patches();
+    });
+  }
+  CHECK(Codec{}.max_compressed_bytes(SIZE_MAX, 0) == 0);
+  CHECK(Codec{}.max_compressed_bytes(0, SIZE_MAX) == 0);
+  CHECK_NOTHROW(Codec{}.encode(MatrixView<const float>(nullptr, SIZE_MAX, 0)));
+
+  TensorHeader header = compressed().header;
+  header.classes[0].patches = SIZE_MAX / 64;
+  check_error(Errc::too_large, "matrix", [&] { header.lay_out(); });
+}
+
+TEST_CASE("errors: a factor that is not finite is refused before anything is written") {
+  const Codec codec;
+  const CompressedTensor c = compressed();
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double alpha : {std::nan(""), -std::nan(""), infinity, -infinity, 1e300, -1e300}) {
+    CAPTURE(alpha);
+    check_untouched(35, 60, [&](auto out) { codec.decode_add(c, out, alpha); });
+    check_untouched(
+        35, 60, [&](auto out) { codec.decode_add(c, MatrixView<const float>(out), out, alpha); });
+    check_untouched(9, 60, [&](auto out) { codec.decode_add_block(c, 3, 0, out, alpha); });
+    auto out = random_matrix<float>(35, 60, 9);
+    check_error(Errc::non_finite, "alpha", [&] { codec.decode_add(c, out.view(), alpha); });
+  }
+}
+
 TEST_CASE("errors: decode refuses shapes and views that do not do") {
   const Codec codec;
   const CompressedTensor c = compressed();

@@ -3,6 +3,8 @@
 
 #include <deltadct/core/matrix_view.hpp>
 
+#include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -75,6 +77,51 @@ TEST_CASE("matrix_view: strides of a dimension of one do not matter, nor those o
   CHECK_NOTHROW(check_view(MatrixView<float>(x, 4, 1, 1, 0), "x"));
   CHECK_NOTHROW(check_view(MatrixView<float>(x, 1, 1, -7, -7), "x"));
   CHECK_NOTHROW(check_view(MatrixView<float>(nullptr, 0, 5, 0, 0), "x"));
+}
+
+TEST_CASE("matrix_view: elements beyond the address space are refused") {
+  float x[4] = {};
+  constexpr auto far = std::numeric_limits<std::ptrdiff_t>::max();
+  constexpr auto many = std::numeric_limits<std::size_t>::max();
+  for (const std::size_t count : {many, many / 2, many / 4}) {
+    refused({x, count, 1, 1, 1}, "leave the address space");
+    refused({x, 1, count, 0, 1}, "leave the address space");
+  }
+  refused({x, 2, 2, far, 1}, "2 x 2 elements leave the address space");
+  refused({x, 2, 2, 1, far}, "leave the address space");
+  refused({x, 3, 3, far / 8, far / 8}, "leave the address space");
+  refused({x, std::size_t{1} << 32, std::size_t{1} << 32, 1, 1 << 30}, "leave the address space");
+  // Of a dimension of one they would be, if they mattered.
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, 1, 4, far, 1), "x"));
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, 4, 1, 1, -far), "x"));
+  CHECK_NOTHROW(check_view(MatrixView<float>(x, many, 0, 1, 1), "x"));
+}
+
+TEST_CASE("matrix_view: strides that do not matter do not overflow where views are compared") {
+  float x[16] = {};
+  constexpr auto far = std::numeric_limits<std::ptrdiff_t>::max();
+  for (const std::ptrdiff_t stride : {far, -far, -far - 1}) {
+    const MatrixView<const float> row(x, 1, 4, stride, 1);
+    const MatrixView<const float> col(x, 4, 1, 1, stride);
+    CHECK_NOTHROW(check_apart(row, MatrixView<float>(x + 4, 1, 4, -stride / 2, 1), "out"));
+    CHECK(caught([&] {
+            check_apart(row, MatrixView<float>(x + 3, 1, 4, stride, 1), "out");
+          }).code() == Errc::bad_view);
+    CHECK_NOTHROW(check_apart(col, MatrixView<float>(x + 4, 4, 1, 1, stride), "out"));
+    CHECK(caught([&] {
+            check_apart(col, MatrixView<float>(x + 1, 4, 1, 1, stride), "out");
+          }).code() == Errc::bad_view);
+  }
+}
+
+TEST_CASE("matrix_view: a size that no array has is refused with the shape") {
+  CHECK(count_elements(3, 5) == 15);
+  CHECK(count_elements(SIZE_MAX, 0) == 0);
+  CHECK(count_elements(PTRDIFF_MAX, 1) == PTRDIFF_MAX);
+  const Error error = caught([] { count_elements(SIZE_MAX / 2, 3); });
+  CHECK(error.code() == Errc::too_large);
+  CHECK(error.detail() == shape_text(SIZE_MAX / 2, 3));
+  CHECK(caught([] { count_elements(SIZE_MAX, 1); }).code() == Errc::too_large);
 }
 
 TEST_CASE("matrix_view: a destination whose elements share addresses is refused") {

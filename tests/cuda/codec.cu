@@ -51,6 +51,12 @@ TEST_CASE("upload: what the host can tell is refused before anything is copied")
   CHECK(caught([&] { Codec::device_bytes(tensor.header); }).code() == Errc::corrupt_data);
 }
 
+TEST_CASE("sizes: what would wrap is refused") {
+  CHECK(Codec{}.max_device_bytes(0, SIZE_MAX) > 0);  // classes are aligned
+  CHECK(caught([] { Codec{}.max_device_bytes(SIZE_MAX, SIZE_MAX); }).code() == Errc::too_large);
+  CHECK(caught([] { Codec::encode_workspace_bytes(SIZE_MAX, 1); }).code() == Errc::too_large);
+}
+
 TEST_SUITE("no device") {
   TEST_CASE("a typed error says that there is none") {
     const CompressedTensor tensor = compressed();
@@ -124,6 +130,22 @@ TEST_SUITE("device") {
     CHECK(code([&] { codec.decode_add_block(resident.on_device, 1, 1, weights); }) ==
           Errc::bad_range);
     codec.decode_add_block(resident.on_device, 3, 3, matrix_at(0, 0, 5));
+  }
+
+  TEST_CASE("refuses a factor that is not finite before it launches") {
+    const Resident resident;
+    Matrix<float> weights(kRows, kCols);
+    for (const double alpha : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e300}) {
+      const Error error =
+          caught([&] { Codec{}.decode_add(resident.on_device, weights.view(), alpha); });
+      CHECK(error.code() == Errc::non_finite);
+      CHECK(error.where() == "alpha");
+      CHECK(caught([&] {
+              Codec{}.decode_add_block(resident.on_device, 0, 0, weights.view(), alpha);
+            }).code() == Errc::non_finite);
+    }
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    CHECK(weights.view()(0, 0) == 0);
   }
 
   TEST_CASE("encodes as the host does, and decodes what it encoded") {

@@ -5,8 +5,8 @@
 #include <deltadct/baseline/packed.hpp>
 #include <deltadct/compressed_tensor.hpp>
 #include <deltadct/core/executor.hpp>
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/matrix_view.hpp>
-#include <deltadct/core/reduce.hpp>
 #include <deltadct/stage/patchifier.hpp>
 
 #include <algorithm>
@@ -20,9 +20,10 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace concepts {
 
-/// What BaselineCodec takes: encode() appends the packed form of a dense matrix, of max_bytes() at
-/// most; a Decoder reads it, throwing corrupt_data unless encode() could have written it, and then
-/// fills blocks of rows and columns, from any number of threads.
+/// What BaselineCodec takes: encode() appends the packed form of a dense matrix that is not empty,
+/// of max_bytes() at most, which throws too_large where no array is so large; a Decoder reads it,
+/// throwing corrupt_data unless encode() could have written it, and then fills blocks of rows and
+/// columns, from any number of threads.
 template <class M, class T>
 concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
     requires(const M& method, MatrixView<const T> delta, std::vector<std::byte>& out,
@@ -109,7 +110,8 @@ class BaselineCodec {
         [&](std::size_t i, std::size_t j, Compute x) { out(i, j) = static_cast<U>(x); });
   }
 
-  /// weights += alpha * delta^, in place; otherwise as decode().
+  /// weights += alpha * delta^, in place. Throws non_finite where alpha is not finite in the
+  /// compute type; otherwise as decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
                   const Executor& executor = {}) const {
@@ -117,7 +119,7 @@ class BaselineCodec {
   }
 
   /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
-  /// bad_view (see check_apart()); otherwise as decode().
+  /// bad_view (see check_apart()); otherwise as the one in place.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -126,7 +128,7 @@ class BaselineCodec {
   }
 
   /// block += alpha * the rows and columns of delta^ that begin at (row, col). Throws bad_range
-  /// where the block leaves the matrix; otherwise as decode().
+  /// where the block leaves the matrix; otherwise as decode_add().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,
@@ -146,14 +148,13 @@ class BaselineCodec {
   /// matrix; it decodes to finite values. Every decode begins with it.
   static void validate(const CompressedView& compressed) { decoder(compressed); }
 
-  /// Bytes of the scratch that encode_into() takes.
+  /// Bytes of the scratch that encode_into() takes. Throws too_large where no array has so many.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
-    constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / sizeof(Compute) - 1;
-    if (cols != 0 && rows > most / cols) throw Error(Errc::too_large, shape_text(rows, cols));
-    return (rows * cols + 1) * sizeof(Compute);
+    return checked_size((SaturatingSize(rows) * cols + 1) * sizeof(Compute), rows, cols);
   }
 
   /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
+  /// Throws too_large where no array has so many.
   std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
     return rows == 0 || cols == 0 ? 0 : method_.template max_bytes<Compute>(rows, cols);
   }
@@ -171,12 +172,14 @@ class BaselineCodec {
     if (workspace.size() < encode_workspace_bytes(rows, cols)) {
       throw Error(Errc::too_large, "workspace", shape_text(rows, cols));
     }
+    const std::size_t elements = rows * cols;
     void* start = workspace.data();
     std::size_t room = workspace.size();
     auto* delta = static_cast<Compute*>(
-        std::align(alignof(Compute), rows * cols * sizeof(Compute), start, room));
-    for (std::size_t i = 0; i < rows; ++i) source.read(i, 0, cols, delta + i * cols);
-    for (std::size_t s = 0; s < rows * cols; ++s) {
+        std::align(alignof(Compute), elements * sizeof(Compute), start, room));
+    // By elements, of which there are none in however many rows of nothing.
+    for (std::size_t s = 0; s < elements; s += cols) source.read(s / cols, 0, cols, delta + s);
+    for (std::size_t s = 0; s < elements; ++s) {
       if (detail::all_finite(delta + s, 1)) continue;
       throw Error(Errc::non_finite,
                   "element (" + std::to_string(s / cols) + ", " + std::to_string(s % cols) + ")");
@@ -185,7 +188,7 @@ class BaselineCodec {
     out.header.rows = rows;
     out.header.cols = cols;
     out.header.transform = Method::name;
-    if (rows == 0 || cols == 0) return;
+    if (elements == 0) return;
     method_.encode(MatrixView<const Compute>(delta, rows, cols), out.codes);
     out.header.whole_bytes = out.codes.size();
     // What a decoder makes of it may be larger than what there was.
@@ -204,7 +207,7 @@ class BaselineCodec {
     check_view(base, "base");
     check_shape(base, out.rows, out.cols, "base");
     check_apart(base, out, "out");
-    const auto factor = static_cast<Compute>(alpha);
+    const auto factor = detail::checked_factor<Compute>(alpha, 1);
     run(compressed, row, col, out, executor, [&](std::size_t i, std::size_t j, Compute x) {
       out(i, j) = static_cast<U>(static_cast<Compute>(base(i, j)) + factor * x);
     });

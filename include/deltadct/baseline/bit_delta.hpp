@@ -23,8 +23,10 @@ struct BitDelta {
   }
 
   template <class T>
-  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
-    return 1 + scales(axis, rows, cols) * sizeof(bfloat16) + bits::dense_bytes(1, rows * cols);
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const {
+    const std::size_t signs = bits::dense_bytes(1, count_elements(rows, cols));
+    const SaturatingSize alphas = SaturatingSize(scales(axis, rows, cols)) * sizeof(bfloat16);
+    return checked_size(alphas + signs + sizeof(Axis), rows, cols);
   }
 
   template <class T>

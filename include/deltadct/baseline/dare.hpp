@@ -22,8 +22,9 @@ struct Dare {
   std::string text() const { return detail::exact_text(drop) + " " + std::to_string(seed); }
 
   template <class T>
-  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
-    return sizeof(std::uint64_t) + sizeof(std::uint32_t) + sizeof(T) + rows * cols * sizeof(half);
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const {
+    constexpr std::size_t front = sizeof(std::uint64_t) + sizeof(std::uint32_t) + sizeof(T);
+    return checked_size(SaturatingSize(rows) * cols * sizeof(half) + front, rows, cols);
   }
 
   /// Throws bad_range for a p that is none, non_finite where an element divided by 1 - p is not.

@@ -172,7 +172,9 @@ struct DeltaCome {
 
   static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
-  static Ranks published_ranks(std::size_t rows, std::size_t cols) noexcept {
+  /// Throws too_large, so that ranks and products of two sides can be told.
+  static Ranks published_ranks(std::size_t rows, std::size_t cols) {
+    count_elements(rows, cols);
     const auto m = static_cast<double>(rows);
     const auto n = static_cast<double>(cols);
     const double third = std::max(0.0, std::floor((m * n / (m + n) - 112) / 2));
@@ -187,17 +189,20 @@ struct DeltaCome {
     return ranks;
   }
 
-  static std::size_t factor_bytes(int bits, std::size_t rows, std::size_t cols) noexcept {
-    return rows * ceil_div(cols, kBlock) * 2 * sizeof(half) + bits::dense_bytes(bits, rows * cols);
+  /// Of a factor, whose sides are not longer than those of a matrix that can be.
+  static SaturatingSize factor_bytes(int bits, std::size_t rows, std::size_t cols) noexcept {
+    return SaturatingSize(rows) * ceil_div(cols, kBlock) * (2 * sizeof(half)) +
+           bits::dense_bytes(bits, rows * cols);
   }
 
-  static std::size_t bytes_of(const Ranks& ranks, std::size_t rows, std::size_t cols) noexcept {
-    std::size_t bytes = sizeof(Ranks) + sizeof(std::int16_t);
+  /// Throws too_large.
+  static std::size_t bytes_of(const Ranks& ranks, std::size_t rows, std::size_t cols) {
+    SaturatingSize bytes = sizeof(Ranks) + sizeof(std::int16_t);
     for (std::size_t g = 0; g < kGroups; ++g) {
-      bytes += ranks[g] * sizeof(bfloat16) + factor_bytes(kBits[g], rows, ranks[g]) +
-               factor_bytes(kBits[g], ranks[g], cols);
+      bytes = bytes + ranks[g] * sizeof(bfloat16) + factor_bytes(kBits[g], rows, ranks[g]) +
+              factor_bytes(kBits[g], ranks[g], cols);
     }
-    return bytes;
+    return checked_size(bytes, rows, cols);
   }
 
   Ranks fitting_ranks(std::size_t rows, std::size_t cols) const {

@@ -4,7 +4,7 @@
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/dtype.hpp>
 #include <deltadct/core/error.hpp>
-#include <deltadct/core/reduce.hpp>
+#include <deltadct/core/finite.hpp>
 
 #include <cstddef>
 #include <cstring>

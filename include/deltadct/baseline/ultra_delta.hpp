@@ -94,9 +94,11 @@ struct UltraDelta {
   }
 
   template <class T>
-  std::size_t max_bytes(std::size_t rows, std::size_t cols) const noexcept {
-    return sizeof(std::uint64_t) + 2 * sizeof(T) + kCodes * sizeof(std::uint32_t) +
-           bits::dense_bytes(kBits, rows * cols);
+  std::size_t max_bytes(std::size_t rows, std::size_t cols) const {
+    constexpr std::size_t front =
+        sizeof(std::uint64_t) + 2 * sizeof(T) + kCodes * sizeof(std::uint32_t);
+    const std::size_t codes = bits::dense_bytes(kBits, count_elements(rows, cols));
+    return checked_size(SaturatingSize(codes) + front, rows, cols);
   }
 
   /// Throws bad_range for a sparsity outside [0, 0.99], non_finite where an element divided by

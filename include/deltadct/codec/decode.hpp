@@ -136,13 +136,14 @@ class RegionDecoder {
   using Sinks = TileSinks<T, P, static_cast<int>(kStride)>;
 
  public:
+  /// Of values that are multiplied by `factor`.
   RegionDecoder(const typename Codec::Kernel& kernel, const CompressedView& compressed,
-                const Region& region, double alpha) noexcept
+                const Region& region, T factor) noexcept
       : kernel_(kernel),
         compressed_(compressed),
         region_(region),
         patches_(compressed.header->rows, compressed.header->cols),
-        factor_(static_cast<T>(alpha * compressed.header->scale)) {}
+        factor_(factor) {}
 
   /// Writes all values of the region to rows.row(i, j), (i, j) counted from its corner.
   template <class Rows, concepts::Executor Executor>

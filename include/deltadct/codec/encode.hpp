@@ -35,20 +35,21 @@ struct EncodeWorkspace {
   std::span<std::uint32_t> order;  // the allocator's scratch
   std::span<UnitSums> sums;
 
-  static std::size_t bytes(std::size_t patches, std::size_t units) noexcept {
-    return alignof(UnitSums) + units * sizeof(UnitSums) +
-           patches * (2 * sizeof(T) + 2 * sizeof(std::uint32_t));
+  static SaturatingSize bytes(std::size_t patches, std::size_t units) noexcept {
+    return SaturatingSize(units) * sizeof(UnitSums) +
+           SaturatingSize(patches) * (2 * sizeof(T) + 2 * sizeof(std::uint32_t)) +
+           alignof(UnitSums);
   }
 
   /// Lays the arrays out in memory of at least bytes(patches, units).
   EncodeWorkspace(std::span<std::byte> memory, std::size_t patches, std::size_t units) {
     void* at = memory.data();
     std::size_t space = memory.size();
-    const std::size_t needed = bytes(patches, units) - alignof(UnitSums);
+    const std::size_t needed = bytes(patches, units).value() - alignof(UnitSums);
     if (std::align(alignof(UnitSums), needed, at, space) == nullptr) {
       throw Error(Errc::too_large, "workspace",
                   std::to_string(memory.size()) + " bytes where " +
-                      std::to_string(bytes(patches, units)) + " are needed");
+                      std::to_string(bytes(patches, units).value()) + " are needed");
     }
     auto* next = static_cast<std::byte*>(at);
     sums = take<UnitSums>(next, units);
@@ -84,14 +85,11 @@ class MatrixEncoder {
  public:
   MatrixEncoder(const typename Codec::Kernel& kernel, std::size_t rows, std::size_t cols)
       : kernel_(kernel), patches_(rows, cols), rows_(rows), cols_(cols) {
-    if (patches_.grid_cols() != 0 &&
-        patches_.grid_rows() > PatchPlace::kMaxSlots / patches_.grid_cols()) {
-      throw Error(Errc::too_large, "matrix", shape_text(rows, cols) + " has too many patches");
-    }
+    count_patches(rows, cols, P);
   }
 
-  std::size_t workspace_bytes() const noexcept {
-    return EncodeWorkspace<T>::bytes(patches_.count(), walk().units());
+  std::size_t workspace_bytes() const {
+    return checked_size(EncodeWorkspace<T>::bytes(patches_.count(), walk().units()), rows_, cols_);
   }
 
   /// Encodes the matrix that source reads into `out`, whose arrays are resized, not shrunk.

@@ -1,9 +1,11 @@
-// Integer arithmetic that is easy to get wrong by one.
+// Integer arithmetic that is easy to get wrong, by one or by all there is.
 #pragma once
 
 #include <deltadct/config.hpp>
 
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
 
 namespace deltadct::inline DELTADCT_ABI {
 
@@ -12,5 +14,26 @@ template <std::unsigned_integral T>
 DELTADCT_HD constexpr T ceil_div(T n, T d) noexcept {
   return n / d + (n % d != 0);
 }
+
+/// A size that sums and products make; it stays at SIZE_MAX instead of wrapping.
+class SaturatingSize {
+ public:
+  constexpr SaturatingSize(std::size_t value) noexcept : value_(value) {}
+
+  constexpr std::size_t value() const noexcept { return value_; }
+
+  /// Whether an array can have so many bytes.
+  constexpr bool fits() const noexcept { return value_ <= PTRDIFF_MAX; }
+
+  friend constexpr SaturatingSize operator+(SaturatingSize a, SaturatingSize b) noexcept {
+    return a.value_ > SIZE_MAX - b.value_ ? SIZE_MAX : a.value_ + b.value_;
+  }
+  friend constexpr SaturatingSize operator*(SaturatingSize a, SaturatingSize b) noexcept {
+    return b.value_ != 0 && a.value_ > SIZE_MAX / b.value_ ? SIZE_MAX : a.value_ * b.value_;
+  }
+
+ private:
+  std::size_t value_;
+};
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -44,9 +44,10 @@ DELTADCT_HD constexpr bool is_bit_width_of(int bits, std::size_t n) noexcept {
 
 namespace bits {
 
-/// Bytes of n dense codes.
+/// Bytes of n dense codes of up to 8 bits; never overflows.
 DELTADCT_HD constexpr std::size_t dense_bytes(int bits, std::size_t n) noexcept {
-  return (n * static_cast<std::size_t>(bits) + 7) / 8;
+  const auto width = static_cast<std::size_t>(bits);
+  return n / 8 * width + (n % 8 * width + 7) / 8;
 }
 
 }  // namespace bits

@@ -1,6 +1,7 @@
 // A matrix that somebody else owns: pointer, shape and element strides.
 #pragma once
 
+#include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/error.hpp>
 
 #include <cstddef>
@@ -61,6 +62,18 @@ inline std::string shape_text(std::size_t rows, std::size_t cols) {
   return std::to_string(rows) + " x " + std::to_string(cols);
 }
 
+/// What something of a rows x cols matrix takes or counts. Throws too_large, naming the shape,
+/// where no array has so many bytes.
+inline std::size_t checked_size(SaturatingSize size, std::size_t rows, std::size_t cols) {
+  if (!size.fits()) throw Error(Errc::too_large, "matrix", shape_text(rows, cols));
+  return size.value();
+}
+
+/// How many elements a matrix has. Throws too_large.
+inline std::size_t count_elements(std::size_t rows, std::size_t cols) {
+  return checked_size(SaturatingSize(rows) * cols, rows, cols);
+}
+
 namespace detail {
 
 // A view whatever its elements, so that what is checked of views is compiled once.
@@ -70,6 +83,7 @@ struct Layout {
   std::size_t cols;
   std::ptrdiff_t row_stride;
   std::ptrdiff_t col_stride;
+  std::size_t element_bytes;
 
   template <class T>
   explicit Layout(const MatrixView<T>& view) noexcept
@@ -77,9 +91,21 @@ struct Layout {
         rows(view.rows),
         cols(view.cols),
         row_stride(view.row_stride),
-        col_stride(view.col_stride) {}
+        col_stride(view.col_stride),
+        element_bytes(sizeof(T)) {}
 
   bool empty() const noexcept { return rows == 0 || cols == 0; }
+
+  // From the first element to the end of the last one; of a view that is not empty, whose strides
+  // are positive where they matter.
+  SaturatingSize bytes() const noexcept {
+    const auto reach = [](std::size_t count, std::ptrdiff_t stride) {
+      return count == 1 ? SaturatingSize(0)
+                        : SaturatingSize(count - 1) * static_cast<std::size_t>(stride);
+    };
+    return (reach(rows, row_stride) + reach(cols, col_stride) + 1) * element_bytes;
+  }
+
   std::string strides_text() const {
     return "strides " + std::to_string(row_stride) + ", " + std::to_string(col_stride);
   }
@@ -92,6 +118,10 @@ inline void check_view(const Layout& view, const char* what) {
   const bool cols_move = view.cols == 1 || view.col_stride > 0;
   if (!rows_move || !cols_move) {
     throw Error(Errc::bad_view, what, view.strides_text() + " are not positive");
+  }
+  if (const auto bytes = view.bytes(); !bytes.fits() || bytes.value() > UINTPTR_MAX - view.begin) {
+    throw Error(Errc::bad_view, what,
+                shape_text(view.rows, view.cols) + " elements leave the address space");
   }
 }
 
@@ -109,6 +139,7 @@ inline void check_destination(const Layout& view, const char* what) {
 
 // Whether two views of one shape and one pair of strides, `shift` elements apart, have an element
 // in common. Elements of a view do not overlap: of its outer dimension two steps at most come near.
+// Both views and the shift are within the address space, which steps within the view do not leave.
 inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrdiff_t outer_count,
                            std::ptrdiff_t inner, std::ptrdiff_t inner_count) noexcept {
   const auto within = [](std::ptrdiff_t n, std::ptrdiff_t count) {
@@ -116,31 +147,29 @@ inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrd
   };
   const std::ptrdiff_t nearest = outer == 0 ? 0 : shift / outer;
   for (std::ptrdiff_t step = nearest - 1; step <= nearest + 1; ++step) {
+    if (!within(step, outer_count)) continue;
     const std::ptrdiff_t rest = shift - step * outer;
-    const bool meets =
-        inner == 0 ? rest == 0 : rest % inner == 0 && within(rest / inner, inner_count);
-    if (meets && within(step, outer_count)) return true;
+    if (inner == 0 ? rest == 0 : rest % inner == 0 && within(rest / inner, inner_count))
+      return true;
   }
   return false;
 }
 
-// Whether two views of one shape, of elements of so many bytes, have a byte in common, other than
-// as the same elements in the same places; or may have, where their strides differ.
-inline bool share_bytes(Layout a, Layout b, std::size_t element_bytes) noexcept {
+// Whether two views of one shape and elements of one size, both checked and not empty, have a byte
+// in common, other than as the same elements in the same places; or may have, where their strides
+// differ.
+inline bool share_bytes(Layout a, Layout b) noexcept {
+  const auto end = [](const Layout& view) { return view.begin + view.bytes().value(); };
+  if (end(a) <= b.begin || end(b) <= a.begin) return false;
   const auto rows = static_cast<std::ptrdiff_t>(a.rows);
   const auto cols = static_cast<std::ptrdiff_t>(a.cols);
   // Strides of a dimension of one mean nothing.
   if (rows == 1) a.row_stride = b.row_stride = 0;
   if (cols == 1) a.col_stride = b.col_stride = 0;
-  const auto end = [&](const Layout& view) {
-    const std::ptrdiff_t last = (rows - 1) * view.row_stride + (cols - 1) * view.col_stride;
-    return view.begin + static_cast<std::uintptr_t>(last + 1) * element_bytes;
-  };
-  if (end(a) <= b.begin || end(b) <= a.begin) return false;
   if (a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
   if (a.begin == b.begin) return false;
   const auto shift = static_cast<std::ptrdiff_t>(b.begin - a.begin);
-  const auto bytes = static_cast<std::ptrdiff_t>(element_bytes);
+  const auto bytes = static_cast<std::ptrdiff_t>(a.element_bytes);
   if (shift % bytes != 0) return true;
   return a.row_stride >= a.col_stride
              ? share_elements(shift / bytes, a.row_stride, rows, a.col_stride, cols)
@@ -169,7 +198,7 @@ inline void check_block(std::size_t row, std::size_t col, std::size_t rows, std:
 }  // namespace detail
 
 /// Throws bad_view, naming `what`, unless the view can be read: it has a pointer where it has
-/// elements, and strides of at least one.
+/// elements, strides of at least one, and all its elements within the address space.
 template <class T>
 void check_view(const MatrixView<T>& view, const char* what) {
   detail::check_view(detail::Layout(view), what);
@@ -183,10 +212,10 @@ void check_destination(const MatrixView<T>& view, const char* what) {
 
 /// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
 /// elements in the same places. Views whose strides differ count as overlapping where one begins
-/// before the other ends. Both are of one shape, and `out` is a destination.
+/// before the other ends. Both are of one shape and were checked, `out` as a destination.
 template <class T>
 void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
-  if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out), sizeof(T))) {
+  if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out))) {
     throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
   }
 }

@@ -3,10 +3,6 @@
 
 #include <deltadct/core/dtype.hpp>
 
-#include <bit>
-#include <concepts>
-#include <cstdint>
-
 namespace deltadct::inline DELTADCT_ABI::detail {
 
 // Sums P columns by halves.
@@ -31,19 +27,6 @@ DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
     for (int j = 0; j < P; ++j) column[j] += fn(static_cast<Sum>(patch[i * P + j]));
   }
   return fold_columns<P>(column);
-}
-
-// Whether all n values are finite; by their exponents, so that -ffast-math cannot fold it away.
-template <class T>
-DELTADCT_HD DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
-  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  constexpr Bits infinity = sizeof(T) == 4 ? Bits{0x7F800000u} : static_cast<Bits>(0x7FF0ull << 48);
-  Bits greatest = 0;
-  for (int s = 0; s < n; ++s) {
-    const Bits exponent = std::bit_cast<Bits>(values[s]) & infinity;
-    greatest = greatest < exponent ? exponent : greatest;
-  }
-  return greatest != infinity;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -102,8 +102,9 @@ class Patchifier {
 
   std::size_t grid_rows() const noexcept { return ceil_div(rows_, side); }
   std::size_t grid_cols() const noexcept { return ceil_div(cols_, side); }
-  std::size_t count() const noexcept {
-    return rows_ == 0 || cols_ == 0 ? 0 : grid_rows() * grid_cols();
+  /// Throws too_large where no array could have one for each.
+  std::size_t count() const {
+    return checked_size(SaturatingSize(grid_rows()) * grid_cols(), rows_, cols_);
   }
 
   PatchExtent extent(std::size_t grid_row, std::size_t grid_col) const noexcept {

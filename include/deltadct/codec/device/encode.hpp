@@ -99,13 +99,7 @@ class DeviceEncoder {
 
   /// The patches of a matrix; throws too_large.
   static std::uint32_t patches_of(std::size_t rows, std::size_t cols) {
-    if (rows == 0 || cols == 0) return 0;
-    const std::size_t across = ceil_div(cols, std::size_t{P});
-    const std::size_t down = ceil_div(rows, std::size_t{P});
-    if (down > PatchPlace::kMaxSlots / across) {
-      throw Error(Errc::too_large, "matrix", shape_text(rows, cols) + " has too many patches");
-    }
-    return static_cast<std::uint32_t>(down * across);
+    return static_cast<std::uint32_t>(count_patches(rows, cols, P));
   }
 
   /// Whether anything asks for what is measured: else all patches have one width, and it has codes.

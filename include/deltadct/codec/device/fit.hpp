@@ -5,7 +5,7 @@
 #include <deltadct/backend/cuda/columns.hpp>
 #include <deltadct/codec/code_source.hpp>
 #include <deltadct/core/bits.hpp>
-#include <deltadct/core/reduce.hpp>
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/spread.hpp>
 
 #include <cmath>
@@ -29,12 +29,6 @@ DELTADCT_HD DELTADCT_INLINE FitPart<T> sum_parts(const FitPart<T>* parts, int th
     all.b = all.b + parts[t].b;
   }
   return all;
-}
-
-/// Whether a value is finite, by its bits: compilers may be told that all are.
-template <class T>
-DELTADCT_HD DELTADCT_INLINE bool is_finite_value(T x) noexcept {
-  return all_finite(&x, 1);
 }
 
 /// How large values are, by their bits.

@@ -167,7 +167,7 @@ struct QuantizeKernel {
                                   const DeviceClass& k) const noexcept {
     const T mean = means[patch.index];
     const T stored = store(bounds_of(place, k), 0, Quantizer<0>::template constant<T>(mean));
-    if (!is_finite_value(stored)) return fail(patch);
+    if (!is_finite(stored)) return fail(patch);
     DeviceSums& sum = sums[patch.index];
     const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
     const auto n =
@@ -203,7 +203,7 @@ struct QuantizeKernel {
       own.lowest = Lanes<T>::min(own.lowest, parts[t].a);
       own.highest = Lanes<T>::max(own.highest, parts[t].b);
     }
-    own.is_stored = is_finite_value(own.lowest) && is_finite_value(own.highest);
+    own.is_stored = is_finite(own.lowest) && is_finite(own.highest);
     const T peak = Lanes<T>::max(Lanes<T>::abs(own.lowest), Lanes<T>::abs(own.highest));
     own.unit = own.is_stored ? unit_of(peak) : T(1);
   }
@@ -312,7 +312,7 @@ struct QuantizeKernel {
                                               std::uint32_t* words) const noexcept {
     Bound stored[1];
     const T step = store(stored, 0, fit.step() / gain);
-    own.is_stored = own.is_stored && is_finite_value(step);
+    own.is_stored = own.is_stored && is_finite(step);
     T largest = step;
     if (own.bits > 0) {
       with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
@@ -355,7 +355,7 @@ struct QuantizeKernel {
         Bound stored[2];
         const T side[] = {store(stored, 0, own.lowest / gain),
                           store(stored, 1, own.highest / gain)};
-        own.is_stored = own.is_stored && is_finite_value(side[0]) && is_finite_value(side[1]) &&
+        own.is_stored = own.is_stored && is_finite(side[0]) && is_finite(side[1]) &&
                         Q::representable(side, gain);
         store_bounds(patch, place, k, own, stored, Q::largest(side));
         const typename Q::template Decoder<T> level(side, T(1));

@@ -1,0 +1,55 @@
+// Whether numbers are finite, by their bits: compilers that are told that all are (by -ffast-math)
+// leave out comparisons that only others would fail.
+#pragma once
+
+#include <deltadct/core/dtype.hpp>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// The bits of a number.
+template <concepts::Element T>
+using FloatBits =
+    std::conditional_t<sizeof(T) == 2, std::uint16_t,
+                       std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
+
+/// Those of its exponent, which are the bits of infinity.
+template <concepts::Element T>
+DELTADCT_HD constexpr FloatBits<T> exponent_bits() noexcept {
+  if constexpr (std::same_as<T, half>) return 0x7C00;
+  if constexpr (std::same_as<T, bfloat16>) return 0x7F80;
+  if constexpr (std::same_as<T, float>) return 0x7F800000;
+  if constexpr (std::same_as<T, double>) return 0x7FF0000000000000;
+}
+
+/// Whether all n values are finite.
+template <concepts::Element T>
+DELTADCT_HD DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
+  using Bits = FloatBits<T>;
+  constexpr Bits infinity = exponent_bits<T>();
+  Bits greatest = 0;
+  for (int s = 0; s < n; ++s) {
+    const auto exponent = static_cast<Bits>(std::bit_cast<Bits>(values[s]) & infinity);
+    greatest = greatest < exponent ? exponent : greatest;
+  }
+  return greatest != infinity;
+}
+
+/// Of one value, which is read where it lies: an argument passed by value may be assumed finite.
+template <concepts::Element T>
+DELTADCT_HD DELTADCT_INLINE bool is_finite(const T& value) noexcept {
+  return all_finite(&value, 1);
+}
+
+/// Whether a value is finite and within the range of T.
+template <concepts::Compute T>
+DELTADCT_HD DELTADCT_INLINE bool is_within(const double& value) noexcept {
+  return is_finite(value) && std::abs(value) <= static_cast<double>(std::numeric_limits<T>::max());
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail
