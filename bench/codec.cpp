@@ -4,6 +4,8 @@
 
 #include <deltadct/openmp.hpp>
 
+#include <algorithm>
+
 namespace {
 
 using namespace bench;
@@ -77,6 +79,15 @@ void decode_add(benchmark::State& state, int bits, Target target, const Executor
   count_bytes<T>(state, Side * Side);
 }
 
+/// Norms that spread over a few powers of two, as those of patches do.
+std::vector<float> random_scores(std::size_t n) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> exponent;
+  std::vector<float> scores(n);
+  for (float& score : scores) score = std::exp(exponent(random));
+  return scores;
+}
+
 template <class T, int P, std::size_t Side = 4096, class Backend = DefaultBackend>
 void register_encode(int bits, bool from_pair = true, const std::string& what = "encode") {
   benchmark::RegisterBenchmark(name_of<T>(what, P, bits, Side).c_str(),
@@ -138,6 +149,41 @@ void register_type() {
   }
 }
 
+// What allocators take for the patches of 8192 x 8192 weights, beside a sort of their scores.
+template <class Allocator>
+void register_allocator(const std::string& what, const Allocator& allocator) {
+  benchmark::RegisterBenchmark((what + "/patches:262144").c_str(), [=](benchmark::State& state) {
+    const std::vector<float> scores = random_scores(262144);
+    std::vector<std::uint32_t> order(scores.size());
+    std::vector<std::uint32_t> classes(scores.size());
+    for (auto _ : state) {
+      if constexpr (std::is_same_v<Allocator, BudgetAllocator>)
+        allocator.allocate(PatchGrid{16, 2}, std::span(scores), order, classes);
+      else
+        allocator.allocate(std::span(scores), order, classes);
+      benchmark::ClobberMemory();
+    }
+    count_bytes<float>(state, scores.size());
+  });
+}
+
+void register_allocators() {
+  register_allocator("allocate_mix", RatioAllocator{});
+  for (const double budget : {0.3, 0.9, 2.5}) {
+    register_allocator("allocate_budget:" + std::to_string(budget).substr(0, 3),
+                       BudgetAllocator(budget));
+  }
+  benchmark::RegisterBenchmark("sort_scores/patches:262144", [](benchmark::State& state) {
+    const std::vector<float> scores = random_scores(262144);
+    for (auto _ : state) {
+      std::vector<float> sorted = scores;
+      std::ranges::sort(sorted);
+      benchmark::ClobberMemory();
+    }
+    count_bytes<float>(state, scores.size());
+  });
+}
+
 // Both mixes at every patch size, every width at one, every type at one.
 void register_all() {
   register_memory<float, 4096>();
@@ -166,6 +212,7 @@ void register_all() {
   register_decode<float, 16, 512>(2);
   register_threads<float, 16, 1024>();
   register_threads<float, 16, 4096>();
+  register_allocators();
 }
 
 }  // namespace

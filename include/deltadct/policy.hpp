@@ -64,6 +64,9 @@ concept Scorer = std::default_initializable<S> &&
   { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
 };
 
+/// Gives every patch the class of a width, the wider the higher its score. A NaN counts as the
+/// lowest score, as minus infinity does: no patch is given less. Codecs hand the lowest finite
+/// number over in the place of both.
 template <class A, class T>
 concept Allocator = std::copy_constructible<A> && requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;

@@ -245,6 +245,27 @@ struct Measured {
   }
 };
 
+/// Norms, of which those of loud patches are no numbers.
+struct PickyNorm : L2Norm {
+  template <int P, concepts::Compute T>
+  T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const noexcept {
+    T score = 0;
+    from_sum(detail::sum_patch<P, T>(patch.data(), [](T x) { return term(x); }), score);
+    return score;
+  }
+  template <concepts::Compute T>
+  DELTADCT_HD static bool from_sum(T square, T& score) noexcept {
+    score = square > 1000 ? std::numeric_limits<T>::quiet_NaN() : std::sqrt(square);
+    return true;
+  }
+};
+
+template <class Policy, class Allocator_>
+struct Judged : Policy {
+  using Scorer = PickyNorm;
+  using Allocator = Allocator_;
+};
+
 }  // namespace
 
 TEST_CASE("device encode: the paper's policy, every patch size") {
@@ -419,6 +440,27 @@ TEST_CASE("device encode: allocators that are not by rank see the host's scores"
                                                                     matrix.view(), false);
         }).where() == "patch at element (16, 24)");
   CHECK(std::ranges::none_of(scores, [](float x) { return std::isnan(x); }));
+}
+
+TEST_CASE("device encode: scores that are no numbers count as the lowest, as on the host") {
+  // Loud rows of patches, which the scorer cannot judge, among quiet ones.
+  Matrix<float> filled = random_matrix<float>(64, 96, 4);
+  for (std::size_t i = 16; i < 32; ++i) {
+    for (std::size_t j = 0; j < 96; ++j) filled.view()(i, j) *= 1000;
+  }
+  const Matrix<float>& matrix = filled;
+  const auto check_least = [&]<class Policy>(const Policy&,
+                                             const typename Policy::Allocator& allocator) {
+    const CompressedTensor found = DeltaCodec<Policy, Serial>(allocator).encode(matrix.view());
+    check_same<Policy>(encode<Policy, float, false>(allocator, {}, matrix.view(), false), found);
+    const std::size_t least = found.header.classes.size() - 1;
+    REQUIRE(least > 0);
+    for (std::size_t k = 6; k < 12; ++k) CHECK(found.places[k].width_class() == least);
+  };
+  check_least(Judged<UnitGainPolicy<float, 16>, OneBitAllocator>{},
+              RatioAllocator{{4, 0.25}, {2, 0.5}, {1, 0.25}});
+  check_least(Judged<UnitGainPolicy<float, 16>, BudgetAllocator>{}, BudgetAllocator(2));
+  check_least(Judged<UnitGainPolicy<float, 16>, BudgetAllocator>{}, BudgetAllocator(0.5));
 }
 
 TEST_CASE("device encode: what cannot be stored is refused, with the patch") {

@@ -92,6 +92,18 @@ TEST_CASE("bit_allocator: the best scores get the most bits, ties by lower index
   CHECK(classes_of(allocator, {}).empty());
 }
 
+TEST_CASE("bit_allocator: a score that is no number is the lowest there is") {
+  const RatioAllocator allocator{{8, 0.25}, {2, 0.25}, {0, 0.5}};
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (const float nan : {std::nanf(""), -std::nanf("")}) {
+    CHECK(classes_of(allocator, {nan, 4, 3, -2}) == std::vector<int>{2, 0, 1, 2});
+    CHECK(classes_of(allocator, {-9, nan, nan, -8}) == std::vector<int>{1, 2, 2, 0});
+    CHECK(classes_of(allocator, {nan, nan, nan, nan}) == std::vector<int>{0, 1, 2, 2});
+    CHECK(classes_of(allocator, {nan, -infinity, nan, infinity}) == std::vector<int>{1, 2, 2, 0});
+    CHECK(classes_of(allocator, {-infinity, nan, -1, nan}) == std::vector<int>{1, 2, 0, 2});
+  }
+}
+
 TEST_CASE("bit_allocator: random scores are cut as a stable sort cuts them") {
   std::mt19937 random(1);
   for (const Mix& mix : kMixes) {

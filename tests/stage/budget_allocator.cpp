@@ -3,9 +3,12 @@
 
 #include <deltadct/codec.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -18,9 +21,9 @@ constexpr std::size_t kStep = 2;  // bytes a patch stores beside its codes
 
 /// The noise of draws from the normal distribution at a width, over their energy.
 double noise_of(int bits) {
-  const std::map<int, double> noise = {{4, 0.00978}, {3, 0.03586}, {2, 0.13312}, {1, 0.5708},
-                                       {-2, 0.8674}, {-3, 1.514},  {-4, 2.710},  {-5, 4.808},
-                                       {-6, 8.482},  {-7, 14.97}};
+  static const std::map<int, double> noise = {{4, 0.00978}, {3, 0.03586}, {2, 0.13312}, {1, 0.5708},
+                                              {-2, 0.8674}, {-3, 1.514},  {-4, 2.710},  {-5, 4.808},
+                                              {-6, 8.482},  {-7, 14.97}};
   return noise.at(bits);
 }
 
@@ -40,6 +43,60 @@ std::vector<int> allocate(double budget, int patch, const std::vector<float>& sc
   std::vector<int> widths;
   for (const std::uint32_t k : classes) widths.push_back(allocator.widths()[k]);
   return widths;
+}
+
+/// The class of a patch where a bit is worth its price if it saves more noise than that.
+std::size_t class_at(double price, double norm, std::span<const int> widths, std::size_t area) {
+  std::size_t k = widths.size() - 1;
+  for (; k > 0; --k) {
+    const double saved = norm * norm * (noise_of(widths[k]) - noise_of(widths[k - 1]));
+    const std::size_t bits = code_bytes(widths[k - 1], area) - code_bytes(widths[k], area);
+    if (!(saved > price * 8 * static_cast<double>(bits))) break;
+  }
+  return k;
+}
+
+/// What allocate() must give: the least price that the budget pays, among as many widths as the map
+/// has bits for; of the patches that cross it together the first ones.
+std::vector<int> by_definition(double budget, int patch, const std::vector<float>& scores) {
+  const auto area = static_cast<std::size_t>(patch * patch);
+  const BudgetAllocator allocator(budget);
+  std::vector<int> widths(allocator.widths().begin(), allocator.widths().end());
+  std::erase_if(widths, [&](int bits) { return !is_bit_width_of(bits, area); });
+  const auto bits_of = [&](int width) { return 8 * static_cast<double>(code_bytes(width, area)); };
+  const auto widths_at = [&](double price) {
+    std::vector<int> chosen;
+    for (const float norm : scores) chosen.push_back(widths[class_at(price, norm, widths, area)]);
+    return chosen;
+  };
+  std::vector<int> chosen;
+  for (const int map_bits : {0, 1, 2, 4}) {
+    double left = (budget * static_cast<double>(area) - 8 * kStep - map_bits) *
+                  static_cast<double>(scores.size());
+    const auto spend = [&](const std::vector<int>& all) {
+      double bits = 0;
+      for (const int width : all) bits += bits_of(width);
+      return bits;
+    };
+    double low = -1100;
+    double high = 1100;
+    for (int step = 0; step < 64; ++step) {
+      const double middle = (low + high) / 2;
+      (spend(widths_at(std::exp2(middle))) > left ? low : high) = middle;
+    }
+    chosen = widths_at(std::exp2(high));
+    const std::vector<int> better = widths_at(std::exp2(low));
+    left -= spend(chosen);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const double more = bits_of(better[i]) - bits_of(chosen[i]);
+      if (more > left) continue;
+      chosen[i] = better[i];
+      left -= more;
+    }
+    const std::set<int> used(chosen.begin(), chosen.end());
+    if (used.size() <= std::size_t{1} << (map_bits == 4 ? 3 : map_bits)) break;
+  }
+  return chosen;
 }
 
 struct Spent {
@@ -126,6 +183,50 @@ TEST_CASE("budget: equal patches share what is left, the first of them more") {
   const auto widths = allocate(0.8, 32, scores);
   CHECK(widths.front() > widths.back());
   for (std::size_t i = 1; i < widths.size(); ++i) CHECK(widths[i] <= widths[i - 1]);
+}
+
+TEST_CASE("budget: a score that is no norm counts as one of nothing") {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const auto without = norms(200, 1.0);
+  auto scores = without;
+  auto zeros = without;
+  const float none[] = {std::nanf(""), -std::nanf(""), -infinity, -3.0f, -0.0f};
+  for (std::size_t i = 0; i < scores.size(); i += 7) {
+    scores[i] = none[i % 5];
+    zeros[i] = 0;
+  }
+  for (const double budget : {0.3, 1.0, 2.5}) {
+    const auto widths = allocate(budget, 32, scores);
+    CHECK(widths == allocate(budget, 32, zeros));
+    const int least = *std::ranges::min_element(widths);
+    for (std::size_t i = 0; i < scores.size(); i += 7) CHECK(widths[i] == least);
+  }
+  const std::vector<float> nothing(20, std::nanf(""));
+  for (const int bits : allocate(0.15, 32, nothing)) CHECK(bits == -7);
+}
+
+TEST_CASE("budget: the largest and the least norms there are keep their order") {
+  for (const double budget : {0.2, 0.6, 1.5}) {
+    const auto widths =
+        allocate(budget, 32,
+                 {0, std::numeric_limits<float>::denorm_min(), 1e-30f, 1e-3f, 1, 1e3f, 1e30f,
+                  std::numeric_limits<float>::max(), std::numeric_limits<float>::infinity()});
+    CHECK(std::ranges::is_sorted(widths));
+    CHECK(widths.front() < widths.back());
+  }
+}
+
+TEST_CASE("budget: the choice is that of the definition, patch by patch") {
+  auto scores = norms(300, 1.5);
+  for (std::size_t i = 0; i < scores.size(); i += 3) scores[i] = std::round(scores[i]);
+  for (const int patch : {4, 16, 32}) {
+    for (const double budget : {0.5, 0.9, 1.0, 1.3, 2.2, 3.1, 4.0}) {
+      if (patch == 4 && budget < 2) continue;
+      CAPTURE(patch);
+      CAPTURE(budget);
+      CHECK(allocate(budget, patch, scores) == by_definition(budget, patch, scores));
+    }
+  }
 }
 
 TEST_CASE("budget: zeros get the least width") {

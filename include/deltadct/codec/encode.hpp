@@ -195,7 +195,9 @@ class MatrixEncoder {
     if (!all_finite(&mean, 1)) return false;
     if constexpr (sums_terms) {
       const T terms = fold_columns<P>(columns.terms + first);
-      if (!Scorer::from_sum(terms, work.scores[index])) return false;
+      T score = 0;
+      if (!Scorer::from_sum(terms, score)) return false;
+      work.scores[index] = rankable(score);
     }
     work.means[index] = mean;
     if constexpr (sums_originals) {
@@ -216,7 +218,7 @@ class MatrixEncoder {
     }
     const auto score =
         static_cast<T>(Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
-    work.scores[index] = std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
+    work.scores[index] = rankable(score);
     const T part = share(patches_.extent(grid_row, grid_col).elements());
     work.means[index] = sum_patch<P, T>(patch, [part](T x) { return x * part; });
     if constexpr (sums_originals) {

@@ -1,5 +1,5 @@
-// Whether numbers are finite, by their bits: compilers that are told that all are (by -ffast-math)
-// leave out comparisons that only others would fail.
+// Whether numbers are numbers and finite, by their bits: compilers that are told that all are (by
+// -ffast-math) leave out comparisons that only others would fail.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
@@ -50,6 +50,16 @@ DELTADCT_HD DELTADCT_INLINE bool is_finite(const T& value) noexcept {
 template <concepts::Compute T>
 DELTADCT_HD DELTADCT_INLINE bool is_within(const double& value) noexcept {
   return is_finite(value) && std::abs(value) <= static_cast<double>(std::numeric_limits<T>::max());
+}
+
+/// A score that can be ranked: a NaN counts as the lowest one, as minus infinity does.
+template <concepts::Compute T>
+DELTADCT_HD DELTADCT_INLINE T rankable(const T& score) noexcept {
+  using Bits = FloatBits<T>;
+  constexpr Bits sign = ~(~Bits{0} >> 1);
+  const auto bits = std::bit_cast<Bits>(score);
+  const bool is_nan = (bits & ~sign) > exponent_bits<T>();
+  return is_nan || bits == (sign | exponent_bits<T>()) ? std::numeric_limits<T>::lowest() : score;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

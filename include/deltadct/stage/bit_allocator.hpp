@@ -3,6 +3,7 @@
 
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/error.hpp>
+#include <deltadct/core/finite.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -25,8 +26,8 @@ struct BitShare {
 
 /// Gives the best-scored patches the most bits, in fixed proportions (paper, section 3.1).
 ///
-/// Patches are sorted by score, descending, ties by lower index; counts are the largest remainders
-/// of ratio * patches, so that they sum exactly.
+/// Patches are sorted by score, descending, ties by lower index, and what is no number as the
+/// lowest there is; counts are the largest remainders of ratio * patches, so that they sum exactly.
 class RatioAllocator {
  public:
   /// The paper's mix: 2 bits for the better half, 0 bits for the rest.
@@ -81,7 +82,9 @@ class RatioAllocator {
                 std::span<std::uint32_t> classes) const {
     std::iota(order.begin(), order.end(), 0u);
     const auto better = [&](std::uint32_t a, std::uint32_t b) {
-      return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
+      const Score left = detail::rankable(scores[a]);
+      const Score right = detail::rankable(scores[b]);
+      return left > right || (left == right && a < b);
     };
     const std::vector<std::size_t> count = counts(scores.size());
     auto begin = order.begin();

@@ -3,9 +3,12 @@
 
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/error.hpp>
+#include <deltadct/core/finite.hpp>
+#include <deltadct/core/radix_sort.hpp>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -24,8 +27,9 @@ struct PatchGrid {
 
 /// Spends a budget of bits a weight, of codes, steps and width map, such that the noise of all
 /// patches is least: the square of a patch's norm times the noise of its width at unit gain. For
-/// the quantizer Gaussian, and scores that are norms. Padding counts as weights do: a small matrix
-/// would be left with next to nothing for its own, and it may be the one that counts.
+/// the quantizer Gaussian, and scores that are norms; a score below zero counts as zero. Padding
+/// counts as weights do: a small matrix would be left with next to nothing for its own, and it may
+/// be the one that counts.
 class BudgetAllocator {
  public:
   /// Throws bad_mix unless the budget is a positive number.
@@ -77,11 +81,12 @@ class BudgetAllocator {
   double bits_per_weight() const noexcept { return bits_per_weight_; }
   std::span<const int> widths() const noexcept { return widths_; }
 
-  /// Writes the class of every patch. Throws bad_mix where the budget is less than the least width
-  /// takes, or more than the greatest.
+  /// Writes the class of every patch; `order` is scratch of the same size. As fast as the scores
+  /// are sorted. Throws bad_mix where the budget is less than the least width takes, or more than
+  /// the greatest.
   template <class Score>
-  void allocate(const PatchGrid& grid, std::span<const Score> scores, std::span<std::uint32_t>,
-                std::span<std::uint32_t> classes) const {
+  void allocate(const PatchGrid& grid, std::span<const Score> scores,
+                std::span<std::uint32_t> order, std::span<std::uint32_t> classes) const {
     const auto area = static_cast<std::size_t>(grid.patch) * static_cast<std::size_t>(grid.patch);
     const Costs costs = costs_of(area);
     const double side = 8 * static_cast<double>(grid.side_bytes);
@@ -90,9 +95,10 @@ class BudgetAllocator {
     Range range = range_of(grid.patch, grid.side_bytes);
     range.most += map_bits[3] / static_cast<double>(area);
     require(range);
+    const Norms<Score> norms(scores);
     const auto patches = static_cast<double>(scores.size());
     for (std::size_t k = 0; k < std::size(map_bits); ++k) {
-      spend((patch_budget - map_bits[k]) * patches, costs, scores, classes);
+      spend((patch_budget - map_bits[k]) * patches, costs, norms, order, classes);
       if (count_used(classes) <= std::size_t{1} << k) return;
     }
   }
@@ -142,46 +148,90 @@ class BudgetAllocator {
     return costs;
   }
 
-  /// The class of a patch of that norm if a bit must save so much noise.
-  std::uint32_t class_at(double price, double norm, const Costs& costs) const noexcept {
-    std::size_t k = costs.size() - 1;
-    for (; k > 0; --k) {
-      const double saved = norm * norm * (noise_[k] - noise_[k - 1]);
-      if (!(saved > price * (costs[k - 1] - costs[k]))) break;
+  /// Norms by their bits, which rise as they do: those of the patches, and all in rising order.
+  template <class Score>
+  struct Norms {
+    using Bits = detail::FloatBits<Score>;
+    std::vector<Bits> of_patch;
+    std::vector<Bits> rising;
+
+    explicit Norms(std::span<const Score> scores) : of_patch(scores.size()) {
+      // What is negative, or no number, is no norm, and counts as none.
+      std::ranges::transform(scores, of_patch.begin(), [](const Score& score) {
+        const auto bits = std::bit_cast<Bits>(score);
+        return bits <= detail::exponent_bits<Score>() ? bits : Bits{0};
+      });
+      rising = of_patch;
+      detail::radix_sort(rising);
     }
-    return static_cast<std::uint32_t>(k);
+  };
+
+  /// The least norms that are given each class or a better one, from the best one given on, where
+  /// all costs are; and what bits all codes then take.
+  template <class Bits>
+  struct Cut {
+    std::array<Bits, kMaxWidthClasses> least{};
+    std::size_t best = 0;
+    double bits = 0;
+  };
+
+  /// The choice if a bit must save so much noise: patches go on to the next better width as long as
+  /// it does, the larger norms further.
+  template <class Score>
+  Cut<typename Norms<Score>::Bits> cut_at(double price, const Costs& costs,
+                                          const Norms<Score>& norms) const noexcept {
+    Cut<typename Norms<Score>::Bits> cut;
+    cut.best = costs.size() - 1;
+    cut.bits = static_cast<double>(norms.rising.size()) * costs.back();
+    auto from = norms.rising.begin();
+    for (std::size_t k = cut.best; k > 0; --k) {
+      const double more_bits = costs[k - 1] - costs[k];
+      const double less_noise = noise_[k] - noise_[k - 1];
+      from = std::partition_point(from, norms.rising.end(), [&](auto bits) {
+        const auto norm = static_cast<double>(std::bit_cast<Score>(bits));
+        return !(norm * norm * less_noise > price * more_bits);
+      });
+      if (from == norms.rising.end()) break;
+      cut.best = k - 1;
+      cut.least[k - 1] = *from;
+      cut.bits += static_cast<double>(norms.rising.end() - from) * more_bits;
+    }
+    return cut;
   }
 
-  /// Chooses classes whose codes take at most `budget` bits, unless the least width takes more.
+  /// Writes the class of every patch.
+  template <class Bits>
+  static void assign(const Cut<Bits>& cut, std::size_t last, const std::vector<Bits>& norms,
+                     std::span<std::uint32_t> classes) noexcept {
+    std::ranges::fill(classes, static_cast<std::uint32_t>(last));
+    for (std::size_t k = cut.best; k < last; ++k) {
+      const Bits least = cut.least[k];
+      for (std::size_t i = 0; i < norms.size(); ++i) classes[i] -= norms[i] >= least ? 1 : 0;
+    }
+  }
+
+  /// Chooses classes whose codes take at most `budget` bits, unless the least width takes more;
+  /// `better` is scratch.
   template <class Score>
-  void spend(double budget, const Costs& costs, std::span<const Score> scores,
-             std::span<std::uint32_t> classes) const noexcept {
-    const auto class_of = [&](double price, std::size_t patch) {
-      return class_at(std::exp2(price), static_cast<double>(scores[patch]), costs);
-    };
-    const auto bits_at = [&](double price) {
-      double bits = 0;
-      for (std::size_t i = 0; i < scores.size(); ++i) bits += costs[class_of(price, i)];
-      return bits;
-    };
+  void spend(double budget, const Costs& costs, const Norms<Score>& norms,
+             std::span<std::uint32_t> better, std::span<std::uint32_t> classes) const noexcept {
+    const auto cut = [&](double price) { return cut_at(std::exp2(price), costs, norms); };
     // Prices as exponents of two, whose range holds all squares of norms.
     double low = -1100;
     double high = 1100;
     for (int step = 0; step < 64; ++step) {
       const double middle = (low + high) / 2;
-      (bits_at(middle) > budget ? low : high) = middle;
+      (cut(middle).bits > budget ? low : high) = middle;
     }
-    double left = budget;
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      classes[i] = class_of(high, i);
-      left -= costs[classes[i]];
-    }
+    const auto within = cut(high);
+    assign(within, costs.size() - 1, norms.of_patch, classes);
+    assign(cut(low), costs.size() - 1, norms.of_patch, better);
+    double left = budget - within.bits;
     // Patches of equal norms cross the last price together: as many of the first as there are bits.
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      const std::uint32_t better = class_of(low, i);
-      const double more = costs[better] - costs[classes[i]];
+    for (std::size_t i = 0; i < classes.size(); ++i) {
+      const double more = costs[better[i]] - costs[classes[i]];
       if (more > left) continue;
-      classes[i] = better;
+      classes[i] = better[i];
       left -= more;
     }
   }

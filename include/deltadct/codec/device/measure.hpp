@@ -24,12 +24,6 @@ struct DeviceSums {
 template <class T>
 inline constexpr T kToBeMeasured = T(-1);
 
-/// A score that can be ranked, as patches are ranked on the host.
-template <class T>
-DELTADCT_HD DELTADCT_INLINE T rankable(T score) noexcept {
-  return std::isnan(score) ? std::numeric_limits<T>::lowest() : score;
-}
-
 /// Scores, means and what Rescale sums over the original, patch by patch.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct MeasureKernel {
