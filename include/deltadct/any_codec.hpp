@@ -165,7 +165,7 @@ class AnyCodecOf final : public AnyCodec {
 
   void decode_add(const CompressedView& compressed, DType dtype, const void* base, void* out,
                   double alpha, const ExecutorRef& executor) const override {
-    const TensorHeader& header = *compressed.header;
+    const TensorHeader& header = detail::header_of(compressed);
     with_typed(dtype, [&]<class U>() {
       codec_.decode_add(
           compressed, MatrixView<const U>(static_cast<const U*>(base), header.rows, header.cols),
@@ -185,7 +185,7 @@ class AnyCodecOf final : public AnyCodec {
  private:
   template <class Fn>
   static void with_typed(DType dtype, Fn&& fn) {
-    if (!is_element(dtype)) throw Error(Errc::unsupported_dtype, dtype_name(dtype));
+    if (!is_element(dtype)) throw Error(Errc::unsupported_dtype, dtype_text(dtype));
     with_element(dtype, [&]<class U>() {
       if constexpr (std::same_as<compute_t<U>, typename Codec::Compute>)
         fn.template operator()<U>();

@@ -17,8 +17,6 @@
 #include <deltadct/core/executor.hpp>
 #include <deltadct/policy.hpp>
 
-#include <cmath>
-#include <limits>
 #include <utility>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -149,9 +147,10 @@ class DeltaCodec {
   }
 
   /// Throws codec_mismatch, naming what differs, unless this policy's stages made the tensor, and
-  /// corrupt_data where its scale is not finite. Every decode begins with it.
+  /// corrupt_data where there is none, where its scale is not finite, its bounds' dtype no floating
+  /// one, or its arrays are not as large as its header says. Every decode begins with it.
   static void check(const CompressedView& compressed) {
-    const TensorHeader& header = *compressed.header;
+    const TensorHeader& header = detail::header_of(compressed);
     const auto require = [](std::string_view found, std::string_view expected, const char* what) {
       if (found == expected) return;
       throw Error(Errc::codec_mismatch, what,
@@ -163,9 +162,10 @@ class DeltaCodec {
     require_number(header.patch, patch, "patch size");
     require(header.transform, Policy::Transform::name, "transform");
     require(header.quantizer, Policy::template Quantizer<0>::name, "quantizer");
-    if (!(std::abs(header.scale) <= std::numeric_limits<Compute>::max())) {
+    if (!detail::is_within<Compute>(header.scale)) {
       throw Error(Errc::corrupt_data, "scale", "not finite in the compute type");
     }
+    detail::check_bound_dtype(header.bound);
     if (dtype_bytes(header.bound) > sizeof(Compute)) {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", "wider than the compute type");
     }
@@ -175,6 +175,7 @@ class DeltaCodec {
       }
       require_number(k.side_values, side_values(k.bits), "bounds of a patch");
     }
+    detail::check_arrays(compressed);
   }
 
   /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
@@ -192,7 +193,7 @@ class DeltaCodec {
       Codec::validate(bits, compressed.codes_of(place), bounds, bound);
       largest = std::max(largest, Codec::largest_value(bits, bounds, bound));
     }
-    if (!Codec::is_finite(compressed.header->scale * largest)) {
+    if (!detail::is_within<Compute>(compressed.header->scale * largest)) {
       detail::fail_validation("scale and bounds, which decode to values that are not finite");
     }
     for (const Outlier& outlier : compressed.outliers) {

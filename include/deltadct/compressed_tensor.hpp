@@ -20,9 +20,7 @@
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/matrix_view.hpp>
 
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -102,18 +100,29 @@ struct TensorHeader {
     return patch == 0 ? at : at % static_cast<std::size_t>(patch);
   }
 
-  /// Sets every class's offsets; returns the bytes of {bounds, codes}. Throws too_large where no
-  /// array has so many.
-  std::pair<std::size_t, std::size_t> lay_out() {
-    SaturatingSize bounds_end = 0;
-    SaturatingSize codes_end = whole_bytes;
-    for (WidthClass& k : classes) {
-      k.bounds_at = bounds_end.value();
-      k.codes_at = codes_end.value();
-      bounds_end = bounds_end + SaturatingSize(k.patches) * bounds_stride(k);
-      codes_end = codes_end + SaturatingSize(k.patches) * codes_stride(k);
+  /// The bytes of {bounds, codes}. Throws too_large where no array has so many.
+  std::pair<std::size_t, std::size_t> array_bytes() const {
+    SaturatingSize bounds = 0;
+    SaturatingSize codes = whole_bytes;
+    for (const WidthClass& k : classes) {
+      bounds = bounds + SaturatingSize(k.patches) * bounds_stride(k);
+      codes = codes + SaturatingSize(k.patches) * codes_stride(k);
     }
-    return {checked_size(bounds_end, rows, cols), checked_size(codes_end, rows, cols)};
+    return {checked_size(bounds, rows, cols), checked_size(codes, rows, cols)};
+  }
+
+  /// Sets every class's offsets; returns array_bytes().
+  std::pair<std::size_t, std::size_t> lay_out() {
+    const auto bytes = array_bytes();
+    std::size_t bounds_end = 0;
+    std::size_t codes_end = whole_bytes;
+    for (WidthClass& k : classes) {
+      k.bounds_at = bounds_end;
+      k.codes_at = codes_end;
+      bounds_end += k.patches * bounds_stride(k);
+      codes_end += k.patches * codes_stride(k);
+    }
+    return bytes;
   }
 };
 
@@ -225,6 +234,29 @@ T checked_factor(const double& alpha, const double& scale) {
   throw Error(Errc::corrupt_data, what);
 }
 
+/// Throws corrupt_data unless bounds can be read as that.
+inline void check_bound_dtype(DType bound) {
+  if (!is_element(bound)) {
+    throw Error(Errc::corrupt_data, "dtype of the bounds", dtype_text(bound));
+  }
+}
+
+/// The header of a view. Throws corrupt_data where it has none, as one by default.
+inline const TensorHeader& header_of(const CompressedView& compressed) {
+  if (compressed.header == nullptr) fail_validation("header, of which there is none");
+  return *compressed.header;
+}
+
+/// Throws corrupt_data unless the arrays are as large as the header says, whose classes and bounds'
+/// dtype were checked.
+inline void check_arrays(const CompressedView& compressed) {
+  const TensorHeader& header = header_of(compressed);
+  const auto [bounds_bytes, codes_bytes] = header.array_bytes();
+  if (compressed.bounds.size() != bounds_bytes) fail_validation("size of the bounds");
+  if (compressed.codes.size() != codes_bytes) fail_validation("size of the codes");
+  if (compressed.places.size() != header.patches()) fail_validation("number of places");
+}
+
 }  // namespace detail
 
 /// Throws corrupt_data, naming what, unless the header is one that encode could have made, offsets
@@ -234,8 +266,8 @@ inline void validate_header(const TensorHeader& h) {
   constexpr std::size_t kMaxWholeBytes = std::size_t{1} << 40;
   if (h.patch < 0 || h.patch > 64) fail_validation("patch size");
   if (h.whole_bytes > (h.patch == 0 ? kMaxWholeBytes : 0)) fail_validation("size of the codes");
-  if (!std::isfinite(h.scale)) fail_validation("scale");
-  if (!is_element(h.bound)) fail_validation("dtype of the bounds");
+  if (!detail::is_finite(h.scale)) fail_validation("scale");
+  detail::check_bound_dtype(h.bound);
   if (h.classes.size() > kMaxWidthClasses) fail_validation("width classes");
   if (h.patch == 0) {
     if (!h.classes.empty()) fail_validation("width classes");
@@ -271,7 +303,7 @@ inline void validate_outliers(std::span<const Outlier> outliers, const TensorHea
     const bool ordered = before == nullptr ||
                          std::pair(before->row, before->col) < std::pair(outlier.row, outlier.col);
     if (!inside || !ordered) fail_validation("places of the outliers");
-    if (!std::isfinite(outlier.value)) fail_validation("value of an outlier");
+    if (!all_finite(&outlier.value, 1)) fail_validation("value of an outlier");
     before = &outlier;
   }
 }
@@ -280,16 +312,14 @@ inline void validate_outliers(std::span<const Outlier> outliers, const TensorHea
 
 /// Throws corrupt_data, naming what, unless the tensor is one that encode could have made: decode
 /// then stays within its arrays, and its stored values are finite. Linear in the patches. A tensor
-/// from anywhere but encode() is validated once, before its first decode.
+/// from anywhere but encode() is validated once, before its first decode. Holds under -ffast-math.
 inline void validate(const CompressedView& c) {
   using detail::fail_validation;
-  const TensorHeader& h = *c.header;
+  const TensorHeader& h = detail::header_of(c);
   validate_header(h);
+  detail::check_arrays(c);
   TensorHeader expected = h;
-  const auto [bounds_bytes, codes_bytes] = expected.lay_out();
-  if (c.bounds.size() != bounds_bytes) fail_validation("size of the bounds");
-  if (c.codes.size() != codes_bytes) fail_validation("size of the codes");
-  if (c.places.size() != h.patches()) fail_validation("number of places");
+  expected.lay_out();
 
   std::size_t next[kMaxWidthClasses] = {};
   for (const PatchPlace place : c.places) {
@@ -305,11 +335,14 @@ inline void validate(const CompressedView& c) {
       fail_validation("offset of a width class");
     }
   }
-  const std::size_t value_bytes = dtype_bytes(h.bound);
-  for (std::size_t at = 0; at < c.bounds.size(); at += value_bytes) {
-    const auto value = detail::load_bound<double>(c.bounds.data() + at, h.bound, 0);
-    if (!std::isfinite(value)) fail_validation("bounds");
-  }
+  // As they are stored, for what is computed with them may be assumed finite.
+  with_element(h.bound, [&]<class B>() {
+    for (std::size_t at = 0; at < c.bounds.size(); at += sizeof(B)) {
+      B value;
+      std::memcpy(&value, c.bounds.data() + at, sizeof(B));
+      if (!detail::all_finite(&value, 1)) fail_validation("bounds");
+    }
+  });
   detail::validate_outliers(c.outliers, h);
 }
 

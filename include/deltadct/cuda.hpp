@@ -123,7 +123,7 @@ class DeltaCodec<Policy, Cuda> {
   /// memory is not enough, bad_view where it is not aligned, and device_failure.
   static Tensor upload(const CompressedView& compressed, std::span<std::byte> memory,
                        cudaStream_t stream = nullptr) {
-    const TensorHeader& header = *compressed.header;
+    const TensorHeader& header = detail::header_of(compressed);
     DeltaCodec<Policy, Serial>::validate(compressed);
     if (header.bound != dtype_of<typename Policy::Bound>()) {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", dtype_name(header.bound));

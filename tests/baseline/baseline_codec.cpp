@@ -139,6 +139,20 @@ TEST_CASE("baseline: a factor that is not finite is refused before anything is w
   });
 }
 
+TEST_CASE("baseline: a view of nothing is refused by whatever is given it") {
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
+    auto out = zeros<float>(3, 3);
+    const auto refuse = [](auto fn) { CHECK(caught(fn).code() == Errc::corrupt_data); };
+    refuse([&] { codec.check({}); });
+    refuse([&] { codec.validate({}); });
+    refuse([&] { codec.decode({}, out.view()); });
+    refuse([&] { codec.decode_add({}, out.view()); });
+    refuse([&] { codec.decode_add_block({}, 0, 0, out.view()); });
+  });
+}
+
 TEST_CASE("baseline: a block is that part of the whole, in any layout and element type") {
   for_each_method([&](const auto& method) {
     CAPTURE(method.name);

@@ -283,6 +283,40 @@ TEST_CASE("errors: a destination is untouched by a call that throws") {
   check_untouched(35, 60, [&](auto out) { codec.decode(other, out); });
 }
 
+TEST_CASE("errors: a view of nothing, or of half a tensor, is refused by whatever is given it") {
+  const CompressedTensor good = compressed();
+  const auto refuse = [&](const CompressedView& view, std::string_view what) {
+    check_error(Errc::corrupt_data, what, [&] { validate(view); });
+    check_error(Errc::corrupt_data, what, [&] { Codec::check(view); });
+    check_error(Errc::corrupt_data, what, [&] { Codec::validate(view); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode(view, out); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode_add(view, out); });
+    check_untouched(35, 60,
+                    [&](auto out) { Codec{}.decode_add(view, MatrixView<const float>(out), out); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode_add_block(view, 0, 0, out); });
+  };
+  refuse({}, "header, of which there is none");
+  refuse({nullptr, good.places, good.bounds, good.codes}, "header, of which there is none");
+  refuse({&good.header, good.places, {}, good.codes}, "size of the bounds");
+  refuse({&good.header, good.places, good.bounds, {}}, "size of the codes");
+  refuse({&good.header, {}, good.bounds, good.codes}, "number of places");
+}
+
+TEST_CASE("errors: bounds of what is no floating dtype, or no dtype, are refused") {
+  CompressedTensor c = compressed();
+  for (const DType bound : {DType::i32, DType::u8, DType::boolean, DType::f8_e4m3,
+                            static_cast<DType>(100), static_cast<DType>(255)}) {
+    c.header.bound = bound;
+    check_error(Errc::corrupt_data, "dtype of the bounds", [&] { validate(c); });
+    check_error(Errc::corrupt_data, "dtype of the bounds", [&] { Codec::validate(c); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode(c, out); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode_add(c, out); });
+    check_untouched(35, 60, [&](auto out) { Codec{}.decode_add_block(c, 0, 0, out); });
+  }
+  CHECK(caught([&] { validate(c); }).detail() == "255");
+  CHECK(dtype_text(DType::bf16) == "BF16");
+}
+
 TEST_CASE("errors: validate accepts what encode made") {
   CHECK_NOTHROW(validate(compressed()));
   const Codec codec;

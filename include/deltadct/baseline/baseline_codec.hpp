@@ -104,8 +104,9 @@ class BaselineCodec {
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
+    const TensorHeader& header = detail::header_of(compressed);
     check_destination(out, "out");
-    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+    check_shape(out, header.rows, header.cols, "out");
     run(compressed, 0, 0, out, executor,
         [&](std::size_t i, std::size_t j, Compute x) { out(i, j) = static_cast<U>(x); });
   }
@@ -123,7 +124,8 @@ class BaselineCodec {
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
-    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+    const TensorHeader& header = detail::header_of(compressed);
+    check_shape(out, header.rows, header.cols, "out");
     add(compressed, 0, 0, base, out, alpha, executor);
   }
 
@@ -138,7 +140,7 @@ class BaselineCodec {
 
   /// Throws codec_mismatch, naming what differs, unless this method made the matrix.
   static void check(const CompressedView& compressed) {
-    const TensorHeader& header = *compressed.header;
+    const TensorHeader& header = detail::header_of(compressed);
     if (header.patch == 0 && header.transform == Method::name) return;
     throw Error(Errc::codec_mismatch, "method",
                 header.transform + " where this codec has " + std::string(Method::name));
@@ -235,7 +237,7 @@ class BaselineCodec {
            const Executor& executor, Put put) const {
     static_assert(std::same_as<compute_t<U>, Compute>,
                   "the views' elements must have the compute type of the codec");
-    const TensorHeader& header = *compressed.header;
+    const TensorHeader& header = detail::header_of(compressed);
     detail::check_block(row, col, out.rows, out.cols, header.rows, header.cols);
     const auto from = decoder(compressed);
     if (out.empty()) return;

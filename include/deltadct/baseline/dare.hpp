@@ -30,7 +30,7 @@ struct Dare {
   /// Throws bad_range for a p that is none, non_finite where an element divided by 1 - p is not.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
-    if (!(drop >= 0 && drop <= 1 - detail::Thinned::kLeastChance)) {
+    if (detail::is_nan(drop) || drop < 0 || drop > 1 - detail::Thinned::kLeastChance) {
       throw Error(Errc::bad_range, "p", detail::exact_text(drop));
     }
     const std::size_t elements = delta.rows * delta.cols;
@@ -62,13 +62,13 @@ struct Dare {
       const auto own = reader.take<std::uint64_t>("seed");
       const auto last = reader.take<std::uint32_t>("greatest lot");
       largest_ = reader.take<T>("largest magnitude");
-      if (!(largest_ >= 0)) detail::fail_validation("largest magnitude");
+      if (detail::is_nan(largest_) || largest_ < 0) detail::fail_validation("largest magnitude");
       detail::Thinned::check_count(last, rows * cols, reader.left() / sizeof(half));
       kept_ = detail::Thinned(own, last, rows, cols);
       values_ = reader.bytes(kept_.count() * sizeof(half), "elements kept");
       reader.finish();
       for (std::size_t k = 0; k < kept_.count(); ++k) {
-        if (!(std::abs(value(k)) <= 1)) detail::fail_validation("elements kept");
+        if ((stored(k).bits & 0x7FFFu) > half(1.0F).bits) detail::fail_validation("elements kept");
       }
     }
 
@@ -85,11 +85,12 @@ struct Dare {
     }
 
    private:
-    T value(std::size_t k) const noexcept {
+    half stored(std::size_t k) const noexcept {
       half stored;
       std::memcpy(&stored, values_.data() + k * sizeof(half), sizeof(half));
-      return static_cast<T>(static_cast<float>(stored));
+      return stored;
     }
+    T value(std::size_t k) const noexcept { return static_cast<T>(static_cast<float>(stored(k))); }
 
     detail::Thinned kept_;
     std::span<const std::byte> values_;

@@ -167,7 +167,7 @@ struct DeltaCome {
   /// Whether a singular value is one that factors of T can be multiplied by.
   template <class T>
   static bool is_within(double sigma) noexcept {
-    return sigma >= 0 && sigma <= static_cast<double>(std::numeric_limits<T>::max());
+    return detail::is_within<T>(sigma) && sigma >= 0;
   }
 
   static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
@@ -338,7 +338,8 @@ struct DeltaCome {
         std::memcpy(pair, pairs, sizeof pair);
         const auto s = static_cast<T>(static_cast<float>(pair[0]));
         const auto z = static_cast<T>(static_cast<float>(pair[1]));
-        if (!(s >= 0 && s <= 1) || !(z >= 0 && z < T(1 << bits)) || z != std::rint(z)) {
+        if (!detail::all_finite(pair, 2) || s < 0 || s > 1 || z < 0 || z >= T(1 << bits) ||
+            z != std::rint(z)) {
           detail::fail_validation("step or zero of a block");
         }
         for (std::size_t j = b * kBlock; j < std::min(cols, (b + 1) * kBlock); ++j) {

@@ -61,7 +61,7 @@ struct UltraDelta {
   /// s; all of them within [0, 0.99]. Spreads that are not finite are no delta's that can be.
   static UltraDelta survey(std::vector<DeltaSpread> deltas, double s = 0.97, double d = 0.01,
                            std::uint64_t seed = 0) {
-    std::erase_if(deltas, [](const DeltaSpread& x) { return !std::isfinite(x.deviation); });
+    std::erase_if(deltas, [](const DeltaSpread& x) { return !detail::is_finite(x.deviation); });
     std::ranges::sort(deltas, {}, &DeltaSpread::deviation);
     double total = 0;
     for (const DeltaSpread& delta : deltas) total += delta.elements;
@@ -108,7 +108,7 @@ struct UltraDelta {
     const std::size_t elements = delta.rows * delta.cols;
     const std::span<const T> values(delta.data, elements);
     const double sparsity = sparsity_of(values);
-    if (!(sparsity >= 0 && sparsity <= kMost)) {
+    if (detail::is_nan(sparsity) || sparsity < 0 || sparsity > kMost) {
       throw Error(Errc::bad_range, "sparsity", detail::exact_text(sparsity));
     }
     const double kept = 1 - sparsity;

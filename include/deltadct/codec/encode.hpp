@@ -335,7 +335,7 @@ class MatrixEncoder {
   static void refuse_infinite(const EncodeWorkspace<T>& work, double scale) {
     double largest = 0;
     for (const UnitSums& sums : work.sums) largest = std::max(largest, sums.largest);
-    if (Codec::is_finite(scale * largest)) return;
+    if (is_within<T>(scale * largest)) return;
     throw Error(Errc::non_finite, "delta", "it exceeds the range of the compute type");
   }
 
@@ -353,7 +353,7 @@ class MatrixEncoder {
     }
     const double factor = original / reconstructed;
     // Not every double that is finite is so in the type that decoders multiply by it.
-    return Rescale::enabled && factor <= std::numeric_limits<T>::max() ? factor : 1;
+    return Rescale::enabled && is_within<T>(factor) ? factor : 1;
   }
 
   const typename Codec::Kernel& kernel_;

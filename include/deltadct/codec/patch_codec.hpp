@@ -158,10 +158,6 @@ struct PatchCodec {
     });
   }
 
-  static bool is_finite(double value) noexcept {
-    return std::abs(value) <= std::numeric_limits<T>::max();
-  }
-
   /// Throws corrupt_data unless encode() could have written codes and bounds.
   static void validate(int bits, const std::byte* codes, const std::byte* bounds, DType bound) {
     const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };

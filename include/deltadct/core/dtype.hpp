@@ -8,7 +8,9 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #if defined(__F16C__) && !defined(__CUDA_ARCH__)
@@ -215,6 +217,12 @@ constexpr DType dtype_of() noexcept {
 /// Whether the codec takes matrices of this dtype.
 constexpr bool is_element(DType dtype) noexcept {
   return dtype == DType::f64 || dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
+}
+
+/// The name of a dtype, for errors about one that may be no enumerator.
+inline std::string dtype_text(DType dtype) {
+  const auto at = static_cast<std::size_t>(dtype);
+  return at < std::size(detail::kDTypes) ? std::string(dtype_name(dtype)) : std::to_string(at);
 }
 
 /// Calls fn.operator()<T>() with the element type of a dtype for which is_element() holds.

@@ -40,10 +40,18 @@ DELTADCT_HD DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
   return greatest != infinity;
 }
 
-/// Of one value, which is read where it lies: an argument passed by value may be assumed finite.
+/// Of one value. It is read where it lies, out of line: what is passed by value, or was just
+/// computed, compilers may assume to be finite, whatever is asked of its bits.
 template <concepts::Element T>
-DELTADCT_HD DELTADCT_INLINE bool is_finite(const T& value) noexcept {
+DELTADCT_HD DELTADCT_NOINLINE bool is_finite(const T& value) noexcept {
   return all_finite(&value, 1);
+}
+
+/// Whether a value is no number; read likewise.
+template <concepts::Element T>
+DELTADCT_HD DELTADCT_NOINLINE bool is_nan(const T& value) noexcept {
+  constexpr auto magnitude = static_cast<FloatBits<T>>(~FloatBits<T>{0}) >> 1;
+  return (std::bit_cast<FloatBits<T>>(value) & magnitude) > exponent_bits<T>();
 }
 
 /// Whether a value is finite and within the range of T.

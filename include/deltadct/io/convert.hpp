@@ -6,6 +6,7 @@
 #include <deltadct/core/error.hpp>
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/random.hpp>
+#include <deltadct/core/reduce.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -89,13 +90,14 @@ void convert_elements(std::span<const std::byte> from, DType from_dtype, DType t
 
 /// Throws non_finite where rounding to another floating dtype makes a finite element infinite.
 inline void require_range(std::span<const std::byte> bytes, DType dtype, DType to) {
+  using deltadct::detail::all_finite;
   const std::size_t count = bytes.size() / dtype_bytes(dtype);
   with_element(dtype, [&]<class U>() {
     with_element(to, [&]<class W>() {
       for (std::size_t i = 0; i < count; ++i) {
-        const auto value = static_cast<compute_t<U>>(load_element<U>(bytes.data() + i * sizeof(U)));
-        const W rounded(static_cast<compute_t<W>>(value));
-        if (!std::isfinite(value) || std::isfinite(static_cast<compute_t<W>>(rounded))) continue;
+        const U x = load_element<U>(bytes.data() + i * sizeof(U));
+        const W rounded(static_cast<compute_t<W>>(static_cast<compute_t<U>>(x)));
+        if (!all_finite(&x, 1) || all_finite(&rounded, 1)) continue;
         throw Error(Errc::non_finite, "element " + std::to_string(i),
                     "beyond the range of " + std::string(dtype_name(to)) + ", the base's dtype");
       }

@@ -246,7 +246,10 @@ inline double number_in(const nlohmann::json& value, std::string_view where,
                         std::string_view what) {
   if (!value.is_number())
     throw Error(Errc::corrupt_data, where, std::string(what) + " is no number");
-  return value.get<double>();
+  const auto number = value.get<double>();
+  if (!deltadct::detail::is_finite(number))
+    throw Error(Errc::corrupt_data, where, std::string(what) + " is not finite");
+  return number;
 }
 
 inline DType dtype_named(const std::string& name, std::string_view where) {

@@ -215,7 +215,7 @@ inline std::vector<std::vector<Outlier>> parse_outliers(std::span<const std::byt
     const std::uint64_t at = next + gap;
     const auto within = static_cast<std::size_t>(at % matrix);
     const auto value = deltadct::detail::load_bound<double>(values, dtype, 0);
-    if (!std::isfinite(value)) fail_validation("value of an outlier");
+    if (!deltadct::detail::all_finite(&value, 1)) fail_validation("value of an outlier");
     matrices[static_cast<std::size_t>(at / matrix)].push_back(
         {within / stack.cols, within % stack.cols, value});
     next = at + 1;

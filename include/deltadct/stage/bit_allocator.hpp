@@ -107,7 +107,8 @@ class RatioAllocator {
       if (!is_bit_width(bits)) {
         throw Error(Errc::bad_mix, where, "width must be 0, 1, 2, 3, 4, 6, 8, or -2 to -7");
       }
-      if (!(ratio >= 0)) throw Error(Errc::bad_mix, where, "ratio is negative or not a number");
+      if (detail::is_nan(ratio) || ratio < 0)
+        throw Error(Errc::bad_mix, where, "ratio is negative or not a number");
       for (std::size_t other = 0; other < k; ++other) {
         if (mix_[other].bits == bits) throw Error(Errc::bad_mix, where, "width is repeated");
       }

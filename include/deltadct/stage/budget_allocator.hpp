@@ -34,7 +34,7 @@ class BudgetAllocator {
  public:
   /// Throws bad_mix unless the budget is a positive number.
   explicit BudgetAllocator(double bits_per_weight) : bits_per_weight_(bits_per_weight) {
-    if (!(bits_per_weight > 0)) fail("is not positive");
+    if (detail::is_nan(bits_per_weight) || bits_per_weight <= 0) fail("is not positive");
     // A matrix tells eight widths apart: of the ten there are, those nearest to the budget.
     const std::size_t first = bits_per_weight < 1 ? 2 : 0;
     std::copy_n(kWidths + first, widths_.size(), widths_.begin());

@@ -2,6 +2,7 @@
 // that gives the reconstruction unit gain.
 #pragma once
 
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/lanes.hpp>
 #include <deltadct/core/repeat.hpp>
 #include <deltadct/core/spread.hpp>
@@ -85,7 +86,7 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
 
   template <class T>
   DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
-    return side[0] >= 0 && gain * largest(side) <= std::numeric_limits<T>::max();
+    return side[0] >= 0 && detail::is_finite(gain * largest(side));
   }
 
   template <class T>

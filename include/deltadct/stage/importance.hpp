@@ -1,6 +1,7 @@
 // Importance: a patch becomes a score; the higher, the more bits it is given.
 #pragma once
 
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/reduce.hpp>
 
 #include <cmath>
@@ -35,7 +36,7 @@ struct L2Norm {
   DELTADCT_HD static bool from_sum(T square, T& score) noexcept {
     constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
     score = std::sqrt(square);
-    return square >= tiny && square <= std::numeric_limits<T>::max();
+    return square >= tiny && detail::all_finite(&square, 1);
   }
 };
 

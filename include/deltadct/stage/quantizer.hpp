@@ -13,9 +13,9 @@
 // has not every width constrains its parameter.
 #pragma once
 
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/lanes.hpp>
 
-#include <limits>
 #include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -48,7 +48,7 @@ requires(Bits >= 0) struct MinMax {
   /// lo) does not overflow.
   template <class T>
   DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
-    return side[0] <= side[1] && gain * (side[1] - side[0]) <= std::numeric_limits<T>::max();
+    return side[0] <= side[1] && detail::is_finite(gain * (side[1] - side[0]));
   }
 
   template <class T>
@@ -66,7 +66,7 @@ requires(Bits >= 0) struct MinMax {
       const T range = gain * (side[1] - side[0]);
       // A range too small to have a reciprocal counts as none.
       const T steps = T(levels) / range;
-      if (steps <= std::numeric_limits<T>::max()) steps_ = V(steps);
+      if (detail::all_finite(&steps, 1)) steps_ = V(steps);
     }
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {

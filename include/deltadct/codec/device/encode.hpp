@@ -167,9 +167,8 @@ class DeviceEncoder {
     }
     if (header.patches() == 0) return 1;
     const double factor = outcome.sums.original / outcome.sums.reconstructed;
-    const double scale =
-        Policy::Rescale::enabled && factor <= std::numeric_limits<T>::max() ? factor : 1;
-    if (!(std::abs(scale * outcome.sums.largest) <= std::numeric_limits<T>::max())) {
+    const double scale = Policy::Rescale::enabled && is_within<T>(factor) ? factor : 1;
+    if (!is_within<T>(scale * outcome.sums.largest)) {
       throw Error(Errc::non_finite, "delta", "it exceeds the range of the compute type");
     }
     return scale;
