@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 
 namespace cli {
 
@@ -31,6 +32,13 @@ std::vector<double> values(const io::Model& model, const io::ModelTensor& tensor
   return result;
 }
 
+/// a - b; the largest number there is where that is too large for a double.
+double difference(double a, double b) {
+  const double apart = a - b;
+  if (!std::isinf(apart) || !std::isfinite(a) || !std::isfinite(b)) return apart;
+  return std::copysign(std::numeric_limits<double>::max(), apart);
+}
+
 Measures measure(const io::Model& base, const io::ModelTensor& base_tensor, const io::Model& tuned,
                  const io::ModelTensor& tuned_tensor, const io::Model& other,
                  const io::ModelTensor& other_tensor) {
@@ -38,7 +46,9 @@ Measures measure(const io::Model& base, const io::ModelTensor& base_tensor, cons
   const auto t = values(tuned, tuned_tensor);
   const auto o = values(other, other_tensor);
   Measures measures;
-  for (std::size_t i = 0; i < b.size(); ++i) measures.add(t[i] - b[i], o[i] - b[i]);
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    measures.add(difference(t[i], b[i]), difference(o[i], b[i]));
+  }
   return measures;
 }
 
@@ -69,9 +79,20 @@ nlohmann::json measures_json(const Measures& m) {
           {"mean_abs_ratio", number(m.mean_abs_ratio())}};
 }
 
+/// A figure in a column; a dash where there is none, of an empty delta or of no reconstruction.
+std::string figure_text(int width, int digits, double x) {
+  char text[64];
+  if (std::isnan(x))
+    std::snprintf(text, sizeof text, "%*s", width, "-");
+  else
+    std::snprintf(text, sizeof text, "%*.*f", width, digits, x);
+  return text;
+}
+
 void print_measures(const std::string& name, const Measures& m) {
-  std::printf("%-44s %9.3f %8.4f %8.4f %8.4f\n", io::detail::printable(name).c_str(), m.snr(),
-              m.gain(), m.cosine(), m.mean_abs_ratio());
+  std::printf("%-44s %s %s %s %s\n", io::detail::printable(name).c_str(),
+              figure_text(9, 3, m.snr()).c_str(), figure_text(8, 4, m.gain()).c_str(),
+              figure_text(8, 4, m.cosine()).c_str(), figure_text(8, 4, m.mean_abs_ratio()).c_str());
 }
 
 }  // namespace

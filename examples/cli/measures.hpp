@@ -1,43 +1,122 @@
 // How close one delta is to another: the figures of `deltadct diff`.
 #pragma once
 
+#include <array>
 #include <cmath>
+#include <cstddef>
 
 namespace cli {
 
+/// A sum of products of doubles, wherever in their range: three kinds of factors, tiny, moderate
+/// and huge, in units of 2^-700, 1 and 2^700, make five kinds of products, each with a sum.
+class ProductSum {
+ public:
+  void add(double a, double b) noexcept {
+    const int kind_a = kind(a);
+    const int kind_b = kind(b);
+    sums_[static_cast<std::size_t>(kKinds / 2 + kind_a + kind_b)] +=
+        in_units(a, kind_a) * in_units(b, kind_b);
+  }
+
+  /// Adds (a - b)^2, of a difference that may be too large for a double.
+  void add_square_of_difference(double a, double b) noexcept {
+    if (kind(a) <= 0 && kind(b) <= 0) return add(a - b, a - b);
+    const double apart = in_units(a, 1) - in_units(b, 1);
+    sums_[kKinds - 1] += apart * apart;
+  }
+
+  void add(const ProductSum& other) noexcept {
+    for (std::size_t k = 0; k < kKinds; ++k) sums_[k] += other.sums_[k];
+  }
+
+  /// This over another, and the logarithm of that to the base of 2.
+  double over(const ProductSum& other) const noexcept {
+    const Parts a = in_parts();
+    const Parts b = other.in_parts();
+    return std::ldexp(a.fraction / b.fraction, a.exponent - b.exponent);
+  }
+  double log2_over(const ProductSum& other) const noexcept {
+    const Parts a = in_parts();
+    const Parts b = other.in_parts();
+    return std::log2(a.fraction / b.fraction) + (a.exponent - b.exponent);
+  }
+
+  /// This over the root of the product of two others.
+  double over_root(const ProductSum& first, const ProductSum& second) const noexcept {
+    const Parts a = in_parts();
+    const Parts b = first.in_parts();
+    const Parts c = second.in_parts();
+    const int exponent = b.exponent + c.exponent;
+    const double odd = exponent % 2 == 0 ? 1 : 2;
+    return std::ldexp(a.fraction / std::sqrt(odd * b.fraction * c.fraction),
+                      a.exponent - (exponent - (exponent % 2 == 0 ? 0 : 1)) / 2);
+  }
+
+ private:
+  struct Parts {
+    double fraction;  // times 2^exponent
+    int exponent;
+  };
+
+  static constexpr std::size_t kKinds = 5;
+  static constexpr int kUnit = 700;
+
+  static int kind(double x) noexcept {
+    const double size = std::abs(x);
+    return size > 0x1p400 ? 1 : size < 0x1p-400 ? -1 : 0;
+  }
+  static double in_units(double x, int kind) noexcept {
+    return kind == 0 ? x : kind > 0 ? x * 0x1p-700 : x * 0x1p700;
+  }
+
+  Parts in_parts() const noexcept {
+    int unit = static_cast<int>(kKinds) - 1;
+    while (unit > 0 && sums_[static_cast<std::size_t>(unit)] == 0) --unit;
+    double sum = 0;
+    for (int k = 0; k <= unit; ++k) {
+      sum += std::ldexp(sums_[static_cast<std::size_t>(k)], kUnit * (k - unit));
+    }
+    int exponent = 0;
+    const double fraction = std::frexp(sum, &exponent);
+    return {fraction, exponent + kUnit * (unit - static_cast<int>(kKinds / 2))};
+  }
+
+  std::array<double, kKinds> sums_{};
+};
+
 /// Sums over pairs of elements d of a delta and r of its reconstruction.
 struct Measures {
-  double dd = 0;
-  double dr = 0;
-  double rr = 0;
-  double error = 0;
-  double abs_d = 0;
-  double abs_r = 0;
+  ProductSum dd;
+  ProductSum dr;
+  ProductSum rr;
+  ProductSum error;
+  ProductSum abs_d;
+  ProductSum abs_r;
 
   void add(double d, double r) {
-    dd += d * d;
-    dr += d * r;
-    rr += r * r;
-    error += (d - r) * (d - r);
-    abs_d += std::abs(d);
-    abs_r += std::abs(r);
+    dd.add(d, d);
+    dr.add(d, r);
+    rr.add(r, r);
+    error.add_square_of_difference(d, r);
+    abs_d.add(std::abs(d), 1);
+    abs_r.add(std::abs(r), 1);
   }
   void add(const Measures& other) {
-    dd += other.dd;
-    dr += other.dr;
-    rr += other.rr;
-    error += other.error;
-    abs_d += other.abs_d;
-    abs_r += other.abs_r;
+    dd.add(other.dd);
+    dr.add(other.dr);
+    rr.add(other.rr);
+    error.add(other.error);
+    abs_d.add(other.abs_d);
+    abs_r.add(other.abs_r);
   }
 
   /// Signal to noise, in decibels; infinite where they are equal, not a number where d is zero.
-  double snr() const { return 10 * std::log10(dd / error); }
+  double snr() const { return 10 * std::log10(2.0) * dd.log2_over(error); }
   /// The share of the delta that is recovered: <D, D^> / <D, D>.
-  double gain() const { return dr / dd; }
-  double cosine() const { return dr / std::sqrt(dd * rr); }
+  double gain() const { return dr.over(dd); }
+  double cosine() const { return dr.over_root(dd, rr); }
   /// mean |D^| / mean |D|.
-  double mean_abs_ratio() const { return abs_r / abs_d; }
+  double mean_abs_ratio() const { return abs_r.over(abs_d); }
 };
 
 }  // namespace cli

@@ -640,6 +640,35 @@ class Diff(Case):
         self.assertAlmostEqual(total["gain"], 1)
         self.assertAlmostEqual(total["cosine"], 1)
 
+    def test_figures_do_not_depend_on_the_scale(self):
+        random = np.random.default_rng(3)
+        delta = random.standard_normal((16, 16))
+        back = 0.9 * delta + 0.1 * random.standard_normal((16, 16))
+        noise, power = ((delta - back) ** 2).sum(), (delta ** 2).sum()
+        expected = {"snr_db": 10 * np.log10(power / noise), "gain": (delta * back).sum() / power,
+                    "cosine": (delta * back).sum() / np.sqrt(power * (back ** 2).sum()),
+                    "mean_abs_ratio": np.abs(back).sum() / np.abs(delta).sum()}
+        for dtype, scales in (("F64", (1e-307, 1e-300, 1e-160, 1, 1e160, 1e300, 4e307)),
+                              ("F32", (1e-36, 1, 1e37))):
+            for scale in scales:
+                for name, values in (("base", 0 * delta), ("tuned", scale * delta),
+                                     ("out", scale * back)):
+                    model.write(self.folder / name, {"w": (dtype, values)})
+                found = self.diff("out")
+                for row in (found["total"], *found["tensors"]):
+                    for key, value in expected.items():
+                        np.testing.assert_allclose(row[key], value, rtol=1e-5, err_msg=key)
+        # Smaller than what a number is rounded to, and farther apart than numbers are.
+        least = np.full((16, 16), 1e-322)
+        most = np.full((16, 16), 1.7e308)
+        for base, tuned, out, gain in ((0 * least, least, least, 1), (0 * least, least, -least, -1),
+                                       (-most, most, most, 1), (-most, most, -most, 0)):
+            for name, values in (("base", base), ("tuned", tuned), ("out", out)):
+                model.write(self.folder / name, {"w": ("F64", values)})
+            self.assertAlmostEqual(self.diff("out")["total"]["gain"], gain)
+            text = self.ok("diff", self.path("base"), self.path("tuned"), self.path("out"))
+            self.assertNotIn("nan", text)
+
     def test_text_has_a_row_for_every_floating_tensor(self):
         lines = self.ok("diff", self.path("base"), self.path("tuned"),
                         self.path("tuned")).splitlines()
