@@ -463,6 +463,32 @@ TEST_CASE("device encode: scores that are no numbers count as the lowest, as on 
   check_least(Judged<UnitGainPolicy<float, 16>, BudgetAllocator>{}, BudgetAllocator(0.5));
 }
 
+TEST_CASE("device encode: what is too small to be stored is refused, not lost") {
+  const auto code = []<class Policy, class T>(const Policy&, const Matrix<T>& matrix,
+                                              const RatioAllocator& mix) {
+    try {
+      encode<Policy, T, false>(typename Policy::Allocator{mix}, {}, matrix.view(), false);
+      return std::string();
+    } catch (const Error& error) {
+      CHECK(error.code() == Errc::out_of_range);
+      return error.where();
+    }
+  };
+  const RatioAllocator two{{2, 0.5}, {0, 0.5}};
+  for (const double size : {1e-44, 1e-42}) {
+    const auto small = random_matrix<float>(40, 40, 1, Layout::dense, size);
+    CHECK(code(PaperPolicy<float, 8>{}, small, two) == "delta");
+    CHECK(code(UnitGainPolicy<float, 16>{}, small, {{1, 1.0}}) == "delta");
+    CHECK(code(UnitGainPolicy<float, 16>{}, small, {{3, 0.5}, {-3, 0.5}}) == "delta");
+  }
+  CHECK(code(UnitGainPolicy<double, 16>{}, random_matrix<double>(40, 40, 1, Layout::dense, 1e-300),
+             {{2, 1.0}}) == "delta");
+  auto mixed = random_matrix<float>(40, 40, 1);
+  for (std::size_t j = 0; j < 40; ++j) mixed.view()(0, j) *= 1e-42F;
+  CHECK(code(PaperPolicy<float, 8>{}, mixed, two).empty());
+  CHECK(code(UnitGainPolicy<float, 16>{}, mixed, {{1, 1.0}}).empty());
+}
+
 TEST_CASE("device encode: what cannot be stored is refused, with the patch") {
   using Paper = PaperPolicy<float, 8>;
   using Gain = UnitGainPolicy<float, 16>;

@@ -229,7 +229,26 @@ TEST_CASE("unit gain: what is not finite, or grows beyond the range, is refused"
     delta.view()(17, 3) = std::numeric_limits<float>::infinity();
     CHECK(caught([&] { codec.encode(delta.view()); }).code() == Errc::non_finite);
     fill(delta, 1, 1.5e38);
-    CHECK(caught([&] { codec.encode(delta.view()); }).code() == Errc::non_finite);
+    CHECK(caught([&] { codec.encode(delta.view()); }).code() == Errc::out_of_range);
+  });
+}
+
+TEST_CASE("unit gain: what is too small for a step is refused, not lost") {
+  const auto check = [](const auto& codec, auto delta, double size) {
+    CAPTURE(size);
+    fill(delta, 1, size);
+    const Error error = caught([&] { codec.encode(delta.view()); });
+    CHECK(error.code() == Errc::out_of_range);
+    CHECK(error.where() == "delta");
+    CHECK(error.detail().find("--exclude") != std::string::npos);
+  };
+  for_each_width<float, 16>([&](const auto& codec) {
+    for (const double size : {1e-44, 1e-42, 1e-41}) check(codec, Matrix<float>(40, 40), size);
+  });
+  for_each_width<double, 16>([&](const auto& codec) {
+    for (const double size : {1e-322, 1e-310, 1e-300, 1e-100, 1e-41}) {
+      check(codec, Matrix<double>(40, 40), size);
+    }
   });
 }
 

@@ -23,6 +23,7 @@ struct UnitSums {
   double original = 0;
   double reconstructed = 0;
   double largest = 0;             // no value that decodes exceeds it
+  double lost = 0;                // how far some are off, for being too small
   std::size_t failed = SIZE_MAX;  // the first patch with a value that cannot be stored
 };
 
@@ -111,6 +112,7 @@ class MatrixEncoder {
     refuse_overflow(work);
     out.header.scale = scale(work);
     refuse_infinite(work, out.header.scale);
+    refuse_lost(work);
   }
 
  private:
@@ -274,6 +276,7 @@ class MatrixEncoder {
       const T mean = work.means[index];
       const T stored = Codec::encode_constant(mean, bounds);
       if (!all_finite(&stored, 1)) sums.failed = std::min(sums.failed, index);
+      sums.lost = std::max(sums.lost, static_cast<double>(lost_of(mean, stored)));
       const auto n = static_cast<double>(extent.elements());
       if constexpr (Codec::compares_coefficients) {
         sums.original += sum_patch<P, double>(patch, [](double x) { return Rescale::original(x); });
@@ -288,6 +291,7 @@ class MatrixEncoder {
       typename Codec::Comparison compared;
       const bool is_stored = Codec::quantize(bits, coefficients, codes, bounds, compared);
       ask();
+      sums.lost = std::max(sums.lost, compared.lost * P / static_cast<double>(Codec::gain));
       if (!is_stored) {
         sums.failed = std::min(sums.failed, index);
       } else if constexpr (Codec::compares_coefficients) {
@@ -328,7 +332,7 @@ class MatrixEncoder {
     const std::size_t failed = first_failure(work);
     if (failed == SIZE_MAX) return;
     const PatchExtent at = extent_of(failed);
-    throw Error(Errc::non_finite, "patch at " + element_text(at.row, at.col),
+    throw Error(Errc::out_of_range, "patch at " + element_text(at.row, at.col),
                 "its coefficients exceed the range of the bounds");
   }
 
@@ -336,7 +340,17 @@ class MatrixEncoder {
     double largest = 0;
     for (const UnitSums& sums : work.sums) largest = std::max(largest, sums.largest);
     if (is_within<T>(scale * largest)) return;
-    throw Error(Errc::non_finite, "delta", "it exceeds the range of the compute type");
+    throw Error(Errc::out_of_range, "delta", "it exceeds the range of the compute type");
+  }
+
+  static void refuse_lost(const EncodeWorkspace<T>& work) {
+    double largest = 0;
+    double lost = 0;
+    for (const UnitSums& sums : work.sums) {
+      largest = std::max(largest, sums.largest);
+      lost = std::max(lost, sums.lost);
+    }
+    if (is_lost(lost, largest)) throw Error(Errc::out_of_range, "delta", kLostText);
   }
 
   static std::string element_text(std::size_t i, std::size_t j) {

@@ -119,10 +119,12 @@ struct PatchCodec {
 
   static constexpr bool compares_coefficients = detail::compares_coefficients<Policy>;
 
-  /// What Rescale compares, of a patch and of its reconstruction.
+  /// What Rescale compares, of a patch and of its reconstruction; and how far a coefficient times
+  /// gain may be from what it would be, were its bounds not too small to be stored.
   struct Comparison {
     double original = 0;
     double reconstructed = 0;
+    double lost = 0;
   };
 
   /// Quantizes them into codes of `bits` bits, not 0, and bounds. Returns false where the bounds
@@ -300,8 +302,11 @@ struct PatchCodec {
     if (!all_finite(coefficients, N)) return false;
     Side<Bits> side;
     const auto fitted = Q::template fit<V>(coefficients, N, side);
+    T lost = 0;
     for (int k = 0; k < Q::side_values; ++k) {
-      side[k] = store_bound<Bound>(bounds, k, side[k] / gain);
+      const T exact = side[k];
+      side[k] = store_bound<Bound>(bounds, k, exact / gain);
+      lost = std::max(lost, lost_of(exact, gain * side[k]));
     }
     if (!all_finite(side, Q::side_values) || !Q::representable(side, gain)) return false;
     if (is_flat<Bits>(side)) {
@@ -318,6 +323,8 @@ struct PatchCodec {
       else
         compared = compare_coefficients(coefficients, Bits, codes, bounds);
     }
+    if constexpr (requires { Q::lost(side, gain); }) lost = std::max(lost, Q::lost(side, gain));
+    compared.lost = static_cast<double>(lost);
     return true;
   }
 
@@ -334,6 +341,7 @@ struct PatchCodec {
     const T stored = store_bound<Bound>(bounds, 0, fit.step() / gain);
     if (stored == 0) std::memset(codes, 0, code_bytes(-k, N));
     compared = comparison(fit, stored);
+    compared.lost = static_cast<double>(lost_of(fit.step(), gain * stored));
     return all_finite(&stored, 1);
   }
 

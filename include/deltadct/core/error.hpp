@@ -18,6 +18,7 @@ enum class Errc {
   bad_range,
   too_large,
   non_finite,
+  out_of_range,
   codec_mismatch,
   corrupt_data,
   unsupported_dtype,
@@ -52,6 +53,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "too large";
     case Errc::non_finite:
       return "value is not finite";
+    case Errc::out_of_range:
+      return "values are beyond the range of the codec";
     case Errc::codec_mismatch:
       return "compressed by another codec";
     case Errc::corrupt_data:

@@ -5,8 +5,8 @@
 #include <deltadct/core/dtype.hpp>
 #include <deltadct/core/error.hpp>
 #include <deltadct/core/executor.hpp>
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/random.hpp>
-#include <deltadct/core/reduce.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -6,6 +6,10 @@
 //   fit<V>(coefficients, n, side) -> T     computes them, and what else the encoder needs
 //   representable(side, gain)              whether codes can be computed from them
 //   largest(side)                          the largest magnitude a code stands for
+//   lost(side, gain)                       how much apart gain times coefficients may be that get
+//   the
+//                                          same code for being too small to compute with; need not
+//                                          be there
 //   Encoder(side, fitted, gain)(v) -> codes  v is gain times the coefficients, of which fitted is
 //                                            what fit() returned; rounded, still as V
 //   Decoder(side, factor)(codes) -> v      factor times the coefficients
@@ -54,6 +58,12 @@ requires(Bits >= 0) struct MinMax {
   template <class T>
   DELTADCT_HD static T largest(const T (&side)[side_values]) noexcept {
     return Lanes<T>::max(Lanes<T>::abs(side[0]), Lanes<T>::abs(side[1]));
+  }
+
+  template <class T>
+  DELTADCT_HD static T lost(const T (&side)[side_values], T gain) noexcept {
+    const T range = gain * (side[1] - side[0]);
+    return T(levels) / range <= std::numeric_limits<T>::max() ? T(0) : range;
   }
 
   template <class V>

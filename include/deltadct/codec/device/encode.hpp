@@ -148,7 +148,8 @@ class DeviceEncoder {
     sum(means, scratch);
   }
 
-  /// The rescale factor of what was encoded. Throws non_finite, with the patch where there is one.
+  /// The rescale factor of what was encoded. Throws non_finite, with the patch where there is one,
+  /// and out_of_range.
   static double scale_of(const DeviceOutcome& outcome, const TensorHeader& header) {
     const auto fail = [&](std::uint32_t patch, const char* why) {
       const std::size_t across = ceil_div(header.cols, std::size_t{P});
@@ -169,7 +170,10 @@ class DeviceEncoder {
     const double factor = outcome.sums.original / outcome.sums.reconstructed;
     const double scale = Policy::Rescale::enabled && is_within<T>(factor) ? factor : 1;
     if (!is_within<T>(scale * outcome.sums.largest)) {
-      throw Error(Errc::non_finite, "delta", "it exceeds the range of the compute type");
+      throw Error(Errc::out_of_range, "delta", "it exceeds the range of the compute type");
+    }
+    if (is_lost(outcome.sums.lost, outcome.sums.largest)) {
+      throw Error(Errc::out_of_range, "delta", kLostText);
     }
     return scale;
   }

@@ -12,12 +12,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What a patch adds to the sums that the rescale factor is made of, and what no value that decodes
-/// from it exceeds.
+/// What a patch adds to the sums that the rescale factor is made of; what no value that decodes
+/// from it exceeds, and how far some are off, for being too small to be stored.
 struct DeviceSums {
   double original;
   double reconstructed;
   double largest;
+  double lost;
 };
 
 /// What stands for the score of a patch that is left to RemeasureKernel.

@@ -175,6 +175,7 @@ struct QuantizeKernel {
     sum.reconstructed =
         Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
     sum.largest = std::abs(static_cast<double>(stored));
+    sum.lost = static_cast<double>(lost_of(mean, stored));
   }
 
   /// The lowest and the highest; infinite where a coefficient is not finite.
@@ -296,12 +297,13 @@ struct QuantizeKernel {
   template <int Values>
   DELTADCT_HD DELTADCT_INLINE void store_bounds(const Patch& patch, PatchPlace place,
                                                 const DeviceClass& k, const Thread& own,
-                                                const Bound (&stored)[Values],
-                                                T largest) const noexcept {
+                                                const Bound (&stored)[Values], T largest,
+                                                T lost) const noexcept {
     if (patch.t != 0) return;
     if (!own.is_stored) return fail(patch);
     for (int n = 0; n < Values; ++n) bounds_of(place, k)[n] = stored[n];
     sums[patch.index].largest = P * static_cast<double>(largest);
+    sums[patch.index].lost = P * static_cast<double>(lost) / static_cast<double>(gain);
   }
 
   /// Stores the step of levels whose codes are packed, and begins what Rescale compares: the whole
@@ -325,7 +327,7 @@ struct QuantizeKernel {
       });
     }
     own.mask = step == 0 ? 0 : ~0u;
-    store_bounds(patch, place, k, own, stored, largest);
+    store_bounds(patch, place, k, own, stored, largest, lost_of(fit.step(), gain * step));
     if constexpr (reconstructs) {
       V y[P];
       if (step == 0)
@@ -357,7 +359,10 @@ struct QuantizeKernel {
                           store(stored, 1, own.highest / gain)};
         own.is_stored = own.is_stored && is_finite(side[0]) && is_finite(side[1]) &&
                         Q::representable(side, gain);
-        store_bounds(patch, place, k, own, stored, Q::largest(side));
+        const T lost = Lanes<T>::max(Lanes<T>::max(lost_of(own.lowest, gain * side[0]),
+                                                   lost_of(own.highest, gain * side[1])),
+                                     Q::lost(side, gain));
+        store_bounds(patch, place, k, own, stored, Q::largest(side), lost);
         const typename Q::template Decoder<T> level(side, T(1));
         own.mask = level(T(0)) == level(T((1 << Bits) - 1)) ? 0 : ~0u;
         if (!own.is_stored) return;

@@ -122,6 +122,7 @@ struct SumKernel {
     sum.original += more.original;
     sum.reconstructed += more.reconstructed;
     sum.largest = sum.largest < more.largest ? more.largest : sum.largest;
+    sum.lost = sum.lost < more.lost ? more.lost : sum.lost;
   }
 };
 
