@@ -224,6 +224,31 @@ TEST_CASE("io/json: members are those of an object, and bounded each") {
   CHECK(error.code() == Errc::limit_exceeded);
 }
 
+TEST_CASE("io/json: items of one member come one by one, and then that member") {
+  std::vector<std::string> seen;
+  const auto take = [&](const std::string& key, nlohmann::json&& value) {
+    seen.push_back(key + value.dump());
+  };
+  const JsonItems items{"a", [&](nlohmann::json&& item) { seen.push_back(item.dump()); }};
+  const auto parse = [&](const char* text, std::size_t most) {
+    seen.clear();
+    parse_json_items(text, "w", take, items, most);
+    return seen;
+  };
+  using Seen = std::vector<std::string>;
+  CHECK(parse(R"({"b":[1,2],"a":[3,[4],{"a":[5]},[]],"c":0})", 4) ==
+        Seen{"b[1,2]", "3", "[4]", R"({"a":[5]})", "[]", "a[]", "c0"});
+  CHECK(parse(R"({"a":[]})", 0) == Seen{"a[]"});
+  CHECK(parse(R"({"b":{"a":[1]}})", 1) == Seen{R"(b{"a":[1]})"});
+  for (const char* text : {R"({"a":[1,2,3]})", R"({"b":[1,2,3]})", R"({"a":[[1,2,3]]})"}) {
+    CHECK(caught([&] { parse(text, 2); }).code() == Errc::limit_exceeded);
+    CHECK(seen.size() <= 2);
+  }
+  for (const char* text : {R"({"a":{}})", R"({"a":1})", R"({"a":null})", R"({"a":"[]"})", "[]"}) {
+    CHECK(caught([&] { parse(text, 2); }).code() == Errc::bad_container);
+  }
+}
+
 TEST_CASE("io/json: what a sink throws passes through") {
   const auto fail = [](const std::string& key, nlohmann::json&&) {
     throw Error(Errc::missing_tensor, key);

@@ -29,14 +29,18 @@ TensorHeader header_of(std::size_t rows, std::size_t cols, int patch, double sca
   return header;
 }
 
+std::string sum_of(std::string_view text) {
+  return io::fingerprint(bytes_of(text));
+}
+
 ManifestEntry entry_of(const std::string& name, Mode mode, DType dtype, const Shape& shape) {
   ManifestEntry entry;
   entry.name = name;
   entry.mode = mode;
   entry.dtype = dtype;
   entry.shape = shape;
-  if (mode != Mode::added) entry.base = BaseTensor{dtype, shape, "base of " + name};
-  if (mode != Mode::removed) entry.tuned = "tuned of " + name;
+  if (mode != Mode::added) entry.base = BaseTensor{dtype, shape, sum_of("base of " + name)};
+  if (mode != Mode::removed) entry.tuned = sum_of("tuned of " + name);
   if (mode == Mode::same) entry.tuned = entry.base->fingerprint;
   if (io::has_delta(mode)) entry.delta_sum = "delta of " + name;
   if (io::has_lossless(mode)) entry.lossless_sum = "lossless of " + name;
@@ -66,7 +70,7 @@ Manifest manifest() {
   result.entries.back().stack = {1, 7, 5};
   result.entries.back().matrices = {header_of(7, 5, 4, 1)};
   result.entries.push_back(entry_of("lossless", Mode::lossless, DType::boolean, {}));
-  result.entries.back().base = BaseTensor{DType::i64, {3, 1}, "another kind of base"};
+  result.entries.back().base = BaseTensor{DType::i64, {3, 1}, sum_of("another kind of base")};
   result.entries.back().reason = "shape";
   result.entries.push_back(entry_of("added", Mode::added, DType::u8, {0, 7}));
   result.entries.push_back(entry_of("same", Mode::same, DType::f8_e5m2, {0, 4}));

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -50,6 +51,11 @@ class Fingerprint {
 /// The hash of bytes at hand.
 inline std::string fingerprint(std::span<const std::byte> bytes) {
   return Fingerprint().add(bytes).hex();
+}
+
+/// Whether a text could be a hash: 16 lower-case hexadecimal digits.
+inline bool is_fingerprint(std::string_view text) noexcept {
+  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -31,6 +31,12 @@ inline constexpr std::size_t kMaxJsonValues = 10'000'000;
 /// Takes the members of an object one by one.
 using JsonMemberSink = std::function<void(const std::string& key, nlohmann::json&& value)>;
 
+/// Takes the items of one of them, which is an array, one by one.
+struct JsonItems {
+  std::string key;
+  std::function<void(nlohmann::json&& item)> sink;
+};
+
 namespace detail {
 
 /// Whether the character that ends at byte i is a control character, U+0080 to U+009F included.
@@ -90,19 +96,23 @@ class CountingIterator {
   std::size_t* count_;
 };
 
+/// What is refused before anything is built from it.
 struct JsonBounds {
   int depth;
-  std::size_t values;
+  std::size_t values;                                           ///< held at once
+  std::size_t items = std::numeric_limits<std::size_t>::max();  ///< of one array
 };
 
 /// Builds values from the parser's events and refuses by throwing. With a sink, the outermost value
-/// must be an object; its members go to the sink and are not kept.
+/// must be an object; its members go to the sink and are not kept. The items of one member can go
+/// to a sink of their own, before that member, which then is an empty array.
 class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   using json = nlohmann::json;
 
  public:
-  StrictJsonHandler(std::string_view where, JsonBounds bounds, const JsonMemberSink* sink)
-      : where_(where), bounds_(bounds), sink_(sink) {}
+  StrictJsonHandler(std::string_view where, JsonBounds bounds, const JsonMemberSink* sink,
+                    const JsonItems* items)
+      : where_(where), bounds_(bounds), sink_(sink), items_(items) {}
 
   /// Bytes the parser has taken, for CountingIterator to advance.
   std::size_t* bytes_read() noexcept { return &bytes_read_; }
@@ -145,6 +155,17 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
 
   bool streams_members() const noexcept { return sink_ != nullptr && open_.size() == 1; }
 
+  bool is_at_items() const noexcept {
+    return items_ != nullptr && streams_members() && keys_.back() == items_->key;
+  }
+  bool streams_items() const noexcept {
+    return items_ != nullptr && open_.size() == 2 && keys_.front() == items_->key;
+  }
+
+  void require_items(bool is_array) const {
+    if (is_at_items() && !is_array) refuse(items_->key + " is not an array");
+  }
+
   bool is_new(const std::string& key) {
     return streams_members() ? seen_.insert(key).second : !open_.back().contains(key);
   }
@@ -153,11 +174,16 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
     if (++values_ > bounds_.values) refuse("too many values", Errc::limit_exceeded);
   }
 
+  void count_item(std::size_t before) const {
+    if (before >= bounds_.items) refuse("too many items", Errc::limit_exceeded);
+  }
+
   bool open(json&& empty) {
     if (open_.size() >= static_cast<std::size_t>(std::max(bounds_.depth, 0))) {
       refuse("nested more than " + std::to_string(bounds_.depth) + " deep");
     }
     if (sink_ != nullptr && open_.empty() && !empty.is_object()) refuse("not an object");
+    require_items(empty.is_array());
     count_value();
     open_.push_back(std::move(empty));
     keys_.emplace_back();
@@ -173,6 +199,7 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
 
   bool add(json&& value) {
     if (sink_ != nullptr && open_.empty()) refuse("not an object");
+    require_items(false);
     count_value();
     return attach(std::move(value));
   }
@@ -183,7 +210,12 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
     } else if (streams_members()) {
       values_ = 0;
       (*sink_)(keys_.back(), std::move(value));
+    } else if (streams_items()) {
+      values_ = 0;
+      count_item(streamed_++);
+      items_->sink(std::move(value));
     } else if (open_.back().is_array()) {
+      count_item(open_.back().size());
       open_.back().push_back(std::move(value));
     } else {
       open_.back().emplace(std::move(keys_.back()), std::move(value));
@@ -194,8 +226,10 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   std::string where_;
   JsonBounds bounds_;
   const JsonMemberSink* sink_;
+  const JsonItems* items_;
   std::size_t bytes_read_ = 0;
   std::size_t values_ = 0;
+  std::size_t streamed_ = 0;
   json root_;
   std::vector<json> open_;         // the values around the current one, outermost first
   std::vector<std::string> keys_;  // for each of them, the key of the member being read
@@ -203,7 +237,8 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
 };
 
 inline nlohmann::json parse_strictly(std::string_view text, std::string_view where,
-                                     JsonBounds bounds, const JsonMemberSink* sink) {
+                                     JsonBounds bounds, const JsonMemberSink* sink,
+                                     const JsonItems* items = nullptr) {
   const auto refuse = [&](std::string_view what, std::size_t offset) {
     throw Error(Errc::bad_container, where,
                 std::string(what) + " at byte " + std::to_string(offset));
@@ -211,7 +246,7 @@ inline nlohmann::json parse_strictly(std::string_view text, std::string_view whe
   // The library skips a byte-order mark and takes a NUL for the end of the text.
   if (text.substr(0, 3) == "\xEF\xBB\xBF") refuse("byte-order mark", 0);
   if (const auto nul = text.find('\0'); nul != text.npos) refuse("NUL", nul);
-  StrictJsonHandler handler(where, bounds, sink);
+  StrictJsonHandler handler(where, bounds, sink, items);
   const CountingIterator first(text.data(), handler.bytes_read());
   const CountingIterator last(text.data() + text.size(), nullptr);
   nlohmann::json::sax_parse(first, last, &handler);
@@ -236,6 +271,16 @@ inline void parse_json_members(std::string_view text, std::string_view where,
                                const JsonMemberSink& sink, int max_depth = 16,
                                std::size_t max_values = kMaxJsonValues) {
   detail::parse_strictly(text, where, {max_depth, max_values}, &sink);
+}
+
+/// The same, but that of the member `items.key`, which must be an array, the items are handed over
+/// one by one, and then the member as an empty array. max_values counts for each item, too; an
+/// array of more than max_items items anywhere throws limit_exceeded before the next is built.
+inline void parse_json_items(std::string_view text, std::string_view where,
+                             const JsonMemberSink& sink, const JsonItems& items,
+                             std::size_t max_items, int max_depth = 16,
+                             std::size_t max_values = kMaxJsonValues) {
+  detail::parse_strictly(text, where, {max_depth, max_values, max_items}, &sink, &items);
 }
 
 /// A member of an object. Throws bad_container where the value is no object or has no such member.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
+#include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/json.hpp>
 #include <deltadct/io/recovery.hpp>
 #include <deltadct/io/safetensors.hpp>
@@ -261,9 +262,11 @@ inline DType dtype_named(const std::string& name, std::string_view where) {
 /// Reads the entries of one manifest.
 class ManifestReader {
  public:
-  ManifestReader(const nlohmann::json& json, std::string_view file, const Limits& limits)
+  ManifestReader(const nlohmann::json& json, std::string_view file, const Limits& limits,
+                 std::size_t matrices)
       : file_(file),
         limits_(limits),
+        matrices_left_(matrices),
         codecs_(json_array(json_member(json, "codecs", file), file, "codecs")) {}
 
   ManifestEntry read(const nlohmann::json& json) {
@@ -271,10 +274,14 @@ class ManifestReader {
     entry.name = json_string(json_member(json, "name", file_), file_, "name");
     where_ = tensor_place(file_, entry.name);
     json_ = &json;
+    // No model holds a tensor of such a name.
+    if (entry.name == kMetadataKey || entry.name.find('\0') != entry.name.npos) {
+      fail("no name for a tensor");
+    }
     entry.mode = mode_named(text("mode"));
     entry.dtype = dtype_named(text("dtype"), where_);
     entry.shape = shape("shape", entry.dtype);
-    if (entry.mode != Mode::removed) entry.tuned = text("tuned");
+    if (entry.mode != Mode::removed) entry.tuned = tensor_sum("tuned");
     read_base(entry);
     if (has_delta(entry.mode)) entry.delta_sum = text("delta");
     if (has_lossless(entry.mode)) entry.lossless_sum = text("lossless");
@@ -294,6 +301,13 @@ class ManifestReader {
     return json_string(json_member(*json_, key, where_), where_, key);
   }
 
+  /// The fingerprint of a tensor. One that is none would fit no tensor.
+  const std::string& tensor_sum(const char* key) const {
+    const std::string& sum = text(key);
+    if (!is_fingerprint(sum)) fail(std::string(key) + " is not 16 hexadecimal digits");
+    return sum;
+  }
+
   std::vector<std::uint64_t> shape(const char* key, DType dtype) const {
     auto result = read_shape(*json_, key, where_, limits_);
     if (!tensor_bytes(dtype, result)) fail("the shape's size overflows");
@@ -309,7 +323,7 @@ class ManifestReader {
 
   void read_base(ManifestEntry& entry) const {
     if (json_->contains("base")) {
-      BaseTensor base{entry.dtype, entry.shape, text("base")};
+      BaseTensor base{entry.dtype, entry.shape, tensor_sum("base")};
       if (json_->contains("base_dtype")) base.dtype = dtype_named(text("base_dtype"), where_);
       if (json_->contains("base_shape")) base.shape = shape("base_shape", base.dtype);
       if (!tensor_bytes(base.dtype, base.shape)) fail("the shape's size overflows");
@@ -347,7 +361,7 @@ class ManifestReader {
     }
   }
 
-  void read_delta(ManifestEntry& entry) const {
+  void read_delta(ManifestEntry& entry) {
     const auto& stack = json_array(json_member(*json_, "stack", where_), where_, "stack");
     if (stack.size() != 3) fail("stack is not three numbers");
     const auto number = [&](std::size_t i) {
@@ -358,9 +372,15 @@ class ManifestReader {
         entry.stack.count == 0) {
       fail("stack and shape do not fit");
     }
+    const bool is_empty = entry.stack.rows == 0 || entry.stack.cols == 0;
+    if (is_empty && entry.stack.count != 1) fail("several matrices without elements");
     const TensorHeader codec = read_codec(entry.stack);
     const auto& matrices = json_array(json_member(*json_, "matrices", where_), where_, "matrices");
     if (matrices.size() != entry.stack.count) fail("stack and matrices do not fit");
+    if (matrices.size() > matrices_left_) {
+      throw Error(Errc::limit_exceeded, where_, "too many matrices");
+    }
+    matrices_left_ -= matrices.size();
     entry.matrices.reserve(matrices.size());
     for (const auto& matrix : matrices) entry.matrices.push_back(read_matrix(matrix, codec));
     if (json_->contains("tuned_dtype")) read_tuned_dtype(entry);
@@ -448,6 +468,7 @@ class ManifestReader {
 
   std::string file_;
   const Limits& limits_;
+  std::size_t matrices_left_;
   const nlohmann::json::array_t& codecs_;
   std::string where_;
   const nlohmann::json* json_ = nullptr;
@@ -491,28 +512,59 @@ inline std::string manifest_text(const Manifest& manifest) {
   return json.dump();
 }
 
-/// Parses a manifest. Throws bad_container, corrupt_data, unsupported_version, unsupported_dtype or
-/// limit_exceeded, naming the file and the tensor. Headers still lack their layout, which
-/// validation against the stored arrays completes.
-inline Manifest parse_manifest(std::string_view text, std::string_view file,
-                               const Limits& limits = {}) {
+namespace detail {
+
+/// The members of a manifest that this version knows, `tensors` without its items. Of the others
+/// none is kept.
+inline nlohmann::json manifest_members(std::string_view text, std::string_view file,
+                                       const Limits& limits) {
+  nlohmann::json members = nlohmann::json::object();
+  const auto take = [&](const std::string& key, nlohmann::json&& value) {
+    for (const char* known : {"version", "requires", "metadata", "codecs", "tensors"}) {
+      if (key == known) members[key] = std::move(value);
+    }
+  };
+  parse_json_items(text, file, take, {"tensors", [](nlohmann::json&&) {}}, limits.tensors,
+                   limits.depth);
+  return members;
+}
+
+}  // namespace detail
+
+/// Parses a manifest of at most so many matrices. Throws bad_container, corrupt_data,
+/// unsupported_version, unsupported_dtype or limit_exceeded, naming the file and the tensor.
+/// Headers still lack their layout, which validation against the stored arrays completes.
+///
+/// Goes through the text twice, and builds one entry at a time: what they all need may stand behind
+/// them.
+inline Manifest parse_manifest(std::string_view text, std::string_view file, const Limits& limits,
+                               std::size_t max_matrices) {
   if (text.size() > limits.header_bytes) {
     throw Error(Errc::limit_exceeded, file,
                 "manifest of " + std::to_string(text.size()) + " bytes");
   }
-  const nlohmann::json json = parse_json(text, file, limits.depth);
+  const nlohmann::json json = detail::manifest_members(text, file, limits);
   const std::uint64_t version = json_unsigned(json_member(json, "version", file), file, "version");
   if (version != kFormatVersion) {
     throw Error(Errc::unsupported_version, file, "version " + std::to_string(version));
   }
   detail::check_required(json, file);
-  const auto& tensors = json_array(json_member(json, "tensors", file), file, "tensors");
-  if (tensors.size() > limits.tensors) throw Error(Errc::limit_exceeded, file, "too many tensors");
+  static_cast<void>(json_member(json, "tensors", file));
   Manifest manifest{detail::read_metadata(json_member(json, "metadata", file), file, limits), {}};
-  manifest.entries.reserve(tensors.size());
-  detail::ManifestReader reader(json, file, limits);
-  for (const auto& tensor : tensors) manifest.entries.push_back(reader.read(tensor));
+  detail::ManifestReader reader(json, file, limits, max_matrices);
+  const auto take = [&](nlohmann::json&& tensor) {
+    manifest.entries.push_back(reader.read(tensor));
+  };
+  parse_json_items(
+      text, file, [](const std::string&, nlohmann::json&&) {}, {"tensors", take}, limits.tensors,
+      limits.depth);
   return manifest;
+}
+
+/// The same of as many matrices as tensors.
+inline Manifest parse_manifest(std::string_view text, std::string_view file,
+                               const Limits& limits = {}) {
+  return parse_manifest(text, file, limits, limits.tensors);
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io
