@@ -1,4 +1,5 @@
-// A whole archive file, checksums ignored, restored on an empty base; in both access modes.
+// A whole archive file, checksums ignored, verified, and restored on an empty base; in both access
+// modes.
 #include "support.hpp"
 
 using namespace fuzz;
@@ -25,7 +26,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         } catch (const Error&) {
         }
       }
-      restore_everything(base, archive);
+      restore_everything(base, archive, is_sound(archive));
     } catch (const Error&) {
     }
   }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <deltadct/baseline/any_baseline.hpp>
-#include <deltadct/io/restore.hpp>
+#include <deltadct/io/apply.hpp>
 
 #include <cstdint>
 #include <cstdlib>
@@ -41,9 +41,21 @@ inline void require(bool holds) {
   if (!holds) std::abort();
 }
 
+/// Whether an archive passes for sound without its base.
+inline bool is_sound(const io::DeltaArchive& archive) {
+  try {
+    io::verify_archive(archive, nullptr, with_baselines(make_codec<Serial>));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 /// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
-/// refused. Errors of one tensor do not keep the others from being tried.
-inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive) {
+/// refused. Errors of one tensor do not keep the others from being tried; of a sound archive's there
+/// are none, but for what the base lacks.
+inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive,
+                               bool sound = false) {
   const auto codecs = with_baselines(make_codec<Serial>);
   io::Restorer restorer(base, archive, codecs, SerialExecutor{},
                         {.wrong_base = io::WrongBase::accept});
@@ -53,7 +65,8 @@ inline void restore_everything(const io::Model& base, const io::DeltaArchive& ar
     try {
       const auto bytes = restorer.restore(entry);
       whole.assign(bytes.begin(), bytes.end());
-    } catch (const Error&) {
+    } catch (const Error& error) {
+      require(!sound || error.code() == Errc::missing_tensor);
       continue;
     }
     const io::MatrixStack stack = restorer.stack(archive.target(entry));

@@ -1,7 +1,7 @@
 // The delta archive: what is written is read back, and what is not an archive is refused by name.
 #include <deltadct/io/apply.hpp>
 
-#include "support.hpp"
+#include "draft.hpp"
 
 #include <cmath>
 #include <map>
@@ -9,8 +9,6 @@
 #include <optional>
 #include <thread>
 #include <type_traits>
-
-#include <zstd.h>
 
 using namespace io_test;
 using deltadct::CompressedTensor;
@@ -307,100 +305,6 @@ constexpr std::size_t kWidths = 40;
 constexpr std::size_t kCodes = 48;
 constexpr std::size_t kCodesEnd = 60;
 
-/// As write_model(), for hundreds of files that need not survive a power failure.
-void put_model(const fs::path& path, std::span<const Tensor> tensors,
-               const io::Metadata& metadata) {
-  std::vector<io::TensorInfo> infos;
-  Bytes data;
-  for (const Tensor& tensor : tensors) {
-    infos.push_back(tensor.info());
-    infos.back().begin = data.size();
-    data.insert(data.end(), tensor.bytes.begin(), tensor.bytes.end());
-    infos.back().end = data.size();
-  }
-  const std::string header = io::detail::header_text(infos, metadata, "");
-  const std::uint64_t length = header.size();
-  Bytes all(8);
-  std::memcpy(all.data(), &length, 8);
-  const Bytes text = bytes_of(header);
-  all.insert(all.end(), text.begin(), text.end());
-  all.insert(all.end(), data.begin(), data.end());
-  put(path, all);
-}
-
-/// A sound archive taken apart, to be altered and put together with checksums that fit.
-struct Draft {
-  explicit Draft(const fs::path& path) {
-    const Model file = Model::open(path);
-    io::TensorBytes stored;
-    for (const io::ModelTensor& info : file.tensors()) {
-      file.read(info, stored);
-      const std::span<const std::byte> bytes = stored.bytes();
-      if (info.name == "manifest:1") {
-        const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-        manifest = json::parse(text);
-      } else {
-        sections.push_back({info.name, info.dtype, info.shape, {bytes.begin(), bytes.end()}});
-      }
-    }
-    metadata = file.metadata();
-    metadata.erase("manifest");
-  }
-
-  json& entry(const std::string& name) {
-    for (json& tensor : manifest["tensors"]) {
-      if (tensor["name"] == name) return tensor;
-    }
-    FAIL("no entry");
-    return manifest;
-  }
-
-  Tensor& section(const std::string& name) {
-    const auto found = std::ranges::find(sections, name, &Tensor::name);
-    REQUIRE(found != sections.end());
-    return *found;
-  }
-
-  /// Replaces a section's bytes.
-  void replace(const std::string& name, Bytes bytes) {
-    Tensor& tensor = section(name);
-    tensor.bytes = std::move(bytes);
-    tensor.shape = {tensor.bytes.size() / deltadct::dtype_bytes(tensor.dtype)};
-  }
-
-  void resize(const std::string& name, std::size_t bytes) {
-    Bytes all = section(name).bytes;
-    all.resize(bytes);
-    replace(name, std::move(all));
-  }
-
-  void drop(const std::string& name) {
-    sections.erase(std::ranges::find(sections, name, &Tensor::name));
-  }
-
-  /// Computes an entry's checksums from the sections there are.
-  void seal(const std::string& name) {
-    for (const std::string key : {"delta", "lossless"}) {
-      const auto found = std::ranges::find(sections, key + ":" + name, &Tensor::name);
-      if (found != sections.end()) entry(name)[key] = io::fingerprint(found->bytes);
-    }
-  }
-
-  void write(const fs::path& path) const { write(path, manifest.dump()); }
-
-  void write(const fs::path& path, const std::string& text) const {
-    io::Metadata all = metadata;
-    all.emplace("manifest", io::fingerprint(bytes_of(text)));
-    std::vector<Tensor> tensors = sections;
-    tensors.push_back({"manifest:1", DType::u8, {text.size()}, bytes_of(text)});
-    put_model(path, tensors, all);
-  }
-
-  json manifest;
-  std::vector<Tensor> sections;
-  io::Metadata metadata;
-};
-
 /// Overwrites one byte of a file, in place.
 void put_byte(const fs::path& path, std::size_t at, std::byte value) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
@@ -479,26 +383,6 @@ json& scale(json& entry) {
 
 json& classes(json& entry) {
   return entry["matrices"][0][1];
-}
-
-/// A lossless section of chunks {coding, stored bytes}.
-Bytes section_of(const std::vector<std::pair<unsigned, Bytes>>& chunks) {
-  Bytes section(io::detail::padded(4 * chunks.size()));
-  for (std::size_t k = 0; k < chunks.size(); ++k) {
-    const auto word = static_cast<std::uint32_t>(16 * chunks[k].second.size()) | chunks[k].first;
-    std::memcpy(section.data() + 4 * k, &word, 4);
-  }
-  for (const auto& [coding, stored] : chunks) {
-    section.insert(section.end(), stored.begin(), stored.end());
-  }
-  section.resize(io::detail::padded(section.size()));
-  return section;
-}
-
-Bytes zstd_frame(std::span<const std::byte> bytes) {
-  Bytes frame(ZSTD_compressBound(bytes.size()));
-  frame.resize(ZSTD_compress(frame.data(), frame.size(), bytes.data(), bytes.size(), 3));
-  return frame;
 }
 
 /// The refusal of "n", 3 bytes that were added, stored as this section.
@@ -659,8 +543,7 @@ TEST_SUITE("round trip") {
                                    "lossless:w",
                                    "a\"b\\c",
                                    "line\nbreak",
-                                   "caf\u00e9 \u4e2d \U0001F600",
-                                   "__metadata__"};
+                                   "caf\u00e9 \u4e2d \U0001F600"};
     names.push_back(std::string(5000, '\x01'));
     Builder builder(folder / "a", names);
     for (std::size_t i = 0; i < names.size(); ++i) {
@@ -1029,6 +912,76 @@ TEST_SUITE("manifest altered") {
     }
     check_refused(altered_entry([](json& e) { e.erase("target"); }, "t"), Errc::bad_container,
                   Step::open, ": t");
+  }
+
+  TEST_CASE("a name that no model can have") {
+    for (const std::string name : {"s", "t", "o"}) {
+      for (const std::string& bad : {std::string("__metadata__"), std::string("a\0b", 3)}) {
+        check_refused(altered_entry([&](json& e) { e["name"] = bad; }, name), Errc::corrupt_data,
+                      Step::open, "no name for a tensor");
+      }
+    }
+  }
+
+  TEST_CASE("a fingerprint that no tensor can have") {
+    for (const std::string key : {"base", "tuned"}) {
+      for (const char* sum :
+           {"", "x", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF"}) {
+        check_refused(altered_entry([&](json& e) { e[key] = sum; }), Errc::corrupt_data,
+                      Step::open);
+      }
+    }
+  }
+
+  TEST_CASE("several matrices without elements") {
+    for (const std::string name : {"w", "k"}) {
+      check_refused(altered_entry(
+                        [](json& e) {
+                          e["shape"] = {3, 0, 4};
+                          e["base_shape"] = {e["mode"] == "delta" ? 3 : 4, 0, 4};
+                          e["stack"] = {3, 0, 4};
+                          e["matrices"] = json::array(
+                              {{1, json::array()}, {1, json::array()}, {1, json::array()}});
+                        },
+                        name),
+                    Errc::corrupt_data, Step::open, (": " + name).c_str());
+    }
+  }
+
+  TEST_CASE("more matrices than tensors may be, or than the file has room for") {
+    const auto with_matrices = [](Draft& draft, int count) {
+      json& entry = draft.entry("w");
+      entry["shape"] = {count, 1};
+      entry["stack"] = {count, 1, 1};
+      entry["matrices"] = json::array();
+      draft.manifest["codecs"][0] = {{"method", "dare"}};
+      for (int i = 0; i < count; ++i) entry["matrices"].push_back(1);
+      for (const std::string other : {"g", "k", "t"}) {
+        std::erase_if(draft.manifest["tensors"].get_ref<json::array_t&>(),
+                      [&](const json& e) { return e["name"] == other; });
+      }
+      for (const char* section : {"delta:g", "delta:k", "lossless:g"}) draft.drop(section);
+    };
+    const Folder folder;
+    write_small(folder / "a");
+    const auto open = [&](int count, std::size_t room, std::size_t tensors) {
+      Draft draft(folder / "a");
+      with_matrices(draft, count);
+      draft.resize("delta:w", room);
+      draft.seal("w");
+      draft.write(folder / "b");
+      return DeltaArchive::open(folder / "b", {.limits = {.tensors = tensors}});
+    };
+    CHECK(open(100, 800, 100).find("w")->matrices.size() == 100);
+    CHECK(caught([&] { open(101, 808, 100); }).code() == Errc::limit_exceeded);
+    // Each is at least two bytes of a manifest and eight of a section.
+    CHECK(open(10'000, 80'000, 1'000'000).find("w")->matrices.size() == 10'000);
+    const Error crowded = caught([&] { open(10'000, 8, 1'000'000); });
+    CHECK(crowded.code() == Errc::limit_exceeded);
+    CHECK(names(crowded, ": w"));
+    CHECK(names(crowded, "too many matrices"));
+    largest_request = 0;
+    CHECK(caught([&] { open(1'000'000, 8, 100'000); }).code() == Errc::limit_exceeded);
   }
 
   TEST_CASE("a name that no section has") {
@@ -1495,6 +1448,73 @@ TEST_SUITE("malformed delta") {
                   Errc::limit_exceeded, Step::open, ": g");
   }
 
+  TEST_CASE("a base that is only claimed is none: what needs no base is not restored") {
+    const Folder folder;
+    write_small(folder / "a");
+    // 70 chunks of a MiB of zeros in few bytes, and bases of all kinds that would allow for them.
+    const Bytes zeros(1 << 20);
+    const Bytes section =
+        section_of(std::vector<std::pair<unsigned, Bytes>>(70, {1, zstd_frame(zeros)}));
+    const auto bomb = [&](const std::string& name) {
+      Draft draft(folder / "a");
+      draft.replace("lossless:" + name, section);
+      draft.seal(name);
+      draft.entry("n")["shape"] = {3};
+      draft.entry("o")["shape"] = {std::int64_t{1} << 40};
+      draft.entry("s")["shape"] = {std::int64_t{1} << 40, 1};
+      return draft;
+    };
+    const auto verify = [&](Draft draft, double expansion) {
+      draft.write(folder / "b");
+      const auto archive = DeltaArchive::open(folder / "b", {.limits = {.expansion = expansion}});
+      io::verify_archive(archive, nullptr, serial_codec);
+    };
+    Draft added = bomb("n");
+    added.entry("n")["shape"] = {70 << 20};
+    added.entry("n")["tuned"] = io::fingerprint(Bytes(70 << 20));
+    Draft grown = bomb("g");
+    grown.entry("g")["shape"] = {4 + (70 << 16), 4};
+    for (const auto& [draft, name] : {std::pair{&added, ": n"}, {&grown, ": g"}}) {
+      const Error error = caught([&, from = draft] { verify(*from, 0); });
+      CHECK(error.code() == Errc::limit_exceeded);
+      CHECK(names(error, name));
+      CHECK(names(error, "--base FILE or --limit expansion=NUMBER"));
+      verify(*draft, 1e6);
+    }
+    // One that needs its base is not restored; of what can be said of it, nothing is left out.
+    Draft relative = bomb("r");
+    relative.entry("r")["dtype"] = "I8";
+    relative.entry("r")["base_dtype"] = "I16";
+    relative.entry("r")["shape"] = {70 << 20};
+    relative.entry("r")["base_shape"] = {70 << 20};
+    Bytes& bytes = relative.section("lossless:r").bytes;
+    for (std::size_t k = 0; k < 70; ++k) bytes[4 * k] |= std::byte{3};
+    relative.seal("r");
+    verify(relative, 0);
+    bytes[bytes.size() - 20] ^= std::byte{1};
+    relative.seal("r");
+    CHECK(caught([&] { verify(relative, 1e6); }).code() == Errc::corrupt_data);
+  }
+
+  TEST_CASE("what a base really has allows as much more") {
+    const Folder folder;
+    write_small(folder / "a");
+    const auto archive = DeltaArchive::open(folder / "a", {.limits = {.expansion = 0}});
+    CHECK(archive.require_proportion() == 64.0 * (1 << 20) - 3 - 32);
+    archive.require_proportion(0);
+    Draft draft(folder / "a");
+    draft.entry("s")["shape"] = {1 << 20, 40};
+    draft.write(folder / "b");
+    const auto large = DeltaArchive::open(folder / "b", {.limits = {.expansion = 0}});
+    const std::uint64_t total = (std::uint64_t{80} << 20) + 384 + 10 + 3 + 96 + 32 + 384;
+    const std::uint64_t needed = (total - (std::uint64_t{64} << 20) + 1) / 2;
+    large.require_proportion(needed);
+    const Error error = caught([&] { large.require_proportion(needed - 1); });
+    CHECK(error.code() == Errc::limit_exceeded);
+    CHECK(names(error, ": t"));
+    CHECK(names(error, "--limit expansion=NUMBER"));
+  }
+
   TEST_CASE("many small claims add up") {
     check_refused(altered([](Draft& draft) {
                     draft.entry("n")["shape"] = {60'000'000};
@@ -1575,6 +1595,75 @@ TEST_SUITE("malformed delta") {
     const Error grown = verify(chunk("g", 31));  // two rows of four floats
     CHECK(grown.code() == Errc::corrupt_data);
     CHECK(names(grown, ": g"));
+  }
+
+  TEST_CASE("verify looks at what needs a base as far as it goes without") {
+    const Folder folder;
+    write_small(folder / "a");
+    const auto verify = [&](unsigned coding, const Bytes& stored, const json& tuned = nullptr) {
+      Draft draft(folder / "a");
+      draft.replace("lossless:r", section_of({{coding, stored}}));
+      draft.seal("r");
+      if (!tuned.is_null()) draft.entry("r")["tuned"] = tuned;
+      draft.write(folder / "b");
+      const auto archive = DeltaArchive::open(folder / "b");
+      try {
+        io::verify_archive(archive, nullptr, serial_codec);
+        return std::string();
+      } catch (const Error& error) {
+        CHECK(names(error, ": r"));
+        return std::string(deltadct::describe(error.code()));
+      }
+    };
+    const std::string sound;
+    const std::string corrupt(deltadct::describe(Errc::corrupt_data));
+    const std::string differs(deltadct::describe(Errc::checksum_mismatch));
+    const Bytes ten = noise("", DType::u8, {10}, 4).bytes;
+    const std::string sum = io::fingerprint(ten);
+    for (const unsigned coding : {1u, 2u, 3u}) {
+      CAPTURE(coding);
+      CHECK(verify(coding, Bytes(10)) == corrupt);
+      for (const std::size_t bytes : {9u, 11u}) {
+        CHECK(verify(coding, zstd_frame(Bytes(bytes))) == corrupt);
+      }
+      Bytes damaged = zstd_frame(ten);
+      damaged[0] ^= std::byte{1};
+      CHECK(verify(coding, damaged) == corrupt);
+      Bytes two = zstd_frame(ten);
+      const Bytes frame = zstd_frame(ten);
+      two.insert(two.end(), frame.begin(), frame.end());
+      CHECK(verify(coding, two) == corrupt);
+      // What the base does not enter into is compared; of the rest nothing is known.
+      CHECK(verify(coding, zstd_frame(ten), sum) == sound);
+      CHECK(verify(coding, zstd_frame(ten)) == (coding == 1 ? differs : sound));
+    }
+    CHECK(verify(0, ten, sum) == sound);
+    CHECK(verify(0, ten) == differs);
+    CHECK(verify(0, Bytes(9)) == corrupt);
+    CHECK(verify(4, ten) == corrupt);
+  }
+
+  TEST_CASE("chunks beyond what may be decoded are frames of their size") {
+    const Bytes data = noise("", DType::u8, {100}, 4).bytes;
+    const auto check = [&](const Bytes& stored, double budget) {
+      const Bytes section = section_of({{2, stored}});
+      std::size_t seen = 0;
+      const bool is_known = io::check_lossless(section, 100, 100, 1, budget,
+                                               [&](auto bytes) { seen += bytes.size(); });
+      CHECK(!is_known);
+      CHECK(seen == 0);
+    };
+    Bytes frame(ZSTD_compressBound(100));
+    frame.resize(ZSTD_compress(frame.data(), frame.size(), Bytes(100).data(), 100, 3));
+    check(frame, 100);
+    check(frame, 99);
+    Bytes damaged = frame;
+    damaged[damaged.size() - 2] ^= std::byte{0xFF};
+    CHECK(caught([&] { check(zstd_frame(std::span(data).first(99)), 0); }).code() ==
+          Errc::corrupt_data);
+    frame.pop_back();
+    CHECK(caught([&] { check(frame, 0); }).code() == Errc::corrupt_data);
+    CHECK(caught([&] { check(data, 0); }).code() == Errc::corrupt_data);
   }
 
   TEST_CASE("chunks that are none") {

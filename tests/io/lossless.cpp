@@ -64,9 +64,12 @@ Bytes encode(const Bytes& bytes, const Bytes& base, std::size_t element,
 /// What a section stored without a base holds, chunk by chunk.
 Bytes joined_chunks(const Bytes& section, std::size_t bytes, std::size_t element = 1) {
   Bytes out;
-  io::decode_lossless_chunks(section, bytes, element, [&](std::span<const std::byte> chunk) {
-    out.insert(out.end(), chunk.begin(), chunk.end());
-  });
+  double budget = 1e12;
+  const bool is_known = io::check_lossless(
+      section, bytes, 0, element, budget,
+      [&](std::span<const std::byte> chunk) { out.insert(out.end(), chunk.begin(), chunk.end()); });
+  CHECK(is_known);
+  CHECK(budget == 1e12 - static_cast<double>(bytes));
   return out;
 }
 

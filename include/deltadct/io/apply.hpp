@@ -22,6 +22,17 @@ inline void require_covered(const Model& base, const DeltaArchive& archive) {
   }
 }
 
+/// Throws what keeps the archive from being applied to this base, of all that is told without
+/// reading a tensor.
+inline void require_applicable(const Model& base, const DeltaArchive& archive,
+                               const Restorer& restorer) {
+  for (const ManifestEntry& entry : archive.entries()) {
+    if (entry.base) static_cast<void>(restorer.base_tensor(entry));
+  }
+  require_covered(base, archive);
+  archive.require_proportion(base.tensor_bytes());
+}
+
 inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
                               const ApplyOptions& options, const CodecFactory& factory) {
   // Of the first delta: a factory gives codecs of one build.
@@ -64,12 +75,11 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   std::vector<TensorInfo> tensors;
   for (const ManifestEntry& entry : archive.entries()) {
     report.add(entry);
-    if (entry.base) static_cast<void>(restorer.base_tensor(entry));
     if (entry.mode == Mode::removed) continue;
     const DType dtype = restorer.dtype(entry);
     tensors.push_back({entry.name, dtype, entry.shape, 0, *tensor_bytes(dtype, entry.shape)});
   }
-  detail::require_covered(base, archive);
+  detail::require_applicable(base, archive, restorer);
   ModelWriter writer(output, options.output, std::move(tensors), archive.metadata(),
                      detail::apply_plan(base, archive, options, factory));
   std::uint64_t done = 0;
@@ -91,33 +101,46 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   return report;
 }
 
+namespace detail {
+
+/// Throws unless every delta can be decoded by some codec of this version.
+inline void verify_delta(const DeltaArchive& archive, const ManifestEntry& entry,
+                         CodecCache& codecs) {
+  const StoredDelta delta = archive.delta(entry);
+  try {
+    const AnyCodec& codec = codecs.of(entry);
+    for (std::size_t k = 0; k < delta.size(); ++k) codec.validate(delta.view(k), entry.dtype);
+  } catch (const Error& error) {
+    throw error.within(archive.place(entry));
+  }
+  delta.release();
+}
+
+}  // namespace detail
+
 /// Reads the whole archive: every checksum, and that every delta can be decoded by some codec of
 /// this version. With a base, also that it is the right one, and that what is kept without loss
-/// comes back bit for bit. Throws at the first bad tensor.
+/// comes back bit for bit; without one, that it does so as far as no base is needed, and that the
+/// rest decodes, as far as Limits::expansion allows. Throws at the first bad tensor; limit_exceeded
+/// where an archive is out of proportion to what it would restore, from a base that is not given.
 inline void verify_archive(const DeltaArchive& archive, const Model* base,
                            const CodecFactory& factory,
                            const ExecutorRef& executor = SerialExecutor{},
                            const ProgressFn& progress = {}) {
-  if (base != nullptr) detail::require_covered(*base, archive);
-  detail::CodecCache codecs(factory);
   std::optional<Restorer> restorer;
-  if (base != nullptr) restorer.emplace(*base, archive, factory, executor);
+  if (base != nullptr) {
+    restorer.emplace(*base, archive, factory, executor);
+    detail::require_applicable(*base, archive, *restorer);
+  }
+  double budget = base == nullptr ? archive.require_proportion() : 0;
+  detail::CodecCache codecs(factory);
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
-    if (has_delta(entry.mode)) {
-      const StoredDelta delta = archive.delta(entry);
-      try {
-        const AnyCodec& codec = codecs.of(entry);
-        for (std::size_t k = 0; k < delta.size(); ++k) codec.validate(delta.view(k), entry.dtype);
-      } catch (const Error& error) {
-        throw error.within(archive.place(entry));
-      }
-      delta.release();
-    }
+    if (has_delta(entry.mode)) detail::verify_delta(archive, entry, codecs);
     if (restorer && entry.mode == Mode::lossless) {
       static_cast<void>(restorer->restore(entry));
     } else {
-      if (has_lossless(entry.mode)) archive.verify_lossless(entry);
+      if (has_lossless(entry.mode)) archive.verify_lossless(entry, budget);
       if (restorer && entry.base) restorer->check_base(entry);
     }
     done += archive.stored_bytes(entry);

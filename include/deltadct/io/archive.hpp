@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -171,23 +172,64 @@ class DeltaArchive {
     });
   }
 
-  /// Compares the checksum of what an entry keeps without loss; what does not depend on the base
-  /// (added, grown) is decoded, too, chunk by chunk. Throws corrupt_data or io_failure;
-  /// checksum_mismatch also where an added tensor is not the fine-tune's.
-  void verify_lossless(const ManifestEntry& entry) const {
-    const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
-    if (entry.mode != Mode::lossless) {
-      Fingerprint all;
-      within(entry, [&] {
-        decode_lossless_chunks(stored.bytes(), lossless_bytes(entry), dtype_bytes(entry.dtype),
-                               [&](std::span<const std::byte> chunk) { all.add(chunk); });
-      });
-      if (entry.mode == Mode::added && checksums_ == Checksums::compare &&
-          all.hex() != entry.tuned) {
-        throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
-      }
+  /// Bytes of an entry that are restored from the archive alone, whatever the base.
+  static std::uint64_t bytes_alone(const ManifestEntry& entry) noexcept {
+    return entry.mode == Mode::lossless ? 0 : lossless_bytes(entry);
+  }
+
+  /// Bytes that may be restored for those the archive has, without a base: see Limits::expansion.
+  double expansion() const noexcept {
+    constexpr double kFree = 64.0 * (1 << 20);
+    return kFree + limits_.expansion * static_cast<double>(file_bytes());
+  }
+
+  /// Throws limit_exceeded where the tensors are out of proportion to the archive and to a base of
+  /// so many bytes: whoever restores them from one asks with what it really has.
+  void require_proportion(std::uint64_t base_bytes) const {
+    const double most = expansion() + 2 * static_cast<double>(base_bytes);
+    double total = 0;
+    for (const ManifestEntry& entry : entries_) {
+      if (entry.mode == Mode::removed) continue;
+      total += static_cast<double>(entry.bytes());
+      if (total <= most) continue;
+      throw Error(Errc::limit_exceeded, place(entry),
+                  "it expands too much; --limit expansion=NUMBER allows more");
     }
+  }
+
+  /// The same where there is no base, so that nothing but bytes_alone() can be restored. Returns
+  /// how many bytes more may be.
+  double require_proportion() const {
+    double left = expansion();
+    for (const ManifestEntry& entry : entries_) {
+      left -= static_cast<double>(bytes_alone(entry));
+      if (left >= 0) continue;
+      throw Error(Errc::limit_exceeded, place(entry),
+                  "it expands too much; --base FILE or --limit expansion=NUMBER allows more");
+    }
+    return left;
+  }
+
+  /// Compares the checksum of what an entry keeps without loss, and checks it as far as that can be
+  /// done without the base. What does not depend on the base (added, grown) is decoded, chunk by
+  /// chunk; of what does as much as `budget` has left, which is counted down, beyond which chunks
+  /// are looked at only. Throws corrupt_data or io_failure; checksum_mismatch also where a tensor
+  /// that needs no base is not the fine-tune's.
+  void verify_lossless(const ManifestEntry& entry, double& budget) const {
+    const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
+    const std::uint64_t base = entry.mode == Mode::lossless ? base_bytes(entry) : 0;
+    double unlimited = std::numeric_limits<double>::infinity();
+    Fingerprint all;
+    const bool is_known = within(entry, [&] {
+      return check_lossless(stored.bytes(), lossless_bytes(entry), base, dtype_bytes(entry.dtype),
+                            entry.mode == Mode::lossless ? budget : unlimited,
+                            [&](std::span<const std::byte> chunk) { all.add(chunk); });
+    });
     stored.release();
+    if (is_known && entry.mode != Mode::grown && checksums_ == Checksums::compare &&
+        all.hex() != entry.tuned) {
+      throw Error(Errc::checksum_mismatch, place(entry), "the restored tensor");
+    }
   }
 
   /// Throws corrupt_data unless there are as many chunks as a tensor that is kept without loss has
@@ -207,19 +249,19 @@ class DeltaArchive {
 
  private:
   DeltaArchive(Model&& model, const ReadOptions& options)
-      : model_(std::move(model)), checksums_(options.checksums) {
+      : model_(std::move(model)), checksums_(options.checksums), limits_(options.limits) {
     check_format();
     Fingerprint all;
     std::size_t sections = 0;
     for (std::size_t part = 1; part <= std::max<std::size_t>(model_.shards(), 1); ++part) {
-      read_part(part, options.limits, all);
+      read_part(part, all);
       ++sections;
     }
     identity_ = all.hex();
     check_parts();
     by_name_ = detail::sorted_by_name(entries_);
     check_entries(sections);
-    check_size(options.limits);
+    check_size();
   }
 
   static std::uint64_t base_bytes(const ManifestEntry& entry) noexcept {
@@ -283,14 +325,14 @@ class DeltaArchive {
                 version == nullptr ? "none is given" : "version " + detail::printable(*version));
   }
 
-  void read_part(std::size_t part, const Limits& limits, Fingerprint& all) {
+  void read_part(std::size_t part, Fingerprint& all) {
     const std::string name = detail::kManifestPrefix + std::to_string(part);
     const ModelTensor* section = model_.find(name);
     if (section == nullptr || !is_bytes(*section)) {
       throw Error(Errc::corrupt_data, path().string(), name + " is missing or not U8 [bytes]");
     }
     const std::string where = model_.shard_path(*section).string();
-    if (section->bytes() > limits.header_bytes) {
+    if (section->bytes() > limits_.header_bytes) {
       throw Error(Errc::limit_exceeded, where, name);
     }
     TensorBytes bytes;
@@ -305,13 +347,22 @@ class DeltaArchive {
       throw Error(Errc::corrupt_data, where, "part " + detail::printable(*number) + " has " + name);
     }
     all.add(bytes.bytes());
-    Manifest manifest = parse_manifest(
-        {reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where, limits);
+    Manifest manifest =
+        parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where,
+                       limits_, most_matrices() - matrices_);
     if (part == 1) metadata_ = std::move(manifest.metadata);
-    if (manifest.entries.size() > limits.tensors - entries_.size()) {
+    if (manifest.entries.size() > limits_.tensors - entries_.size()) {
       throw Error(Errc::limit_exceeded, where, "too many tensors");
     }
+    for (const ManifestEntry& entry : manifest.entries) matrices_ += entry.matrices.size();
     std::ranges::move(manifest.entries, std::back_inserter(entries_));
+  }
+
+  /// The matrices of all manifests. In memory each takes far more than in a manifest, but in its
+  /// section, too, it takes at least the padding: but for empty ones, which their entries name.
+  std::size_t most_matrices() const noexcept {
+    return static_cast<std::size_t>(
+        std::min<std::uint64_t>(limits_.tensors, file_bytes() / detail::kPadding));
   }
 
   /// A sharded archive is opened by its index, which tells its parts from those of another.
@@ -367,25 +418,23 @@ class DeltaArchive {
     }
   }
 
-  /// What is to be restored is within bounds, and in proportion to the base and the archive.
-  void check_size(const Limits& limits) const {
-    constexpr double kFree = 64.0 * (1 << 20);
+  /// What is to be restored is within bounds, and in proportion to the archive and to what it says
+  /// of its base.
+  void check_size() const {
     std::uint64_t total = 0;
-    double free = kFree + limits.expansion * static_cast<double>(file_bytes());
+    std::uint64_t base = 0;
     for (const ManifestEntry& entry : entries_) {
-      if (entry.base) free += 2 * static_cast<double>(base_bytes(entry));
-    }
-    for (const ManifestEntry& entry : entries_) {
+      // Up to the most there can be: these are claims.
+      constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+      if (entry.base) base += std::min(base_bytes(entry), most - base);
       if (entry.mode == Mode::removed) continue;
       const std::uint64_t bytes = entry.bytes();
-      if (bytes > limits.bytes - total) {
+      if (bytes > limits_.bytes - total) {
         throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
       }
       total += bytes;
-      if (static_cast<double>(total) > free) {
-        throw Error(Errc::limit_exceeded, place(entry), "it expands too much");
-      }
     }
+    require_proportion(base);
   }
 
   static bool is_bytes(const ModelTensor& section) noexcept {
@@ -402,6 +451,8 @@ class DeltaArchive {
 
   Model model_;
   Checksums checksums_;
+  Limits limits_;
+  std::size_t matrices_ = 0;
   std::string identity_;
   Metadata metadata_;
   std::vector<ManifestEntry> entries_;

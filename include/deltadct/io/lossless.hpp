@@ -209,16 +209,30 @@ class ChunkDecoder {
     if (!context_) throw std::bad_alloc();
   }
 
-  /// Throws corrupt_data unless the stored bytes decode to exactly out.size() bytes.
-  void decode(Coding coding, std::span<const std::byte> stored, std::span<const std::byte> base,
-              std::span<std::byte> out) {
-    if (coding == Coding::plain) {
-      std::ranges::copy(stored, out.begin());
-      return;
-    }
+  /// Throws corrupt_data where the stored bytes are seen not to decode to exactly `bytes` without
+  /// being decoded.
+  static void check(Coding coding, std::span<const std::byte> stored, std::size_t bytes) {
+    if (coding == Coding::plain) return;  // its size is in the table
     // Nothing but one frame: zstd would go on to a second, and pass over what it may skip.
     if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size()) {
       fail_lossless("a chunk is not one zstd frame");
+    }
+    const auto said = ZSTD_getFrameContentSize(stored.data(), stored.size());
+    if (said != ZSTD_CONTENTSIZE_UNKNOWN && said != bytes) {
+      fail_lossless(said < bytes ? "a chunk is too short" : "a chunk is too long");
+    }
+    if (ZSTD_getDictID_fromFrame(stored.data(), stored.size()) != 0) {
+      fail_lossless("a chunk needs a dictionary");
+    }
+  }
+
+  /// Throws corrupt_data unless the stored bytes decode to exactly out.size() bytes.
+  void decode(Coding coding, std::span<const std::byte> stored, std::span<const std::byte> base,
+              std::span<std::byte> out) {
+    check(coding, stored, out.size());
+    if (coding == Coding::plain) {
+      std::ranges::copy(stored, out.begin());
+      return;
     }
     std::span<std::byte> to = out;
     if (coding == Coding::split) {
@@ -301,19 +315,34 @@ void decode_lossless(std::span<const std::byte> section, std::span<const std::by
   });
 }
 
-/// Restores a tensor stored without a base chunk by chunk, each passed to fn(bytes) in turn: for
-/// those who need not have it whole. Throws corrupt_data where the section does not hold `bytes`.
+/// Checks a section that holds `bytes` without the base, of which `base_bytes` are in it, chunk by
+/// chunk: decodes as much as `budget` has left, which is counted down, and of chunks beyond that
+/// looks at the frames. Passes to fn(bytes) what the tensor is known to begin with, in turn;
+/// returns whether that is all of it. Throws corrupt_data.
 template <class Fn>
-void decode_lossless_chunks(std::span<const std::byte> section, std::uint64_t bytes,
-                            std::size_t element, Fn&& fn) {
+bool check_lossless(std::span<const std::byte> section, std::uint64_t bytes,
+                    std::uint64_t base_bytes, std::size_t element, double& budget, Fn&& fn) {
   detail::ChunkDecoder decoder(element);
   std::vector<std::byte> chunk;
+  std::uint64_t at = 0;
+  bool is_known = true;
   for (const detail::ChunkPlace& place : detail::read_chunks(section, bytes)) {
-    chunk.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, bytes)));
-    decoder.decode(place.coding, section.subspan(place.offset, place.stored), {}, chunk);
-    fn(std::span<const std::byte>(chunk));
-    bytes -= chunk.size();
+    const auto stored = section.subspan(place.offset, place.stored);
+    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, bytes - at));
+    const auto cost = static_cast<double>(length);
+    if (budget >= cost) {
+      budget -= cost;
+      chunk.resize(length);
+      decoder.decode(place.coding, stored, {}, chunk);
+      is_known = is_known && (place.coding < Coding::xored || at >= base_bytes);
+    } else {
+      detail::ChunkDecoder::check(place.coding, stored, length);
+      is_known = false;
+    }
+    if (is_known) fn(std::span<const std::byte>(chunk));
+    at += length;
   }
+  return is_known;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

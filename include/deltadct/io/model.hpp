@@ -220,6 +220,13 @@ class Model {
   /// The strings in the metadata of the index; nothing for a single file.
   const Metadata& index_metadata() const noexcept { return index_metadata_; }
 
+  /// Bytes of all tensors.
+  std::uint64_t tensor_bytes() const noexcept {
+    std::uint64_t total = 0;  // at most the bytes of the files: no overflow
+    for (const ModelTensor& tensor : tensors_) total += tensor.bytes();
+    return total;
+  }
+
   /// Bytes of all files: shards and index.
   std::uint64_t file_bytes() const noexcept { return file_bytes_; }
 
@@ -360,8 +367,7 @@ class Model {
 
   void check_total(const std::filesystem::path& path, const ShardIndex& index) const {
     if (!index.total_size) return;
-    std::uint64_t total = 0;  // at most the bytes of the files: no overflow
-    for (const ModelTensor& tensor : tensors_) total += tensor.bytes();
+    const std::uint64_t total = tensor_bytes();
     if (total == *index.total_size) return;
     throw Error(Errc::bad_index, path.string(),
                 "total_size is " + std::to_string(*index.total_size) + ", the tensors have " +

@@ -9,8 +9,10 @@
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
 
+inline constexpr std::size_t kPadding = 8;
+
 inline std::size_t padded(std::size_t bytes) noexcept {
-  return ceil_div<std::size_t>(bytes, 8) * 8;
+  return ceil_div(bytes, kPadding) * kPadding;
 }
 
 inline bool is_zero(std::span<const std::byte> bytes) noexcept {

@@ -128,7 +128,7 @@ class Restorer {
     if (&entry != &tied && tied.base) check_base(tied);
     if (entry.base) read_base(entry);
     if (entry.mode == Mode::same) return base_bytes_.bytes();
-    if (has_lossless(entry.mode)) archive_.require_chunks(entry);
+    require_room(entry);
     if (has_delta(entry.mode)) base_bytes_.align(dtype_bytes(entry.dtype));
     reserve(entry, offset);
     if (!has_delta(entry.mode)) {
@@ -176,7 +176,7 @@ class Restorer {
     }
     // No room for what only a manifest claims.
     if (entry.base) static_cast<void>(base_tensor(entry));
-    if (has_lossless(entry.mode)) archive_.require_chunks(entry);
+    require_room(entry);
     const std::size_t element = dtype_bytes(entry.dtype);
     block_.assign(block.rows * block.cols * element, std::byte{0});
     if (block_.empty()) return block_;
@@ -210,6 +210,13 @@ class Restorer {
     if (options_.wrong_base == WrongBase::refuse)
       throw Error(Errc::wrong_base, base_.place(tensor));
     wrong_bases_.insert(entry.name);
+  }
+
+  /// Throws unless the archive and the base are such that a tensor may be restored.
+  void require_room(const ManifestEntry& entry) {
+    if (has_lossless(entry.mode)) archive_.require_chunks(entry);
+    if (!is_in_proportion_) archive_.require_proportion(base_.tensor_bytes());
+    is_in_proportion_ = true;
   }
 
   void reserve(const ManifestEntry& entry, std::uint64_t offset) {
@@ -359,6 +366,7 @@ class Restorer {
   detail::CodecCache codecs_;
   ExecutorRef executor_;
   RestoreOptions options_;
+  bool is_in_proportion_ = false;
   std::set<std::string> wrong_bases_;
   TensorBytes base_bytes_;
   std::vector<std::byte> storage_;

@@ -213,6 +213,7 @@ class TensorEncoder {
       if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) {
         return "non_finite";
       }
+      if (error.code() == Errc::out_of_range) return "range";
       throw error.within(entry.name);
     }
     // Patches that are mostly padding can cost more than the weights they hold.
