@@ -4,7 +4,9 @@
 
 #include <deltadct/baseline/any_baseline.hpp>
 
+#include <cstdlib>
 #include <limits>
+#include <new>
 #include <numeric>
 #include <random>
 
@@ -12,6 +14,24 @@
 
 using namespace deltadct;
 using test::caught;
+
+namespace {
+std::size_t largest_request = 0;
+}
+
+// Every allocation of this program is seen. Not inlined, where g++ would take new and free for a
+// mismatched pair.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  largest_request = std::max(largest_request, bytes);
+  if (void* p = std::malloc(std::max<std::size_t>(bytes, 1))) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
+  std::free(p);
+}
 
 namespace {
 
@@ -328,10 +348,24 @@ TEST_CASE("baseline: what cannot be stored is refused") {
     CHECK(std::string(error.what()).find("(1, 1)") != std::string::npos);
   });
   std::ranges::fill(delta.values, most);
-  CHECK(refused(BitDelta{}, delta) == Errc::non_finite);
-  CHECK(refused(Dare{}, delta) == Errc::non_finite);
-  CHECK(refused(UltraDelta{}, delta) == Errc::non_finite);
-  CHECK(refused(DeltaCome{}, delta) == Errc::non_finite);
+  CHECK(refused(BitDelta{}, delta) == Errc::out_of_range);
+  CHECK(refused(Dare{}, delta) == Errc::out_of_range);
+  CHECK(refused(UltraDelta{}, delta) == Errc::out_of_range);
+  CHECK(refused(DeltaCome{}, delta) == Errc::out_of_range);
+
+  // A few of the least numbers there are: all would be lost.
+  delta = noise<float>(40, 50, 1e-44);
+  CHECK(refused(BitDelta{}, delta) == Errc::out_of_range);
+  CHECK(refused(DeltaCome{}, delta) == Errc::out_of_range);
+  for (const double size : {1e-100, 1e-322}) {
+    const BaselineCodec<BitDelta, double> codec;
+    const auto tiny = noise<double>(40, 50, size);
+    CHECK(caught([&] { codec.encode(tiny.view()); }).code() == Errc::out_of_range);
+  }
+  // Beside others they do not matter.
+  delta = noise<float>(40, 50);
+  for (std::size_t j = 0; j < 50; ++j) delta.values[j] *= 1e-42F;
+  BaselineCodec<BitDelta>(BitDelta{BitDelta::Axis::row}).encode(delta.view());
 
   const auto small = noise<float>(40, 50);
   for (const double p : {-0.1, 1.0, 1.5, std::numeric_limits<double>::quiet_NaN()}) {
@@ -387,6 +421,42 @@ TEST_CASE("baseline: nothing is done for the rows of a matrix of which nothing i
   // Hours, were they walked through.
   tensor.header.rows = std::size_t{1} << 43;
   BaselineCodec<DeltaCome>::validate(tensor);
+}
+
+TEST_CASE("baseline: matrices whose product takes too long for their bytes are refused") {
+  // Of rank 1: some bytes a row and a column, and a product for every element.
+  const auto of_shape = [](std::size_t rows, std::size_t cols) {
+    CompressedTensor tensor;
+    tensor.header.rows = rows;
+    tensor.header.cols = cols;
+    tensor.header.transform = DeltaCome::name;
+    detail::PackedWriter writer(tensor.codes);
+    writer.put(std::array<std::uint32_t, 3>{0, 0, 1});
+    writer.put(std::int16_t{0});
+    writer.put_bfloat16(1.0, "singular value");
+    writer.room(4 * rows + (2 * rows + 7) / 8 + 4 * ceil_div(cols, std::size_t{128}) +
+                (2 * cols + 7) / 8);
+    tensor.header.whole_bytes = tensor.codes.size();
+    return tensor;
+  };
+  BaselineCodec<DeltaCome>::validate(of_shape(60'000, 60'000));
+  BaselineCodec<DeltaCome>::validate(of_shape(1'000, 1'000'000));
+  const Error error =
+      caught([&] { BaselineCodec<DeltaCome>::validate(of_shape(1'000'000, 10'000'000)); });
+  CHECK(error.code() == Errc::corrupt_data);
+  CHECK(test::names(error, "products for a byte"));
+}
+
+TEST_CASE("baseline: validating takes no memory by the elements") {
+  for_each_method([&](const auto& method) {
+    CAPTURE(method.name);
+    using Method = std::remove_cvref_t<decltype(method)>;
+    const BaselineCodec<Method> codec(method);
+    const CompressedTensor packed = codec.encode(noise<float>(500, 400).view());
+    largest_request = 0;
+    codec.validate(packed);
+    CHECK(largest_request <= std::max<std::size_t>(4096, packed.codes.size() / 4));
+  });
 }
 
 TEST_CASE("baseline: decode() takes a destination of the matrix's shape alone") {

@@ -7,6 +7,7 @@
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/matrix_view.hpp>
+#include <deltadct/core/spread.hpp>
 #include <deltadct/stage/patchifier.hpp>
 
 #include <algorithm>
@@ -21,9 +22,10 @@ namespace deltadct::inline DELTADCT_ABI {
 namespace concepts {
 
 /// What BaselineCodec takes: encode() appends the packed form of a dense matrix that is not empty,
-/// of max_bytes() at most, which throws too_large where no array is so large; a Decoder reads it,
-/// throwing corrupt_data unless encode() could have written it, and then fills blocks of rows and
-/// columns, from any number of threads.
+/// of max_bytes() at most, which throws too_large where no array is so large; check() throws
+/// corrupt_data unless encode() could have written it, in time linear in its bytes and without more
+/// memory than they take a few times, and returns what no decoded magnitude exceeds; a Decoder does
+/// the same, and then fills blocks of rows and columns, from any number of threads.
 template <class M, class T>
 concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
     requires(const M& method, MatrixView<const T> delta, std::vector<std::byte>& out,
@@ -32,6 +34,7 @@ concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
   { method.text() } -> std::convertible_to<std::string>;
   method.encode(delta, out);
   { method.template max_bytes<T>(n, n) } -> std::same_as<std::size_t>;
+  { M::template check<T>(packed, n, n) } -> std::same_as<T>;
   typename M::template Decoder<T>;
   requires std::constructible_from<typename M::template Decoder<T>, std::span<const std::byte>,
                                    std::size_t, std::size_t>;
@@ -62,7 +65,8 @@ class BaselineCodec {
   }
 
   /// Compresses tuned - base. Throws shape_mismatch and bad_view; non_finite with the first element
-  /// that is not finite, and where what the method stores is not.
+  /// that is not finite; out_of_range where what the method stores, or decodes to, would not be, or
+  /// would be too small.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
                           const Executor& executor = {}) const {
@@ -148,7 +152,11 @@ class BaselineCodec {
 
   /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
   /// matrix; it decodes to finite values. Every decode begins with it.
-  static void validate(const CompressedView& compressed) { decoder(compressed); }
+  static void validate(const CompressedView& compressed) {
+    if (!check_whole(compressed)) return;
+    const TensorHeader& header = *compressed.header;
+    require_finite(Method::template check<Compute>(compressed.codes, header.rows, header.cols));
+  }
 
   /// Bytes of the scratch that encode_into() takes. Throws too_large where no array has so many.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
@@ -194,10 +202,10 @@ class BaselineCodec {
     method_.encode(MatrixView<const Compute>(delta, rows, cols), out.codes);
     out.header.whole_bytes = out.codes.size();
     // What a decoder makes of it may be larger than what there was.
-    const Compute largest = Decoder(out.codes, rows, cols).largest();
+    const Compute largest = Method::template check<Compute>(out.codes, rows, cols);
     if (!detail::all_finite(&largest, 1)) {
-      throw Error(Errc::non_finite, "delta",
-                  "beyond the range of what " + std::string(Method::name) + " decodes to");
+      throw Error(Errc::out_of_range, "delta",
+                  "beyond what " + std::string(Method::name) + " decodes to");
     }
   }
 
@@ -215,19 +223,27 @@ class BaselineCodec {
     });
   }
 
-  static std::unique_ptr<const Decoder> decoder(const CompressedView& compressed) {
+  /// Throws unless this method can have made what is not its own; returns whether there is more.
+  static bool check_whole(const CompressedView& compressed) {
     check(compressed);
     deltadct::validate(compressed);
     if (!compressed.outliers.empty())
       detail::fail_validation("outliers beside a method's own form");
     const TensorHeader& header = *compressed.header;
-    if (header.rows == 0 || header.cols == 0) {
-      if (!compressed.codes.empty()) detail::fail_validation("size of the codes");
-      return nullptr;
-    }
-    auto result = std::make_unique<const Decoder>(compressed.codes, header.rows, header.cols);
-    const Compute largest = result->largest();
+    if (header.rows != 0 && header.cols != 0) return true;
+    if (!compressed.codes.empty()) detail::fail_validation("size of the codes");
+    return false;
+  }
+
+  static void require_finite(Compute largest) {
     if (!detail::all_finite(&largest, 1)) detail::fail_validation("values that are not finite");
+  }
+
+  static std::unique_ptr<const Decoder> decoder(const CompressedView& compressed) {
+    if (!check_whole(compressed)) return nullptr;
+    const TensorHeader& header = *compressed.header;
+    auto result = std::make_unique<const Decoder>(compressed.codes, header.rows, header.cols);
+    require_finite(result->largest());
     return result;
   }
 

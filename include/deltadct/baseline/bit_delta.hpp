@@ -29,6 +29,7 @@ struct BitDelta {
     return checked_size(alphas + signs + sizeof(Axis), rows, cols);
   }
 
+  /// Throws out_of_range where alphas leave the range of bfloat16.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     struct Mean {
@@ -36,25 +37,37 @@ struct BitDelta {
       double count = 0;
     };
     std::vector<Mean> means(scales(axis, delta.rows, delta.cols));
-    // An exponent taken out, so that no sum leaves the range of double.
-    constexpr double unit = std::same_as<T, double> ? 0x1p-64 : 1;
     for (std::size_t i = 0; i < delta.rows; ++i) {
       for (std::size_t j = 0; j < delta.cols; ++j) {
         Mean& mean = means[place(axis, i, j)];
-        mean.sum += unit * std::abs(static_cast<double>(delta(i, j)));
+        mean.sum += std::abs(static_cast<double>(delta(i, j)));
         mean.count += axis == Axis::matrix || delta(i, j) != 0 ? 1 : 0;
       }
     }
     detail::PackedWriter writer(out);
     writer.put(axis);
+    double largest = 0;
+    double lost = 0;
     for (const Mean& mean : means) {
-      writer.put_bfloat16(mean.count == 0 ? 0 : mean.sum / mean.count / unit, "alpha");
+      const double alpha = mean.count == 0 ? 0 : mean.sum / mean.count;
+      const double stored = writer.put_bfloat16(alpha, "alpha");
+      largest = std::max(largest, stored);
+      lost = std::max(lost, detail::lost_of(alpha, stored));
+    }
+    if (detail::is_lost(lost, largest)) {
+      throw Error(Errc::out_of_range, "delta", detail::kLostText);
     }
     const std::size_t elements = delta.rows * delta.cols;
     std::byte* signs = writer.room(bits::dense_bytes(1, elements)).data();
     for (std::size_t s = 0; s < elements; ++s) {
       if (delta.data[s] < 0) bits::put_dense(signs, 1, s, 1);
     }
+  }
+
+  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  template <class T>
+  static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+    return Decoder<T>(packed, rows, cols).largest();
   }
 
   template <class T>

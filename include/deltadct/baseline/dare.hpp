@@ -14,6 +14,11 @@ namespace deltadct::inline DELTADCT_ABI {
 /// magnitude of what is kept, divided by the chance, in the compute type; and the elements kept,
 /// divided by the chance and by that, in half.
 struct Dare {
+ private:
+  template <class T>
+  struct Packed;
+
+ public:
   static constexpr std::string_view name = "dare";
 
   double drop = 15.0 / 16;  ///< p; a bit a weight where it is 15/16. 0 <= p <= 1023/1024
@@ -27,7 +32,8 @@ struct Dare {
     return checked_size(SaturatingSize(rows) * cols * sizeof(half) + front, rows, cols);
   }
 
-  /// Throws bad_range for a p that is none, non_finite where an element divided by 1 - p is not.
+  /// Throws bad_range for a p that is none, out_of_range where an element divided by 1 - p is
+  /// infinite.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     if (detail::is_nan(drop) || drop < 0 || drop > 1 - detail::Thinned::kLeastChance) {
@@ -44,7 +50,7 @@ struct Dare {
     T largest = 0;
     for_each_kept([&](T x) { largest = std::max(largest, std::abs(x)); });
     if (!detail::all_finite(&largest, 1)) {
-      throw Error(Errc::non_finite, "delta", "divided by 1 - p");
+      throw Error(Errc::out_of_range, "delta", "divided by 1 - p");
     }
     detail::PackedWriter writer(out);
     writer.put(own);
@@ -54,47 +60,72 @@ struct Dare {
         [&](T x) { writer.put(half(static_cast<float>(largest == 0 ? T(0) : x / largest))); });
   }
 
+  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  template <class T>
+  static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+    Packed<T> all(packed, rows * cols);
+    all.take_values(detail::Thinned::count(all.seed, all.last, rows * cols));
+    return all.largest;
+  }
+
   template <class T>
   class Decoder {
    public:
-    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
-      detail::PackedReader reader(packed);
-      const auto own = reader.take<std::uint64_t>("seed");
-      const auto last = reader.take<std::uint32_t>("greatest lot");
-      largest_ = reader.take<T>("largest magnitude");
-      if (detail::is_nan(largest_) || largest_ < 0) detail::fail_validation("largest magnitude");
-      detail::Thinned::check_count(last, rows * cols, reader.left() / sizeof(half));
-      kept_ = detail::Thinned(own, last, rows, cols);
-      values_ = reader.bytes(kept_.count() * sizeof(half), "elements kept");
-      reader.finish();
-      for (std::size_t k = 0; k < kept_.count(); ++k) {
-        if ((stored(k).bits & 0x7FFFu) > half(1.0F).bits) detail::fail_validation("elements kept");
-      }
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols)
+        : packed_(packed, rows * cols), kept_(packed_.seed, packed_.last, rows, cols) {
+      packed_.take_values(kept_.count());
     }
 
-    T largest() const noexcept { return largest_; }
+    T largest() const noexcept { return packed_.largest; }
 
     void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
                T* out) const noexcept {
       std::fill_n(out, rows * cols, T(0));
       for (std::size_t i = 0; i < rows; ++i, out += cols) {
         kept_.for_each(row + i, col, cols, [&](std::size_t j, std::size_t k, std::uint32_t) {
-          out[j - col] = largest_ * value(k);
+          out[j - col] = packed_.largest * packed_.value(k);
         });
       }
     }
 
    private:
+    Packed<T> packed_;
+    detail::Thinned kept_;
+  };
+
+ private:
+  /// What is packed, read as far as that takes no time.
+  template <class T>
+  struct Packed {
+    detail::PackedReader reader;
+    std::uint64_t seed;
+    std::uint32_t last;
+    T largest;
+    std::span<const std::byte> values;
+
+    Packed(std::span<const std::byte> packed, std::size_t elements)
+        : reader(packed),
+          seed(reader.take<std::uint64_t>("seed")),
+          last(reader.take<std::uint32_t>("greatest lot")),
+          largest(reader.take<T>("largest magnitude")) {
+      if (detail::is_nan(largest) || largest < 0) detail::fail_validation("largest magnitude");
+      detail::Thinned::check_count(last, elements, reader.left() / sizeof(half));
+    }
+
+    void take_values(std::size_t count) {
+      values = reader.bytes(count * sizeof(half), "elements kept");
+      reader.finish();
+      for (std::size_t k = 0; k < count; ++k) {
+        if ((stored(k).bits & 0x7FFFu) > half(1.0F).bits) detail::fail_validation("elements kept");
+      }
+    }
+
     half stored(std::size_t k) const noexcept {
       half stored;
-      std::memcpy(&stored, values_.data() + k * sizeof(half), sizeof(half));
+      std::memcpy(&stored, values.data() + k * sizeof(half), sizeof(half));
       return stored;
     }
     T value(std::size_t k) const noexcept { return static_cast<T>(static_cast<float>(stored(k))); }
-
-    detail::Thinned kept_;
-    std::span<const std::byte> values_;
-    T largest_ = 0;
   };
 };
 

@@ -32,6 +32,10 @@ namespace deltadct::inline DELTADCT_ABI {
 /// first; for every group its singular values in bfloat16, then U and V^T, of each the pairs (s, z)
 /// in half, row by row and block by block, and the codes, row by row.
 struct DeltaCome {
+ private:
+  class Packed;
+
+ public:
   static constexpr std::string_view name = "delta_come";
 
   /// Where not 0, ranks are cut, the last first, until the packed form is not above that many bits
@@ -45,8 +49,9 @@ struct DeltaCome {
     return bytes_of(fitting_ranks(rows, cols), rows, cols);
   }
 
-  /// Throws bad_mix where the budget is not positive, non_finite where singular values leave the
-  /// range of T.
+  /// Throws bad_mix where the budget is not positive, out_of_range where singular values leave the
+  /// range of T, too_large where multiplying the factors would take too long for what they have in
+  /// bytes.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     using Eigen::Index;
@@ -74,6 +79,9 @@ struct DeltaCome {
       ranks[g] = static_cast<std::uint32_t>(std::min<std::size_t>(most[g], left));
       left -= ranks[g];
     }
+    if (takes_too_long(ranks, delta.rows, delta.cols)) {
+      throw Error(Errc::too_large, "matrix", shape_text(delta.rows, delta.cols) + " of low rank");
+    }
     detail::PackedWriter writer(out);
     writer.put(ranks);
     writer.put(static_cast<std::int16_t>(exponent));
@@ -83,7 +91,11 @@ struct DeltaCome {
       for (Index k = first; k < first + rank; ++k) {
         const double sigma = writer.put_bfloat16(triplets.sigma(k), "singular value");
         if (!is_within<T>(std::ldexp(sigma, exponent))) {
-          throw Error(Errc::non_finite, "singular value", "beyond the range of the compute type");
+          throw Error(Errc::out_of_range, "singular value", "beyond that of the compute type");
+        }
+        if (k == 0 && sigma != 0 &&
+            std::ldexp(sigma, exponent) < static_cast<double>(std::numeric_limits<T>::min())) {
+          throw Error(Errc::out_of_range, "delta", detail::kLostText);
         }
       }
       pack(writer, kBits[g], triplets.left.middleCols(first, rank));
@@ -92,39 +104,23 @@ struct DeltaCome {
     }
   }
 
+  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  template <class T>
+  static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+    const auto ignore = [](std::size_t, std::size_t, T) {};
+    return Packed(packed, rows, cols).template read<T>(ignore, ignore);
+  }
+
   template <class T>
   class Decoder {
    public:
     Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
-      detail::PackedReader reader(packed);
-      const auto ranks = reader.take<Ranks>("ranks");
-      const int exponent = reader.take<std::int16_t>("exponent");
-      std::size_t rank = 0;
-      for (const std::size_t of_group : ranks) rank += of_group;
-      if (rank > std::min(rows, cols)) detail::fail_validation("ranks");
-      // Before memory is taken for a matrix of that size.
-      if (packed.size() != bytes_of(ranks, rows, cols))
-        detail::fail_validation("size of the codes");
-      left_.resize(index(rows), index(rank));
-      right_.resize(index(rank), index(cols));
-      Eigen::Index first = 0;
-      for (std::size_t g = 0; g < kGroups; ++g) {
-        const auto of_group = static_cast<Eigen::Index>(ranks[g]);
-        const auto sigma = reader.take_bfloat16<double>(ranks[g], "singular values");
-        unpack(reader, kBits[g], left_.middleCols(first, of_group));
-        unpack(reader, kBits[g], right_.middleRows(first, of_group));
-        for (Eigen::Index k = 0; k < of_group; ++k) {
-          const double factor = std::ldexp(sigma[static_cast<std::size_t>(k)], exponent);
-          if (!is_within<T>(factor)) detail::fail_validation("singular value");
-          right_.row(first + k) *= static_cast<T>(factor);
-        }
-        first += of_group;
-      }
-      reader.finish();
-      if (rank != 0) {
-        // Twice, for what is rounded on the way.
-        largest_ = 2 * left_.cwiseAbs().rowwise().sum().maxCoeff() * right_.cwiseAbs().maxCoeff();
-      }
+      const Packed all(packed, rows, cols);
+      left_.resize(index(rows), index(all.rank()));
+      right_.resize(index(all.rank()), index(cols));
+      largest_ = all.template read<T>(
+          [&](std::size_t i, std::size_t k, T x) { left_(index(i), index(k)) = x; },
+          [&](std::size_t k, std::size_t j, T x) { right_(index(k), index(j)) = x; });
     }
 
     /// An upper bound.
@@ -193,6 +189,16 @@ struct DeltaCome {
   static SaturatingSize factor_bytes(int bits, std::size_t rows, std::size_t cols) noexcept {
     return SaturatingSize(rows) * ceil_div(cols, kBlock) * (2 * sizeof(half)) +
            bits::dense_bytes(bits, rows * cols);
+  }
+
+  /// Whether the products that decoding takes are out of proportion to the bytes: of archives from
+  /// strangers, few bytes would cost hours. Matrices of less than 65,536 rows and columns never
+  /// are.
+  static bool takes_too_long(const Ranks& ranks, std::size_t rows, std::size_t cols) {
+    constexpr double kProductsPerByte = 1 << 17;
+    const double rank = static_cast<double>(ranks[0]) + ranks[1] + ranks[2];
+    return rank * static_cast<double>(rows) * static_cast<double>(cols) >
+           kProductsPerByte * static_cast<double>(bytes_of(ranks, rows, cols));
   }
 
   /// Throws too_large.
@@ -320,18 +326,84 @@ struct DeltaCome {
     for (std::size_t k = 0; k < codes.size(); ++k) bits::put_dense(packed, bits, k, codes[k]);
   }
 
-  template <class Block>
-  static void unpack(detail::PackedReader& reader, int bits, Block factor) {
-    using T = typename Block::Scalar;
-    const auto rows = static_cast<std::size_t>(factor.rows());
-    const auto cols = static_cast<std::size_t>(factor.cols());
+  /// What is packed, which is read front to back.
+  class Packed {
+   public:
+    /// Throws corrupt_data unless there is what ranks and shape imply: before memory or time is
+    /// spent on a matrix of that size.
+    Packed(std::span<const std::byte> packed, std::size_t rows, std::size_t cols)
+        : reader_(packed),
+          rows_(rows),
+          cols_(cols),
+          ranks_(reader_.take<Ranks>("ranks")),
+          exponent_(reader_.take<std::int16_t>("exponent")) {
+      if (rank() > std::min(rows, cols)) detail::fail_validation("ranks");
+      if (packed.size() != bytes_of(ranks_, rows, cols)) {
+        detail::fail_validation("size of the codes");
+      }
+      if (takes_too_long(ranks_, rows, cols)) detail::fail_validation("products for a byte");
+    }
+
+    std::size_t rank() const noexcept {
+      return std::size_t{ranks_[0]} + std::size_t{ranks_[1]} + std::size_t{ranks_[2]};
+    }
+
+    /// Passes the factors to left(row, k, value) and right(k, column, value), the latter multiplied
+    /// by the singular values. Returns what no magnitude of their product exceeds.
+    template <class T, class Left, class Right>
+    T read(Left&& left, Right&& right) const {
+      if (rank() == 0) return 0;  // however many rows a header tells of
+      detail::PackedReader reader = reader_;
+      std::vector<T> sums(rows_);  // of the magnitudes of a row on the left
+      T peak = 0;
+      std::size_t first = 0;
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        const std::size_t rank = ranks_[g];
+        const auto sigma = reader.take_bfloat16<double>(rank, "singular values");
+        unpack<T>(reader, kBits[g], rows_, rank, [&](std::size_t i, std::size_t k, T x) {
+          sums[i] += std::abs(x);
+          left(i, first + k, x);
+        });
+        std::vector<T> factors(rank);
+        for (std::size_t k = 0; k < rank; ++k) factors[k] = factor_of<T>(sigma[k]);
+        unpack<T>(reader, kBits[g], rank, cols_, [&](std::size_t k, std::size_t j, T x) {
+          x *= factors[k];
+          peak = std::max(peak, std::abs(x));
+          right(first + k, j, x);
+        });
+        first += rank;
+      }
+      reader.finish();
+      // Twice, for what is rounded on the way.
+      return 2 * std::ranges::max(sums) * peak;
+    }
+
+   private:
+    template <class T>
+    T factor_of(double sigma) const {
+      const double factor = std::ldexp(sigma, exponent_);
+      if (!is_within<T>(factor)) detail::fail_validation("singular value");
+      return static_cast<T>(factor);
+    }
+
+    detail::PackedReader reader_;
+    std::size_t rows_;
+    std::size_t cols_;
+    Ranks ranks_;
+    int exponent_;
+  };
+
+  /// Passes a factor to put(row, column, value).
+  template <class T, class Put>
+  static void unpack(detail::PackedReader& reader, int bits, std::size_t rows, std::size_t cols,
+                     const Put& put) {
     const std::size_t blocks = ceil_div(cols, kBlock);
     const std::byte* pairs = reader.bytes(rows * blocks * 2 * sizeof(half), "steps").data();
     const std::byte* codes = reader.bytes(bits::dense_bytes(bits, rows * cols), "codes").data();
     if (!bits::is_dense_padded(codes, bits, rows * cols)) {
       detail::fail_validation("padding is not zero");
     }
-    if (cols == 0) return;  // however many rows a header tells of
+    if (cols == 0) return;  // of a group without ranks
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t b = 0; b < blocks; ++b, pairs += 2 * sizeof(half)) {
         half pair[2];
@@ -343,8 +415,7 @@ struct DeltaCome {
           detail::fail_validation("step or zero of a block");
         }
         for (std::size_t j = b * kBlock; j < std::min(cols, (b + 1) * kBlock); ++j) {
-          const auto code = static_cast<T>(bits::get_dense(codes, bits, i * cols + j));
-          factor(index(i), index(j)) = s * (code - z);
+          put(i, j, s * (static_cast<T>(bits::get_dense(codes, bits, i * cols + j)) - z));
         }
       }
     }

@@ -25,12 +25,12 @@ class PackedWriter {
   void put(const T& value) { std::memcpy(room(sizeof(T)).data(), &value, sizeof(T)); }
 
   /// Rounds to 16 bits of the range of float and returns what a decoder will see. Throws
-  /// non_finite, naming what, beyond that range.
+  /// out_of_range, naming what, beyond that range.
   template <class T>
   T put_bfloat16(T value, std::string_view what) {
     const bfloat16 stored(static_cast<float>(value));
     const auto seen = static_cast<float>(stored);
-    if (!all_finite(&seen, 1)) throw Error(Errc::non_finite, what, "beyond the range of bfloat16");
+    if (!all_finite(&seen, 1)) throw Error(Errc::out_of_range, what, "beyond that of bfloat16");
     put(stored);
     return static_cast<T>(seen);
   }

@@ -48,6 +48,13 @@ class Thinned {
     }
   }
 
+  /// How many of a matrix' elements that would be, without memory for any.
+  static std::size_t count(std::uint64_t seed, std::uint32_t last, std::size_t elements) noexcept {
+    std::size_t kept = 0;
+    for (std::size_t s = 0; s < elements; ++s) kept += lot(seed, s) <= last ? 1 : 0;
+    return kept;
+  }
+
   /// Throws corrupt_data where so many elements cannot be what is kept; before any time or memory
   /// is spent on a matrix of that size.
   static void check_count(std::uint32_t last, std::size_t elements, std::size_t kept) {

@@ -43,6 +43,8 @@ struct UltraDelta {
   static constexpr int kBits = 4;
   static constexpr std::size_t kCodes = 1 << kBits;
   static constexpr double kMost = 0.99;
+  template <class T>
+  struct Packed;
 
  public:
   static constexpr std::string_view name = "ultra_delta";
@@ -101,8 +103,8 @@ struct UltraDelta {
     return checked_size(SaturatingSize(codes) + front, rows, cols);
   }
 
-  /// Throws bad_range for a sparsity outside [0, 0.99], non_finite where an element divided by
-  /// 1 - sparsity is not.
+  /// Throws bad_range for a sparsity outside [0, 0.99], out_of_range where an element divided by
+  /// 1 - sparsity is infinite.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     const std::size_t elements = delta.rows * delta.cols;
@@ -116,7 +118,7 @@ struct UltraDelta {
     const T ends[] = {static_cast<T>(static_cast<double>(least) / kept),
                       static_cast<T>(static_cast<double>(greatest) / kept)};
     if (!detail::all_finite(ends, 2)) {
-      throw Error(Errc::non_finite, "delta", "divided by 1 - sparsity");
+      throw Error(Errc::out_of_range, "delta", "divided by 1 - sparsity");
     }
     const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
     std::vector<std::uint8_t> codes(elements);
@@ -147,52 +149,45 @@ struct UltraDelta {
     }
   }
 
+  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  template <class T>
+  static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
+    Packed<T> all(packed, rows * cols);
+    all.take_codes(detail::Thinned::count(all.seed, all.greatest, rows * cols));
+    return all.largest();
+  }
+
   template <class T>
   class Decoder {
    public:
-    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
-      detail::PackedReader reader(packed);
-      const auto own = reader.take<std::uint64_t>("seed");
-      const auto ends = reader.take<std::array<T, 2>>("least and greatest element");
-      if (!detail::all_finite(ends.data(), 2) || !(ends[0] <= ends[1])) {
-        detail::fail_validation("least and greatest element");
-      }
+    Decoder(std::span<const std::byte> packed, std::size_t rows, std::size_t cols)
+        : packed_(packed, rows * cols), candidates_(packed_.seed, packed_.greatest, rows, cols) {
+      packed_.take_codes(candidates_.count());
       for (std::size_t code = 0; code < kCodes; ++code) {
         const T share = static_cast<T>(code) / T(kCodes - 1);
-        level_[code] = ends[0] * (1 - share) + ends[1] * share;
+        level_[code] = packed_.ends[0] * (1 - share) + packed_.ends[1] * share;
       }
-      largest_ = std::max(std::abs(ends[0]), std::abs(ends[1]));
-      last_ = reader.take<std::array<std::uint32_t, kCodes>>("greatest lots");
-      const std::uint32_t greatest = std::ranges::max(last_);
-      detail::Thinned::check_count(greatest, rows * cols, reader.left() * 8 / kBits);
-      candidates_ = detail::Thinned(own, greatest, rows, cols);
-      codes_ = reader.bytes(bits::dense_bytes(kBits, candidates_.count()), "codes");
-      if (!bits::is_dense_padded(codes_.data(), kBits, candidates_.count())) {
-        detail::fail_validation("padding is not zero");
-      }
-      reader.finish();
     }
 
-    T largest() const noexcept { return largest_; }
+    T largest() const noexcept { return packed_.largest(); }
 
     void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
                T* out) const noexcept {
+      const std::byte* codes = packed_.codes.data();
       std::fill_n(out, rows * cols, T(0));
       for (std::size_t i = 0; i < rows; ++i, out += cols) {
         candidates_.for_each(row + i, col, cols,
                              [&](std::size_t j, std::size_t k, std::uint32_t lot) {
-                               const std::uint32_t code = bits::get_dense(codes_.data(), kBits, k);
-                               if (lot <= last_[code]) out[j - col] = level_[code];
+                               const std::uint32_t code = bits::get_dense(codes, kBits, k);
+                               if (lot <= packed_.last[code]) out[j - col] = level_[code];
                              });
       }
     }
 
    private:
+    Packed<T> packed_;
     detail::Thinned candidates_;
     std::array<T, kCodes> level_{};
-    std::array<std::uint32_t, kCodes> last_{};
-    std::span<const std::byte> codes_;
-    T largest_ = 0;
   };
 
  private:
@@ -203,6 +198,39 @@ struct UltraDelta {
         std::ranges::find_if(groups, [&](const Group& g) { return deviation <= g.deviation; });
     return group == groups.end() ? groups.back().sparsity : group->sparsity;
   }
+
+  /// What is packed, read as far as that takes no time.
+  template <class T>
+  struct Packed {
+    detail::PackedReader reader;
+    std::uint64_t seed;
+    std::array<T, 2> ends;  // the least and the greatest element
+    std::array<std::uint32_t, kCodes> last;
+    std::uint32_t greatest;
+    std::span<const std::byte> codes;
+
+    Packed(std::span<const std::byte> packed, std::size_t elements)
+        : reader(packed),
+          seed(reader.take<std::uint64_t>("seed")),
+          ends(reader.take<std::array<T, 2>>("least and greatest element")),
+          last(reader.take<std::array<std::uint32_t, kCodes>>("greatest lots")),
+          greatest(std::ranges::max(last)) {
+      if (!detail::all_finite(ends.data(), 2) || !(ends[0] <= ends[1])) {
+        detail::fail_validation("least and greatest element");
+      }
+      detail::Thinned::check_count(greatest, elements, reader.left() * 8 / kBits);
+    }
+
+    T largest() const noexcept { return std::max(std::abs(ends[0]), std::abs(ends[1])); }
+
+    void take_codes(std::size_t count) {
+      codes = reader.bytes(bits::dense_bytes(kBits, count), "codes");
+      if (!bits::is_dense_padded(codes.data(), kBits, count)) {
+        detail::fail_validation("padding is not zero");
+      }
+      reader.finish();
+    }
+  };
 
   /// The greatest lot of those elements that is kept.
   static std::uint32_t last_of(std::vector<std::uint32_t>& lots, double kept) {

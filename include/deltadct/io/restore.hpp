@@ -72,6 +72,56 @@ class CodecCache {
   std::map<std::tuple<int, std::string, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
 };
 
+/// Restored tensors that others are tied to, until all of them have been: of methods whose decoding
+/// costs far more than a copy, and no more bytes than the largest tensor has.
+class KeptTargets {
+ public:
+  explicit KeptTargets(const DeltaArchive& archive) {
+    for (const ManifestEntry& entry : archive.entries()) {
+      if (entry.mode != Mode::removed) room_ = std::max(room_, entry.bytes());
+      const ManifestEntry& target = archive.target(entry);
+      if (&target == &entry || !has_delta(target.mode) || target.matrices[0].patch != 0) continue;
+      ++targets_.try_emplace(&target).first->second.uses;
+    }
+  }
+
+  /// Is told that a target, or what is tied to it, is to be restored; sets `bytes` where it is
+  /// kept. Valid until the next call.
+  bool take(const ManifestEntry& target, std::span<std::byte>& bytes) {
+    const auto found = targets_.find(&target);
+    if (found == targets_.end()) return false;
+    Target& kept = found->second;
+    const bool is_kept = kept.is_kept;
+    if (is_kept) bytes = kept.bytes;
+    if (--kept.uses == 0) {
+      room_ += kept.bytes.size();
+      last_ = std::move(kept.bytes);
+      targets_.erase(found);
+    }
+    return is_kept;
+  }
+
+  /// Keeps what a target was restored to, if it will be asked for and there is room.
+  void offer(const ManifestEntry& target, std::span<const std::byte> bytes) {
+    const auto found = targets_.find(&target);
+    if (found == targets_.end() || found->second.is_kept || bytes.size() > room_) return;
+    room_ -= bytes.size();
+    found->second.is_kept = true;
+    found->second.bytes.assign(bytes.begin(), bytes.end());
+  }
+
+ private:
+  struct Target {
+    std::size_t uses = 1;  // to come: its own, and those of its ties
+    bool is_kept = false;
+    std::vector<std::byte> bytes;
+  };
+
+  std::uint64_t room_ = 0;
+  std::map<const ManifestEntry*, Target> targets_;
+  std::vector<std::byte> last_;
+};
+
 }  // namespace detail
 
 /// Restores the tensors of the fine-tune, or what is nearest to them. For one thread at a time; its
@@ -84,7 +134,8 @@ class Restorer {
         archive_(archive),
         codecs_(std::move(factory)),
         executor_(executor),
-        options_(options) {}
+        options_(options),
+        kept_(archive) {}
 
   /// The dtype that restore() gives an entry.
   DType dtype(const ManifestEntry& tied) const noexcept {
@@ -126,6 +177,7 @@ class Restorer {
   std::span<const std::byte> restore(const ManifestEntry& tied, std::uint64_t offset = 0) {
     const ManifestEntry& entry = archive_.target(tied);
     if (&entry != &tied && tied.base) check_base(tied);
+    if (kept_.take(entry, out_)) return out_;
     if (entry.base) read_base(entry);
     if (entry.mode == Mode::same) return base_bytes_.bytes();
     require_room(entry);
@@ -139,6 +191,7 @@ class Restorer {
       add_delta(entry, entry.dtype, base_bytes_.bytes(), out_);
     }
     if (entry.base) base_bytes_.release();
+    kept_.offer(entry, out_);
     return out_;
   }
 
@@ -163,9 +216,8 @@ class Restorer {
   }
 
   /// A block of a tensor, dense and row-major, in entry.dtype, rounded to nearest: the slice of a
-  /// tensor-parallel rank. Reads of the
-  /// base and the archive only what the block needs, so that no fingerprint can be compared.
-  /// Throws bad_range, corrupt_data or io_failure. Valid until the next call.
+  /// tensor-parallel rank. Reads of the base and the archive only what the block needs, so that no
+  /// fingerprint can be compared. Throws bad_range, corrupt_data or io_failure. Valid until the next call.
   std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
     const ManifestEntry& entry = archive_.target(tied);
     const MatrixStack whole = stack(entry);
@@ -368,10 +420,11 @@ class Restorer {
   RestoreOptions options_;
   bool is_in_proportion_ = false;
   std::set<std::string> wrong_bases_;
+  detail::KeptTargets kept_;
   TensorBytes base_bytes_;
   std::vector<std::byte> storage_;
   std::vector<std::byte> wide_;
-  std::span<std::byte> out_;  // of the storage
+  std::span<std::byte> out_;  // of the storage, or of what is kept
   std::vector<std::byte> block_;
   std::vector<std::byte> rows_;
 };
