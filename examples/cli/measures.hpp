@@ -14,19 +14,18 @@ class ProductSum {
   void add(double a, double b) noexcept {
     const int kind_a = kind(a);
     const int kind_b = kind(b);
-    sums_[static_cast<std::size_t>(kKinds / 2 + kind_a + kind_b)] +=
-        in_units(a, kind_a) * in_units(b, kind_b);
+    sums_[index(kMiddle + kind_a + kind_b)] += in_units(a, kind_a) * in_units(b, kind_b);
   }
 
   /// Adds (a - b)^2, of a difference that may be too large for a double.
   void add_square_of_difference(double a, double b) noexcept {
     if (kind(a) <= 0 && kind(b) <= 0) return add(a - b, a - b);
     const double apart = in_units(a, 1) - in_units(b, 1);
-    sums_[kKinds - 1] += apart * apart;
+    sums_[index(kMiddle + 2)] += apart * apart;
   }
 
   void add(const ProductSum& other) noexcept {
-    for (std::size_t k = 0; k < kKinds; ++k) sums_[k] += other.sums_[k];
+    for (std::size_t k = 0; k < sums_.size(); ++k) sums_[k] += other.sums_[k];
   }
 
   /// This over another, and the logarithm of that to the base of 2.
@@ -58,8 +57,10 @@ class ProductSum {
     int exponent;
   };
 
-  static constexpr std::size_t kKinds = 5;
+  static constexpr int kMiddle = 2;  // of the five
   static constexpr int kUnit = 700;
+
+  static std::size_t index(int kind) noexcept { return static_cast<std::size_t>(kind); }
 
   static int kind(double x) noexcept {
     const double size = std::abs(x);
@@ -70,18 +71,16 @@ class ProductSum {
   }
 
   Parts in_parts() const noexcept {
-    int unit = static_cast<int>(kKinds) - 1;
-    while (unit > 0 && sums_[static_cast<std::size_t>(unit)] == 0) --unit;
+    int unit = 2 * kMiddle;
+    while (unit > 0 && sums_[index(unit)] == 0) --unit;
     double sum = 0;
-    for (int k = 0; k <= unit; ++k) {
-      sum += std::ldexp(sums_[static_cast<std::size_t>(k)], kUnit * (k - unit));
-    }
+    for (int k = 0; k <= unit; ++k) sum += std::ldexp(sums_[index(k)], kUnit * (k - unit));
     int exponent = 0;
     const double fraction = std::frexp(sum, &exponent);
-    return {fraction, exponent + kUnit * (unit - static_cast<int>(kKinds / 2))};
+    return {fraction, exponent + kUnit * (unit - kMiddle)};
   }
 
-  std::array<double, kKinds> sums_{};
+  std::array<double, 2 * kMiddle + 1> sums_{};
 };
 
 /// Sums over pairs of elements d of a delta and r of its reconstruction.

@@ -332,15 +332,17 @@ class MatrixEncoder {
     const std::size_t failed = first_failure(work);
     if (failed == SIZE_MAX) return;
     const PatchExtent at = extent_of(failed);
-    throw Error(Errc::out_of_range, "patch at " + element_text(at.row, at.col),
-                "its coefficients exceed the range of the bounds");
+    throw Error(
+        Errc::out_of_range, "patch at " + element_text(at.row, at.col),
+        "its coefficients exceed the range of the bounds; --exclude keeps a tensor without loss");
   }
 
   static void refuse_infinite(const EncodeWorkspace<T>& work, double scale) {
     double largest = 0;
     for (const UnitSums& sums : work.sums) largest = std::max(largest, sums.largest);
     if (is_within<T>(scale * largest)) return;
-    throw Error(Errc::out_of_range, "delta", "it exceeds the range of the compute type");
+    throw Error(Errc::out_of_range, "delta",
+                "it exceeds the range of the compute type; --exclude keeps a tensor without loss");
   }
 
   static void refuse_lost(const EncodeWorkspace<T>& work) {
