@@ -241,7 +241,9 @@ TEST_CASE("io/json: items of one member come one by one, and then that member") 
   CHECK(parse(R"({"a":[]})", 0) == Seen{"a[]"});
   CHECK(parse(R"({"b":{"a":[1]}})", 1) == Seen{R"(b{"a":[1]})"});
   for (const char* text : {R"({"a":[1,2,3]})", R"({"b":[1,2,3]})", R"({"a":[[1,2,3]]})"}) {
-    CHECK(caught([&] { parse(text, 2); }).code() == Errc::limit_exceeded);
+    const Error error = caught([&] { parse(text, 2); });
+    CHECK(error.code() == Errc::limit_exceeded);
+    CHECK(error.detail().find(text[2] == 'a' ? "too many a at byte" : "too many b at byte") == 0);
     CHECK(seen.size() <= 2);
   }
   for (const char* text : {R"({"a":{}})", R"({"a":1})", R"({"a":null})", R"({"a":"[]"})", "[]"}) {

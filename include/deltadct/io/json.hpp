@@ -174,8 +174,12 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
     if (++values_ > bounds_.values) refuse("too many values", Errc::limit_exceeded);
   }
 
+  /// Of the array that is open, named by the member it belongs to.
   void count_item(std::size_t before) const {
-    if (before >= bounds_.items) refuse("too many items", Errc::limit_exceeded);
+    if (before < bounds_.items) return;
+    const auto key = std::find_if(keys_.rbegin(), keys_.rend(),
+                                  [](const std::string& name) { return !name.empty(); });
+    refuse("too many " + (key == keys_.rend() ? "items" : *key), Errc::limit_exceeded);
   }
 
   bool open(json&& empty) {
