@@ -134,8 +134,8 @@ class DeltaCodec {
   }
 
   /// block += alpha * the rows and columns of delta^ that begin at (row, col): the slice of a
-  /// tensor-parallel rank. Throws bad_range where the block leaves the tensor; otherwise as
-  /// decode_add().
+  /// tensor-parallel rank, to the last bit what decode_add() makes of the same elements. Throws
+  /// bad_range where the block leaves the tensor; otherwise as decode_add().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,

@@ -50,9 +50,28 @@ struct RowsSink {
   }
 };
 
+/// to = from, along whichever of rows and columns lie closer together.
+template <class U>
+void copy_elements(MatrixView<const U> from, MatrixView<U> to) noexcept {
+  if (std::abs(from.row_stride) < std::abs(from.col_stride) ||
+      std::abs(to.row_stride) < std::abs(to.col_stride)) {
+    from = from.transposed();
+    to = to.transposed();
+  }
+  for (std::size_t i = 0; i < to.rows; ++i) {
+    if (from.col_stride == 1 && to.col_stride == 1) {
+      std::copy_n(&from(i, 0), to.cols, &to(i, 0));
+    } else {
+      for (std::size_t j = 0; j < to.cols; ++j) to(i, j) = from(i, j);
+    }
+  }
+}
+
 /// out = delta^.
 template <concepts::Element U>
 struct StoreRows {
+  using Element = U;
+
   MatrixView<U> out;
 
   /// A row from some column on.
@@ -68,6 +87,9 @@ struct StoreRows {
 
   /// The same from row i, column j on.
   StoreRows from(std::size_t i, std::size_t j) const noexcept { return {out.block(i, j, 0, 0)}; }
+  /// The same for a copy of the elements, which is given what reading them would.
+  StoreRows of_copy(MatrixView<U> copy) const noexcept { return {copy}; }
+  void read(std::size_t, std::size_t, MatrixView<U>) const noexcept {}
   /// Whether rows are contiguous, so that values may be whole registers.
   bool is_dense() const noexcept { return out.col_stride == 1; }
   DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
@@ -78,6 +100,8 @@ struct StoreRows {
 /// out = base + delta^; base and out are the same elements or do not overlap.
 template <concepts::Element U>
 struct AddRows {
+  using Element = U;
+
   MatrixView<const U> base;
   MatrixView<U> out;
 
@@ -93,6 +117,10 @@ struct AddRows {
 
   AddRows from(std::size_t i, std::size_t j) const noexcept {
     return {base.block(i, j, 0, 0), out.block(i, j, 0, 0)};
+  }
+  AddRows of_copy(MatrixView<U> copy) const noexcept { return {copy, copy}; }
+  void read(std::size_t i, std::size_t j, MatrixView<U> copy) const noexcept {
+    copy_elements<U>(base.block(i, j, copy.rows, copy.cols), copy);
   }
 
   bool is_dense() const noexcept { return base.col_stride == 1 && out.col_stride == 1; }
@@ -152,35 +180,65 @@ class RegionDecoder {
     const Walk walk{region_.row / side, ceil_div(region_.row + region_.rows, side),
                     region_.col / side, ceil_div(region_.col + region_.cols, side)};
     executor.parallel_for(walk.units(), [&](std::size_t unit) {
-      alignas(64) T tile[side * kStride];
       walk.for_each_tile(unit, [&](const TileSpan& span, const TileSpan& next) {
-        if constexpr (kDecodesInPlace<T, P>) {
-          if (rows.is_dense() && is_inside(span)) return decode_in_place(span, rows);
-        }
-        decode_tile(span, next, rows, tile);
-        write_tile(span, tile, rows);
+        if constexpr (kDecodesInPlace<T, P>)
+          decode_in_place(span, rows);
+        else
+          decode_by_tile(span, next, rows);
       });
     });
   }
 
  private:
+  /// Patches that the region has whole, and whose elements lie side by side, go straight to them;
+  /// others go to a copy. The very code that decodes those decodes these, for compilers may round
+  /// elsewhere in any other: they fuse a product with a sum where they see both.
   template <class Rows>
   void decode_in_place(const TileSpan& span, const Rows& rows) const noexcept {
-    const Rows from =
-        rows.from(span.grid_row * side - region_.row, span.first * side - region_.col);
+    const TileSpan whole = whole_of(span);
+    if (!rows.is_dense() || whole.count == 0) return decode_copy(span, rows);
+    const std::size_t end = span.first + span.count;
+    const std::size_t whole_end = whole.first + whole.count;
+    decode_copy({span.grid_row, span.first, whole.first - span.first}, rows);
+    decode_rows(whole,
+                rows.from(span.grid_row * side - region_.row, whole.first * side - region_.col));
+    decode_copy({span.grid_row, whole_end, end - whole_end}, rows);
+  }
+
+  template <class Rows>
+  void decode_copy(const TileSpan& span, const Rows& rows) const noexcept {
+    if (span.count == 0) return;
+    using U = typename Rows::Element;
+    alignas(64) U elements[side * kStride];
+    const MatrixView<U> whole(elements, side, span.count * side);
+    const Region part = part_of(span);
+    const MatrixView<U> copy =
+        whole.block(part.row % side, part.col - span.first * side, part.rows, part.cols);
+    const std::size_t i = part.row - region_.row;
+    const std::size_t j = part.col - region_.col;
+    std::fill_n(elements, whole.rows * whole.cols, U(0));
+    rows.read(i, j, copy);
+    decode_rows(span, rows.of_copy(whole));
+    copy_elements<U>(copy, rows.out.block(i, j, part.rows, part.cols));
+  }
+
+  /// Whole patches to rows that begin with the first one's.
+  template <class Rows>
+  void decode_rows(const TileSpan& span, const Rows& rows) const noexcept {
     decode_patches(span, [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
-      return RowsSink<Rows>{from.from(0, k * side)};
+      return RowsSink<Rows>{rows.from(0, k * side)};
     });
   }
 
   template <class Rows>
-  void decode_tile(const TileSpan& span, const TileSpan& next, const Rows& rows,
-                   T* tile) const noexcept {
+  void decode_by_tile(const TileSpan& span, const TileSpan& next, const Rows& rows) const noexcept {
+    alignas(64) T tile[side * kStride];
     const bool can_ask = rows.is_dense() && next.count >= span.count && is_inside(next);
     const Ahead ahead =
         can_ask ? rows.ahead(next.grid_row * side - region_.row, next.first * side - region_.col)
                 : Ahead(tile);
     decode_patches(span, Sinks{tile, ahead});
+    write_tile(span, tile, rows);
   }
 
   /// Decodes patch k of a tile into sinks(k), neighbours of one width in one go.
@@ -201,37 +259,45 @@ class RegionDecoder {
     }
   }
 
-  /// Whether the region holds all elements of a tile.
-  bool is_inside(const TileSpan& span) const noexcept {
-    const std::size_t top = span.grid_row * side;
-    const std::size_t left = span.first * side;
-    return top >= region_.row && top + side <= region_.row + region_.rows && left >= region_.col &&
-           left + span.count * side <= region_.col + region_.cols;
-  }
-
-  template <class Rows>
-  void write_tile(const TileSpan& span, const T* tile, const Rows& rows) const noexcept {
+  /// What the region has of a tile.
+  Region part_of(const TileSpan& span) const noexcept {
     const std::size_t top = std::max(span.grid_row * side, region_.row);
     const std::size_t bottom = std::min(span.grid_row * side + side, region_.row + region_.rows);
     const std::size_t left = std::max(span.first * side, region_.col);
     const std::size_t right =
         std::min((span.first + span.count) * side, region_.col + region_.cols);
-    const std::size_t n = right - left;
-    for (std::size_t i = top; i < bottom; ++i) {
-      const T* values = tile + i % side * kStride + (left - span.first * side);
+    return {top, left, bottom - top, right - left};
+  }
+
+  /// The patches of a tile that the region has whole.
+  TileSpan whole_of(const TileSpan& span) const noexcept {
+    const Region part = part_of(span);
+    const std::size_t first = ceil_div(part.col, side);
+    const std::size_t end = (part.col + part.cols) / side;
+    return {span.grid_row, first, part.rows == side && first < end ? end - first : 0};
+  }
+
+  /// Whether those are all.
+  bool is_inside(const TileSpan& span) const noexcept { return whole_of(span).count == span.count; }
+
+  template <class Rows>
+  void write_tile(const TileSpan& span, const T* tile, const Rows& rows) const noexcept {
+    const Region part = part_of(span);
+    const std::size_t j = part.col - region_.col;
+    for (std::size_t r = 0; r < part.rows; ++r) {
+      const std::size_t i = part.row + r - region_.row;
+      const T* values = tile + (part.row + r) % side * kStride + (part.col - span.first * side);
       if (rows.is_dense()) {
-        const auto row = rows.row(i - region_.row, left - region_.col);
+        const auto row = rows.row(i, j);
         std::size_t k = 0;
-        for (; k + Lanes<Wide>::count <= n; k += Lanes<Wide>::count) {
+        for (; k + Lanes<Wide>::count <= part.cols; k += Lanes<Wide>::count) {
           row.write(k, Lanes<Wide>::load_elements(values + k));
         }
         if constexpr (Lanes<Wide>::count > 1) {
-          for (; k < n; ++k) row.write(k, values[k]);
+          for (; k < part.cols; ++k) row.write(k, values[k]);
         }
       } else {
-        for (std::size_t k = 0; k < n; ++k) {
-          rows.row(i - region_.row, left + k - region_.col).write(0, values[k]);
-        }
+        for (std::size_t k = 0; k < part.cols; ++k) rows.row(i, j + k).write(0, values[k]);
       }
     }
   }

@@ -1,20 +1,10 @@
 // A codec on TEST_BACKEND against one on the serial backend: the same codes but for rounding ties,
 // and each decodes what the other made.
-#include "../../codec/support.hpp"
-
-#include TEST_HEADER
+#include "case.hpp"
 
 using namespace test;
 
 namespace {
-
-using Backend = TEST_BACKEND;
-
-template <class T_, int P_>
-struct Case {
-  using T = T_;
-  static constexpr int P = P_;
-};
 
 #ifndef TEST_CASES
   #define TEST_CASES                                                                   \
