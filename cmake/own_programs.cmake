@@ -50,7 +50,7 @@ foreach(backend IN ITEMS Serial Simd)
   # As codec.hpp does, which knows nothing of DELTADCT_WITH_XSIMD.
   set(condition 1)
   if(backend STREQUAL Simd)
-    set(condition "__has_include(<xsimd/xsimd.hpp>)")
+    set(condition DELTADCT_HAS_SIMD)
   endif()
   file(CONFIGURE OUTPUT ${source}
        CONTENT "#include <deltadct/any_codec.hpp>

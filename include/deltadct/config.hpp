@@ -1,7 +1,7 @@
-// The library's macros: host/device marks, inlining hints and the name of the inline namespace.
+// The library's macros: host/device marks, inlining hints and whether there is SIMD.
 #pragma once
 
-#include <deltadct/version.hpp>
+#include <deltadct/abi.hpp>
 
 /// Marks what is compiled for host and device; empty outside CUDA.
 #if defined(__CUDACC__)
@@ -58,44 +58,10 @@
   #define DELTADCT_UNROLL
 #endif
 
-// Whether there is a SIMD backend. nvcc knows no SIMD registers in what it compiles for both sides.
-#if __has_include(<xsimd/xsimd.hpp>) && !defined(__CUDACC__)
+/// Whether there is a SIMD backend: where xsimd is found and knows what is compiled for. nvcc knows
+/// no SIMD registers in what it compiles for both sides.
+#if DELTADCT_HAS_XSIMD && !defined(__CUDACC__)
   #define DELTADCT_HAS_SIMD 1
 #else
   #define DELTADCT_HAS_SIMD 0
 #endif
-
-// The inline namespace carries the version and the instruction set, so that two translation units
-// built with different -m flags never share an instantiation.
-#if defined(__AVX512F__)
-  #define DELTADCT_ARCH avx512
-#elif defined(__AVX2__) && defined(__FMA__)
-  #define DELTADCT_ARCH avx2_fma
-#elif defined(__AVX2__)
-  #define DELTADCT_ARCH avx2
-#elif defined(__AVX__) && defined(__F16C__)
-  #define DELTADCT_ARCH avx_f16c
-#elif defined(__AVX__)
-  #define DELTADCT_ARCH avx
-#elif defined(__SSE4_2__)
-  #define DELTADCT_ARCH sse4_2
-#elif defined(__SSE4_1__)
-  #define DELTADCT_ARCH sse4_1
-#elif defined(__SSSE3__)
-  #define DELTADCT_ARCH ssse3
-#elif defined(__SSE2__) || defined(_M_X64)
-  #define DELTADCT_ARCH sse2
-#elif defined(__ARM_NEON)
-  #define DELTADCT_ARCH neon
-#else
-  #define DELTADCT_ARCH scalar
-#endif
-
-#define DELTADCT_ABI_JOIN(major, minor, arch) v##major##_##minor##_##arch
-#define DELTADCT_ABI_NAME(major, minor, arch) DELTADCT_ABI_JOIN(major, minor, arch)
-#define DELTADCT_ABI \
-  DELTADCT_ABI_NAME(DELTADCT_VERSION_MAJOR, DELTADCT_VERSION_MINOR, DELTADCT_ARCH)
-
-#define DELTADCT_TEXT_OF(name) #name
-#define DELTADCT_TEXT(name) DELTADCT_TEXT_OF(name)
-#define DELTADCT_ABI_TEXT DELTADCT_TEXT(DELTADCT_ABI)

@@ -1,0 +1,33 @@
+# Two translation units of one program each compute by their own flags, whichever is linked first.
+# COMPILER compiles with the response file FLAGS, in the folder WORK.
+cmake_minimum_required(VERSION 3.25)
+include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
+
+compile(pair.cpp "" ${WORK}/pair.o)
+set(base "-mavx -mf16c")
+compile(unit.cpp "-O2 ${base} -DUNIT=first" ${WORK}/first.o)
+foreach(flag IN ITEMS -mfma -ffast-math)
+  compile(unit.cpp "-O2 ${base} ${flag} -DUNIT=second" ${WORK}/second.o)
+  set(outputs "")
+  foreach(order IN ITEMS "first second" "second first")
+    separate_arguments(order NATIVE_COMMAND "${order}")
+    list(TRANSFORM order REPLACE "(.+)" "${WORK}/\\1.o")
+    execute_process(COMMAND ${COMPILER} ${WORK}/pair.o ${order} -o ${WORK}/pair
+                    COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${WORK}/pair OUTPUT_VARIABLE output
+                    OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    list(APPEND outputs ${output})
+  endforeach()
+  list(GET outputs 0 output)
+  separate_arguments(results NATIVE_COMMAND "${output}")
+  list(REMOVE_DUPLICATES results)
+  list(LENGTH results count)
+  if(NOT count EQUAL 2)
+    message(SEND_ERROR "${flag}: there are not two results: ${output}")
+  endif()
+  list(REMOVE_DUPLICATES outputs)
+  list(LENGTH outputs count)
+  if(NOT count EQUAL 1)
+    message(SEND_ERROR "${flag}: the order of linking changes results: ${outputs}")
+  endif()
+endforeach()

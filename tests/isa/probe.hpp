@@ -1,0 +1,8 @@
+// A function in the library's namespace, which one translation unit calls and another defines.
+#pragma once
+
+#include <deltadct/config.hpp>
+
+namespace deltadct::inline DELTADCT_ABI {
+const char* probe();
+}
