@@ -11,6 +11,7 @@ namespace cli {
 struct Reading {
   std::string access = "map";
   bool follow_links = false;
+  std::string unknown_dtype = "refuse";
   std::vector<std::string> limits;  ///< NAME=VALUE
 };
 

@@ -85,6 +85,12 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
   command.add_flag("--follow-links", reading.follow_links,
                    "accept shards that are symbolic links, as in a download cache");
   command
+      .add_option("--unknown-dtype", reading.unknown_dtype,
+                  "what to do with tensors of a dtype that is not known: refuse, or keep them byte "
+                  "for byte")
+      ->check(CLI::IsMember({"refuse", "keep"}))
+      ->capture_default_str();
+  command
       .add_option("--limit", reading.limits,
                   "NAME=NUMBER: refuse inputs beyond bytes, tensors, header, rank, depth, shards "
                   "or expansion")

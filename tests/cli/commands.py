@@ -1273,6 +1273,66 @@ class Lossless(Case):
         self.assertEqual(self.bytes("out"), self.bytes("tuned"))
 
 
+class DTypes(Case):
+    """Dtypes that the codec does not take, and those that the tool does not know."""
+
+    KNOWN = {"F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64, "F8_E4M3FNUZ": 8,
+             "F8_E5M2FNUZ": 8, "F8_E4M3": 8, "BOOL": 8}
+    UNKNOWN = {"U4": 4, "C128": 128, "X12": 12, "B1": 1}
+
+    def write_pair(self):
+        pass
+
+    def write(self, dtypes):
+        random = np.random.default_rng(5)
+        base = {"w": ("F32", [64, 64], random.standard_normal((64, 64)).astype("<f4").tobytes())}
+        tuned = {"w": ("F32", [64, 64], random.standard_normal((64, 64)).astype("<f4").tobytes())}
+        for dtype, bits in dtypes.items():
+            size = 16 * 24 * bits // 8
+            base[dtype + " same"] = tuned[dtype + " same"] = (dtype, [16, 24], random.bytes(size))
+            base[dtype] = (dtype, [16, 24], random.bytes(size))
+            tuned[dtype] = (dtype, [16, 24], random.bytes(size))
+        model.write_raw(self.folder / "base", base)
+        model.write_raw(self.folder / "tuned", tuned)
+
+    def test_known_ones_of_any_size_come_back(self):
+        self.write(self.KNOWN)
+        for preset in ("paper", "lossless"):
+            self.compress("--preset", preset, "--force")
+            for dtype in self.KNOWN:
+                self.assertEqual(self.entries()[dtype]["dtype"], dtype)
+                self.assertEqual(self.modes()[dtype + " same"], "same")
+                self.assertEqual(self.modes()[dtype], "lossless")
+            self.ok("verify", self.path("delta"), "--base", self.path("base"))
+        self.ok("apply", self.path("base"), self.path("delta"), "-o", self.path("out"))
+        self.assertEqual(self.bytes("out"), self.bytes("tuned"))
+        self.ok("diff", self.path("base"), self.path("tuned"), self.path("out"))
+
+    def test_unknown_ones_are_named_and_kept_where_asked(self):
+        self.write(self.UNKNOWN)
+        keep = ("--unknown-dtype", "keep")
+        base, tuned, delta = map(self.path, ("base", "tuned", "delta"))
+        error = self.compress_fails(FAILED)
+        self.assertIn("U4", error)
+        self.assertIn("--unknown-dtype keep", error)
+        self.compress("--preset", "lossless", *keep)
+        for command in (("inspect", delta), ("verify", delta), ("diff", base, tuned, base),
+                        ("apply", base, delta, "-o", self.path("out"))):
+            self.assertIn("U4", self.fails(FAILED, *command))
+        self.assertIn(" U4 ", self.ok("inspect", delta, *keep))
+        self.ok("verify", delta, "--base", base, *keep)
+        self.ok("diff", base, tuned, tuned, *keep)
+        self.ok("apply", base, delta, "-o", self.path("out"), *keep)
+        self.assertEqual(self.bytes("out"), self.bytes("tuned"))
+
+    def test_unknown_ones_of_no_plausible_size_are_refused(self):
+        for size in (0, 1, 47, 383, 385, 16 * 24 * 17):
+            for name in ("base", "tuned"):
+                model.write_raw(self.folder / name, {"w": ("X", [16, 24], bytes(size))})
+            error = self.compress_fails(FAILED, "--unknown-dtype", "keep")
+            self.assertIn("dtype is not supported (X", error)
+
+
 class Limits(Case):
     """--limit NAME=NUMBER."""
 

@@ -194,8 +194,18 @@ TEST_CASE("dtype: names, sizes and types belong together") {
   for (int k = 0; k <= static_cast<int>(DType::boolean); ++k) {
     const auto dtype = static_cast<DType>(k);
     CHECK(parse_dtype(dtype_name(dtype)) == dtype);
-    CHECK(dtype_bytes(dtype) >= 1);
+    CHECK(dtype_bits(dtype) >= 4);
+    CHECK(dtype_bytes(dtype) == (dtype_bits(dtype) + 7) / 8);
   }
+  CHECK(dtype_bits(DType::f4) == 4);
+  CHECK(dtype_bits(DType::f6_e2m3) == 6);
+  CHECK(dtype_bits(DType::f6_e3m2) == 6);
+  CHECK(dtype_bits(DType::f8_e8m0) == 8);
+  CHECK(dtype_bits(DType::boolean) == 8);
+  CHECK(dtype_bits(DType::c64) == 64);
+  CHECK(dtype_bytes(DType::f4) == 1);
+  CHECK(parse_dtype("F8_E4M3FNUZ") == DType::f8_e4m3fnuz);
+  CHECK(parse_dtype("F8_E5M2FNUZ") == DType::f8_e5m2fnuz);
   CHECK(dtype_name(DType::bf16) == "BF16");
   CHECK(!parse_dtype("bf16").has_value());
   CHECK(!parse_dtype("").has_value());

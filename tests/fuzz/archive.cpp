@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   for (const io::Access access : {io::Access::map, io::Access::read}) {
     try {
       const auto archive = io::DeltaArchive::open(
-          file.path(), {access, limits(), io::Links::follow, io::Checksums::ignore});
+          file.path(),
+          {access, limits(), io::Links::follow, io::Checksums::ignore, io::UnknownDType::keep});
       for (const io::ManifestEntry& entry : archive.entries()) {
         if (!io::has_delta(entry.mode)) continue;
         try {

@@ -143,7 +143,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
     Container archive;
     Container base;
-    build(io::parse_manifest(text, "fuzz", limits()), text, data[2], source, archive, base);
+    build(io::parse_manifest(text, "fuzz", {.limits = limits()}), text, data[2], source, archive,
+          base);
     const MemoryFile archive_file = archive.file({{"format", "deltadct"}, {"version", "1"}});
     const MemoryFile base_file = base.file({});
     const auto opened = io::DeltaArchive::open(

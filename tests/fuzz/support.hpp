@@ -70,16 +70,19 @@ inline void restore_everything(const io::Model& base, const io::DeltaArchive& ar
       continue;
     }
     const io::MatrixStack stack = restorer.stack(archive.target(entry));
-    const std::size_t matrix = stack.rows * stack.cols * dtype_bytes(entry.dtype);
+    const unsigned bits = dtype_bits(entry.dtype);
     const std::size_t top = stack.rows / 3;
     for (std::size_t k = 0; k < std::min<std::size_t>(stack.count, 4); ++k) {
-      const std::size_t split = top * stack.cols * dtype_bytes(entry.dtype);
       for (const io::Block& block : {io::Block{k, 0, 0, top, stack.cols},
                                      io::Block{k, top, 0, stack.rows - top, stack.cols}}) {
-        const auto part = restorer.restore_block(entry, block);
-        require(std::ranges::equal(
-            part,
-            std::span(whole).subspan(k * matrix + (block.row == 0 ? 0 : split), part.size())));
+        const std::size_t first = (k * stack.rows + block.row) * stack.cols;
+        try {
+          const auto part = restorer.restore_block(entry, block);
+          require(std::ranges::equal(part, std::span(whole).subspan(first * bits / 8, part.size())));
+        } catch (const Error& error) {
+          // A block within a byte.
+          if (error.code() != Errc::bad_range || bits % 8 == 0) throw;
+        }
       }
     }
   }

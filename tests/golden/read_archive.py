@@ -11,8 +11,10 @@ import sys
 
 import numpy as np
 
-SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
-         "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+BITS = {"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16,
+        "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+        "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
+SIZES = {dtype: -(-bits // 8) for dtype, bits in BITS.items()}
 NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 DELTA_MODES = ("delta", "grown", "shrunk")
 LOSSLESS_MODES = ("lossless", "added", "grown")
@@ -53,7 +55,9 @@ def read_file(path):
     metadata = header.pop("__metadata__", {})
     for name, info in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         (begin, stop), dtype, shape = info["data_offsets"], info["dtype"], info["shape"]
-        check(begin == end and stop - begin == math.prod(shape) * SIZES[dtype], f"{path}: {name}")
+        bits = BITS[dtype] if dtype in BITS else 0  # of a dtype without a size: whatever it has
+        check(begin == end and (not bits or 8 * (stop - begin) == math.prod(shape) * bits),
+              f"{path}: {name}")
         tensors[name], end = (dtype, shape, data[begin:stop]), stop
     check(end == len(data), f"{path}: the tensors do not end with the file")
     return tensors, metadata
@@ -359,7 +363,8 @@ def apply_delta(data, entry, codec, base):
 def restore_entry(entry, codecs, sections, base_tensor):
     mode, dtype, shape, name = entry["mode"], entry["dtype"], entry["shape"], entry["name"]
     base_dtype, base_shape, base = base_tensor
-    size, loose, largest = math.prod(shape) * SIZES[dtype], 0, 0
+    bits = BITS[dtype] if dtype in BITS else entry["bits"]
+    size, loose, largest = math.prod(shape) * bits // 8, 0, 0
     if mode not in ("lossless", "added"):
         fits = {"grown": len(base) < size, "shrunk": len(base) > size}
         check((base_dtype, base_shape[1:]) == (dtype, shape[1:]), "dtype or shape of the base")
@@ -371,7 +376,7 @@ def restore_entry(entry, codecs, sections, base_tensor):
     if mode in LOSSLESS_MODES:
         under = base if mode == "lossless" else base[:0]
         section = sections.pop(f"lossless:{name}")
-        own = decode_lossless(section, size - loose, SIZES[dtype], under)
+        own = decode_lossless(section, size - loose, -(-bits // 8), under)
         base = np.concatenate([base[:loose], own])
     return Restored(dtype, shape, base.tobytes(), loose, largest)
 

@@ -340,7 +340,7 @@ TEST_CASE("a name from the file cannot break the line of a message") {
 TEST_CASE("the caller's limits hold") {
   const std::string text = io::manifest_text(manifest());
   const auto parse = [&](const io::Limits& limits) {
-    return io::parse_manifest(text, "file", limits).entries.size();
+    return io::parse_manifest(text, "file", {.limits = limits}).entries.size();
   };
   const auto limited = [&](const io::Limits& limits) { return caught([&] { parse(limits); }); };
   CHECK(limited({.header_bytes = text.size() - 1}).code() == Errc::limit_exceeded);
@@ -370,4 +370,42 @@ TEST_CASE("a manifest that is cut off is refused, and no other text crashes") {
       }
     }
   }
+}
+
+TEST_CASE("a dtype that is unknown has bits") {
+  const io::ReadOptions any{.unknown_dtype = io::UnknownDType::keep};
+  const StoredDType nibbles = StoredDType::named("U4", 4).value();
+  Manifest from;
+  from.entries.push_back(entry_of("same", Mode::same, DType::u8, {6}));
+  from.entries[0].dtype = from.entries[0].base->dtype = nibbles;
+  from.entries.push_back(entry_of("was", Mode::lossless, DType::u8, {6}));
+  from.entries[1].base->dtype = nibbles;
+  const json text = json::parse(io::manifest_text(from));
+  CHECK(text["tensors"][0]["bits"] == 4);
+  CHECK(!text["tensors"][0].contains("base_bits"));
+  CHECK(!text["tensors"][1].contains("bits"));
+  CHECK(text["tensors"][1]["base_bits"] == 4);
+  const Manifest found = io::parse_manifest(text.dump(), "file", any);
+  CHECK(found.entries[0].dtype == nibbles);
+  CHECK(found.entries[0].base->dtype == nibbles);
+  CHECK(found.entries[0].bytes() == 3);
+  CHECK(found.entries[1].base->dtype == nibbles);
+  const auto refused = [&](const char* key, const json& value, const io::ReadOptions& options) {
+    json changed = text;
+    changed["tensors"][0][key] = value;
+    const Error error = caught([&] { io::parse_manifest(changed.dump(), "file", options); });
+    CHECK(error.where() == "file: same");
+    return error.code();
+  };
+  CHECK(refused("bits", 4, {}) == Errc::unsupported_dtype);
+  CHECK(refused("bits", nullptr, any) == Errc::bad_container);
+  CHECK(refused("bits", 0, any) == Errc::unsupported_dtype);
+  CHECK(refused("bits", 129, any) == Errc::unsupported_dtype);
+  CHECK(refused("bits", 3, any) == Errc::corrupt_data);  // within a byte
+  CHECK(refused("dtype", "a b", any) == Errc::unsupported_dtype);
+  CHECK(refused("dtype", "F32", any) == Errc::corrupt_data);  // of 32 bits, not 4
+  json without = text;
+  without["tensors"][0].erase("bits");
+  CHECK(caught([&] { io::parse_manifest(without.dump(), "file", any); }).code() ==
+        Errc::unsupported_dtype);
 }

@@ -9,9 +9,11 @@ using io::WrongBase;
 
 namespace {
 
-constexpr DType kOthers[] = {DType::f8_e4m3, DType::f8_e5m2, DType::i64,    DType::i32,
-                             DType::i16,     DType::i8,      DType::u64,    DType::u32,
-                             DType::u16,     DType::u8,      DType::boolean};
+constexpr DType kOthers[] = {DType::f8_e4m3, DType::f8_e5m2, DType::f8_e4m3fnuz, DType::f8_e5m2fnuz,
+                             DType::f8_e8m0, DType::f6_e2m3, DType::f6_e3m2,     DType::f4,
+                             DType::c64,     DType::i64,     DType::i32,         DType::i16,
+                             DType::i8,      DType::u64,     DType::u32,         DType::u16,
+                             DType::u8,      DType::boolean};
 const RatioAllocator kFine{{8, 1.0}};
 
 /// A tensor of other bytes than the given one's.
@@ -576,10 +578,45 @@ TEST_SUITE("dtypes") {
         const Tensor base = noise("w", dtype, {33, 20}, 1);
         const Tensor tuned = floats ? moved(base, kStep, 2) : flipped(base);
         check_lossless(pair_of(base, tuned), options, "preset");
-        check_lossless(pair_of(base, noise("w", dtype, {51, 7}, 5)), options, "preset");
+        check_lossless(pair_of(base, noise("w", dtype, {52, 8}, 5)), options, "preset");
         check_lossless(pair_of(noise("w", DType::f32, {33, 20}, 4), tuned), options, "preset");
       }
     }
+  }
+
+  TEST_CASE("dtypes that the library does not know travel without loss where asked") {
+    const auto of = [](const char* name, std::uint64_t bits) {
+      return StoredDType::named(name, bits).value();
+    };
+    const Tensor nibbles = noise("nibbles", of("U4", 4), {64, 6}, 1);
+    const Tensor wide = noise("wide", of("C128", 128), {5, 3}, 2);
+    const Tensor triple = noise("triple", of("X24", 24), {200, 3}, 3);
+    const Tensor empty = noise("empty", of("U4", 8), {0, 4}, 4);
+    const Tensor same = noise("same", of("U4", 4), {2}, 5);
+    const Tensor was = noise("was unknown", of("U4", 4), {8, 4}, 6);
+    const Tensor becomes = noise("becomes unknown", DType::f32, {30, 40}, 7);
+    Pair pair({nibbles, wide, triple, empty, same, was, becomes, renamed(nibbles, "removed")},
+              {flipped(nibbles), flipped(wide), flipped(triple), empty, same,
+               noise("was unknown", DType::bf16, {8, 4}, 8),
+               noise("becomes unknown", of("X24", 24), {30, 40}, 9), renamed(wide, "added"),
+               renamed(flipped(triple), "like triple")});
+    const ReadOptions any{.unknown_dtype = io::UnknownDType::keep};
+    const Model base = Model::open(pair.folder / "base", any);
+    const Model tuned = Model::open(pair.folder / "tuned", any);
+    const fs::path delta = pair.folder / "delta";
+    io::compress_model(base, tuned, delta, options_of(4), serial_codec);
+    const Error error = caught([&] { DeltaArchive::open(delta); });
+    CHECK(error.code() == Errc::unsupported_dtype);
+    CHECK(names(error, "nibbles"));
+    CHECK(names(error, "U4"));
+    CHECK(names(error, "--unknown-dtype keep"));
+    const DeltaArchive archive = DeltaArchive::open(delta, any);
+    io::verify_archive(archive, &base, serial_codec);
+    io::apply_archive(base, archive, pair.folder / "out", {}, serial_codec);
+    CHECK(get(pair.folder / "out") == get(pair.folder / "tuned"));
+    CHECK(archive.find("was unknown")->base->dtype == of("U4", 4));
+    CHECK(archive.find("removed")->dtype == of("U4", 4));
+    CHECK(caught([&] { Model::open(pair.folder / "out"); }).code() == Errc::unsupported_dtype);
   }
 
   TEST_CASE("without loss, the file that comes back is the fine-tune's byte for byte") {
@@ -591,7 +628,7 @@ TEST_SUITE("dtypes") {
                                                   : flipped(base.back()));
     };
     for (const DType dtype : kElements) add(std::string(dtype_name(dtype)), dtype, {30, 41});
-    for (const DType dtype : kOthers) add(std::string(dtype_name(dtype)), dtype, {7, 9});
+    for (const DType dtype : kOthers) add(std::string(dtype_name(dtype)), dtype, {8, 9});
     add("scalar", DType::f32, {});
     add("empty", DType::f32, {0, 7});
     add("nan", DType::bf16, {16, 16});

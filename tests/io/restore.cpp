@@ -145,6 +145,62 @@ TEST_SUITE("blocks") {
     }
   }
 
+  TEST_CASE("elements of less than a byte, where they begin and end with one") {
+    const StoredDType odd = StoredDType::named("X12", 12).value();
+    const Tensor four = noise("four", DType::f4, {6, 10}, 1);
+    const Tensor six = noise("six", DType::f6_e2m3, {8, 6}, 2);
+    const Tensor twelve = noise("twelve", odd, {8, 3}, 3);
+    const Tensor same = noise("same", DType::f4, {4, 6}, 4);
+    Pair pair({four, six, twelve, same}, {noise("four", DType::f4, {6, 10}, 5),
+                                          noise("six", DType::f6_e2m3, {8, 6}, 6), twelve, same});
+    pair.tuned[2].bytes[5] = std::byte{77};
+    pair.write();
+    const ReadOptions any{.unknown_dtype = io::UnknownDType::keep};
+    const Model base = Model::open(pair.folder / "base", any);
+    io::compress_model(base, Model::open(pair.folder / "tuned", any), pair.folder / "delta",
+                       options_of(4), serial_codec);
+    const DeltaArchive archive = DeltaArchive::open(pair.folder / "delta", any);
+    const SerialExecutor executor;
+    Restorer restorer{base, archive, serial_codec, executor};
+    const auto check = [&](const Tensor& tensor, const Block& block) {
+      CAPTURE(tensor.name);
+      const auto found = restorer.restore_block(*archive.find(tensor.name), block);
+      const unsigned bits = tensor.dtype.bits();
+      Bytes expected;
+      for (std::size_t i = 0; i < block.rows; ++i) {
+        const std::size_t first = (block.row + i) * tensor.shape[1] + block.col;
+        // Only runs that are whole bytes by themselves, or one run of whole rows.
+        const std::size_t count =
+            block.cols == tensor.shape[1] ? block.rows * block.cols : block.cols;
+        const auto run = std::span(tensor.bytes).subspan(first * bits / 8, count * bits / 8);
+        expected.insert(expected.end(), run.begin(), run.end());
+        if (count != block.cols) break;
+      }
+      CHECK(std::ranges::equal(found, expected));
+    };
+    const auto refuse = [&](const Tensor& tensor, const Block& block) {
+      const Error error =
+          caught([&] { restorer.restore_block(*archive.find(tensor.name), block); });
+      CHECK(error.code() == Errc::bad_range);
+      CHECK(names(error, tensor.name));
+      CHECK(names(error, "within a byte"));
+    };
+    check(pair.tuned[0], {0, 0, 0, 6, 10});
+    check(pair.tuned[0], {0, 2, 4, 3, 2});
+    check(pair.tuned[0], {0, 1, 8, 5, 2});
+    check(pair.tuned[0], {0, 1, 3, 0, 2});
+    refuse(pair.tuned[0], {0, 0, 1, 2, 2});
+    refuse(pair.tuned[0], {0, 0, 0, 2, 3});
+    check(pair.tuned[1], {0, 2, 0, 4, 6});
+    refuse(pair.tuned[1], {0, 1, 0, 2, 6});
+    refuse(pair.tuned[1], {0, 0, 0, 2, 4});
+    check(pair.tuned[2], {0, 0, 0, 8, 3});
+    check(pair.tuned[2], {0, 2, 0, 4, 3});
+    refuse(pair.tuned[2], {0, 1, 0, 2, 3});
+    check(same, {0, 1, 2, 2, 4});
+    refuse(same, {0, 1, 3, 2, 1});
+  }
+
   TEST_CASE("each row and column, across what grew") {
     const Tensor base = noise("w", DType::bf16, {21, 20}, 1);
     const Pair pair({base}, {with_rows(moved(base, kStep, 2), 38, 3)});

@@ -47,7 +47,7 @@ std::string entry(std::string_view name, std::string_view dtype, std::string_vie
 
 SafetensorsHeader parse(std::string_view header, std::uint64_t data_bytes,
                         const Limits& limits = {}) {
-  return parse_safetensors_header(header, data_bytes, "m.safetensors", limits);
+  return parse_safetensors_header(header, data_bytes, "m.safetensors", {.limits = limits});
 }
 
 /// Expects a header to be refused with the file's name, and the tensor's where one is given.
@@ -193,8 +193,8 @@ TEST_CASE("io/safetensors: valid headers that are easily refused") {
   }
   SUBCASE("every dtype") {
     for (const auto& row : deltadct::detail::kDTypes) {
-      const auto bytes = std::to_string(row.bytes);
-      const auto header = parse("{" + entry("a", row.name, "1", "0," + bytes) + "}", row.bytes);
+      const auto bytes = std::to_string(row.bits);  // of eight elements
+      const auto header = parse("{" + entry("a", row.name, "2,4", "0," + bytes) + "}", row.bits);
       CHECK(header.tensors[0].dtype == row.dtype);
     }
   }
@@ -318,10 +318,69 @@ TEST_CASE("io/safetensors: extents and offsets are plain unsigned integers") {
   }
 }
 
-TEST_CASE("io/safetensors: unknown dtypes are refused") {
-  for (const char* dtype : {"F8", "f32", "", "F32 ", "C64", "FLOAT"}) {
+TEST_CASE("io/safetensors: unknown dtypes are refused, naming dtype and switch") {
+  for (const char* dtype : {"F8", "f32", "", "F32 ", "C128", "FLOAT"}) {
     check_refused("{" + entry("t", dtype, "1", "0,4") + "}", 4, Errc::unsupported_dtype, "t");
   }
+  const Error error = caught([] { parse("{" + entry("t", "U4", "2", "0,1") + "}", 1); });
+  CHECK(names(error, "U4"));
+  CHECK(names(error, "--unknown-dtype keep"));
+}
+
+TEST_CASE("io/safetensors: unknown dtypes are kept where asked, with the bits that they have") {
+  const auto parse_any = [](std::string_view dtype, std::string_view shape, std::uint64_t bytes) {
+    const std::string header = "{" + entry("t", dtype, shape, "0," + std::to_string(bytes)) + "}";
+    return parse_safetensors_header(header, bytes, "m", {.unknown_dtype = UnknownDType::keep})
+        .tensors.at(0);
+  };
+  const auto check = [&](std::string_view shape, std::uint64_t bytes, unsigned bits) {
+    const TensorInfo tensor = parse_any("X", shape, bytes);
+    CHECK(tensor.dtype.name() == "X");
+    CHECK(tensor.dtype.bits() == bits);
+    CHECK(tensor_bytes(tensor.dtype, tensor.shape) == bytes);
+    const std::vector<TensorInfo> tensors{tensor};
+    const std::string again = detail::header_text(tensors, {}, "m");
+    CHECK(again.find(R"("dtype":"X")") != again.npos);
+  };
+  check("2", 1, 4);
+  check("8,3", 3, 1);
+  check("4,2", 3, 3);
+  check("", 16, 128);
+  check("3", 48, 128);
+  check("1000", 1500, 12);
+  check("0", 0, 8);
+  check("7,0", 0, 8);
+  const auto refuse = [&](std::string_view dtype, std::string_view shape, std::uint64_t bytes) {
+    const Error error = caught([&] { parse_any(dtype, shape, bytes); });
+    CHECK(error.code() == Errc::unsupported_dtype);
+    CHECK(error.where() == "m: t");
+  };
+  refuse("X", "3", 49);
+  refuse("X", "3", 51);  // of 136 bits
+  refuse("X", "9", 1);   // of less than one
+  refuse("X", "1", 0);
+  refuse("X", "0", 1);
+  refuse("X", "3", 2);
+  refuse("X", "4611686018427387904,4611686018427387904", 8);
+  refuse("", "1", 1);
+  refuse("a b", "1", 1);
+  // A known one has the size that it has.
+  CHECK(caught([&] { parse_any("F32", "4", 8); }).code() == Errc::bad_container);
+}
+
+TEST_CASE("io/safetensors: elements of less than a byte end with one") {
+  CHECK(tensor_bytes(DType::f4, std::vector<std::uint64_t>{2, 3}) == 3);
+  CHECK(tensor_bytes(DType::f6_e2m3, std::vector<std::uint64_t>{4}) == 3);
+  CHECK(tensor_bytes(DType::f4, std::vector<std::uint64_t>{3, 0}) == 0);
+  CHECK(!tensor_bytes(DType::f4, {}).has_value());
+  constexpr std::uint64_t kHalf = std::uint64_t{1} << 62;
+  CHECK(tensor_bytes(DType::f4, std::vector<std::uint64_t>{kHalf}) == kHalf / 2);
+  CHECK(tensor_bytes(DType::u8, std::vector<std::uint64_t>{kMaxNumber}) == kMaxNumber);
+  CHECK(!tensor_bytes(DType::u16, std::vector<std::uint64_t>{kHalf}).has_value());
+  check_bad("{" + entry("t", "F4", "3", "0,1") + "}", 1, "t");
+  check_bad("{" + entry("t", "F4", "3", "0,2") + "}", 2, "t");
+  check_bad("{" + entry("t", "F6_E3M2", "2", "0,2") + "}", 2, "t");
+  check_bad("{" + entry("t", "F4", "", "0,1") + "}", 1, "t");
 }
 
 TEST_CASE("io/safetensors: size is elements times dtype") {

@@ -30,6 +30,7 @@ namespace io = deltadct::io;
 using deltadct::DType;
 using deltadct::Errc;
 using deltadct::Error;
+using deltadct::StoredDType;
 
 using Bytes = std::vector<std::byte>;
 using Shape = std::vector<std::uint64_t>;
@@ -55,7 +56,7 @@ inline Bytes bytes_of(std::string_view text) {
 /// A tensor of a model.
 struct Tensor {
   std::string name;
-  DType dtype;
+  StoredDType dtype;
   Shape shape;
   Bytes bytes;
 
@@ -94,7 +95,7 @@ class Noise {
 };
 
 /// A tensor of noise: floats in -1 .. 1, other dtypes any bytes.
-inline Tensor noise(const std::string& name, DType dtype, Shape shape, unsigned seed) {
+inline Tensor noise(const std::string& name, const StoredDType& dtype, Shape shape, unsigned seed) {
   Tensor tensor{name, dtype, std::move(shape), {}};
   tensor.bytes.resize(static_cast<std::size_t>(*io::tensor_bytes(dtype, tensor.shape)));
   Noise random(seed);

@@ -152,7 +152,7 @@ struct ComputeType<double> {
 template <concepts::Element T>
 using compute_t = typename detail::ComputeType<T>::type;
 
-/// A dtype as safetensors names it.
+/// A dtype as safetensors names it: all that its release 0.8 knows.
 enum class DType : std::uint8_t {
   f64,
   f32,
@@ -160,6 +160,13 @@ enum class DType : std::uint8_t {
   bf16,
   f8_e4m3,
   f8_e5m2,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
+  f8_e8m0,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
+  c64,
   i64,
   i32,
   i16,
@@ -175,16 +182,37 @@ namespace detail {
 struct DTypeRow {
   DType dtype;
   std::string_view name;
-  std::size_t bytes;
+  unsigned bits;
 };
 
 inline constexpr DTypeRow kDTypes[] = {
-    {DType::f64, "F64", 8},   {DType::f32, "F32", 4},         {DType::f16, "F16", 2},
-    {DType::bf16, "BF16", 2}, {DType::f8_e4m3, "F8_E4M3", 1}, {DType::f8_e5m2, "F8_E5M2", 1},
-    {DType::i64, "I64", 8},   {DType::i32, "I32", 4},         {DType::i16, "I16", 2},
-    {DType::i8, "I8", 1},     {DType::u64, "U64", 8},         {DType::u32, "U32", 4},
-    {DType::u16, "U16", 2},   {DType::u8, "U8", 1},           {DType::boolean, "BOOL", 1},
+    {DType::f64, "F64", 64},
+    {DType::f32, "F32", 32},
+    {DType::f16, "F16", 16},
+    {DType::bf16, "BF16", 16},
+    {DType::f8_e4m3, "F8_E4M3", 8},
+    {DType::f8_e5m2, "F8_E5M2", 8},
+    {DType::f8_e4m3fnuz, "F8_E4M3FNUZ", 8},
+    {DType::f8_e5m2fnuz, "F8_E5M2FNUZ", 8},
+    {DType::f8_e8m0, "F8_E8M0", 8},
+    {DType::f6_e2m3, "F6_E2M3", 6},
+    {DType::f6_e3m2, "F6_E3M2", 6},
+    {DType::f4, "F4", 4},
+    {DType::c64, "C64", 64},
+    {DType::i64, "I64", 64},
+    {DType::i32, "I32", 32},
+    {DType::i16, "I16", 16},
+    {DType::i8, "I8", 8},
+    {DType::u64, "U64", 64},
+    {DType::u32, "U32", 32},
+    {DType::u16, "U16", 16},
+    {DType::u8, "U8", 8},
+    {DType::boolean, "BOOL", 8},
 };
+
+constexpr std::size_t whole_bytes(unsigned bits) noexcept {
+  return (bits + 7) / 8;
+}
 }  // namespace detail
 
 /// The name of a dtype in a safetensors header.
@@ -192,9 +220,16 @@ constexpr std::string_view dtype_name(DType dtype) noexcept {
   return detail::kDTypes[static_cast<std::size_t>(dtype)].name;
 }
 
-/// Bytes of one element.
+/// Bits of one element. Elements are stored without gaps, those below a byte too, so that sizes and
+/// offsets of many are counted in bits.
+constexpr unsigned dtype_bits(DType dtype) noexcept {
+  return detail::kDTypes[static_cast<std::size_t>(dtype)].bits;
+}
+
+/// Bytes that one element takes alone: its bits, rounded up. Of every dtype that is_element(), and
+/// of all others of 8 bits or more, also the distance between two of them.
 constexpr std::size_t dtype_bytes(DType dtype) noexcept {
-  return detail::kDTypes[static_cast<std::size_t>(dtype)].bytes;
+  return detail::whole_bytes(dtype_bits(dtype));
 }
 
 /// The dtype of that name, or nothing.

@@ -76,7 +76,7 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   for (const ManifestEntry& entry : archive.entries()) {
     report.add(entry);
     if (entry.mode == Mode::removed) continue;
-    const DType dtype = restorer.dtype(entry);
+    const StoredDType dtype = restorer.dtype(entry);
     tensors.push_back({entry.name, dtype, entry.shape, 0, *tensor_bytes(dtype, entry.shape)});
   }
   detail::require_applicable(base, archive, restorer);

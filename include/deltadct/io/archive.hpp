@@ -254,7 +254,7 @@ class DeltaArchive {
     Fingerprint all;
     std::size_t sections = 0;
     for (std::size_t part = 1; part <= std::max<std::size_t>(model_.shards(), 1); ++part) {
-      read_part(part, all);
+      read_part(part, options, all);
       ++sections;
     }
     identity_ = all.hex();
@@ -325,7 +325,7 @@ class DeltaArchive {
                 version == nullptr ? "none is given" : "version " + detail::printable(*version));
   }
 
-  void read_part(std::size_t part, Fingerprint& all) {
+  void read_part(std::size_t part, const ReadOptions& options, Fingerprint& all) {
     const std::string name = detail::kManifestPrefix + std::to_string(part);
     const ModelTensor* section = model_.find(name);
     if (section == nullptr || !is_bytes(*section)) {
@@ -349,7 +349,7 @@ class DeltaArchive {
     all.add(bytes.bytes());
     Manifest manifest =
         parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where,
-                       limits_, most_matrices() - matrices_);
+                       options, most_matrices() - matrices_);
     if (part == 1) metadata_ = std::move(manifest.metadata);
     if (manifest.entries.size() > limits_.tensors - entries_.size()) {
       throw Error(Errc::limit_exceeded, where, "too many tensors");

@@ -146,6 +146,8 @@ class ArchiveWriter {
   static constexpr std::size_t kSectionInIndex = 40;
   static constexpr std::size_t kCodecBytes = 90;
 
+  /// How what a writer wrote is read again.
+  static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep};
   static std::size_t room(const std::string& name) {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }
@@ -179,7 +181,8 @@ class ArchiveWriter {
 
   void finish_part() {
     const std::string text = manifest_text({parts_ == 1 ? metadata_ : Metadata{}, entries_});
-    static_cast<void>(parse_manifest(text, path_.string()));  // what cannot be read is not written
+    // What cannot be read is not written.
+    static_cast<void>(parse_manifest(text, path_.string(), kReadOwn));
     const auto bytes = std::as_bytes(std::span(text));
     const std::string sum = add_section(detail::kManifestPrefix + std::to_string(parts_), bytes);
     Metadata metadata = {
@@ -206,7 +209,7 @@ class ArchiveWriter {
   /// Goes on after a part that is complete.
   void take_up() {
     ++parts_;
-    const Model part = Model::open(folder_->stage() / part_name(parts_), {.links = Links::refuse});
+    const Model part = Model::open(folder_->stage() / part_name(parts_), kReadOwn);
     const std::string name = detail::kManifestPrefix + std::to_string(parts_);
     const ModelTensor* section = part.find(name);
     if (section == nullptr) {
@@ -215,8 +218,9 @@ class ArchiveWriter {
     TensorBytes bytes;
     part.read(*section, bytes);
     manifests_.add(bytes.bytes());
-    Manifest manifest = parse_manifest(
-        {reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, part.path().string());
+    Manifest manifest =
+        parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()},
+                       part.path().string(), kReadOwn);
     for (const ModelTensor& tensor : part.tensors()) {
       note_section(tensor.name, tensor.bytes());
       if (tensor.name != name) bytes_ += tensor.bytes();

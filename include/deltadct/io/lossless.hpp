@@ -43,7 +43,8 @@ enum class Coding : std::uint32_t {
 namespace detail {
 
 inline constexpr int kZstdLevel = 3;
-/// What decides on a chunk's coding: so much of its beginning. A multiple of every dtype's bytes.
+/// What decides on a chunk's coding: so much of its beginning. A multiple of every known dtype's
+/// bytes.
 inline constexpr std::size_t kTrialBytes = std::size_t{1} << 17;
 
 inline std::size_t chunk_count(std::uint64_t bytes) noexcept {

@@ -5,7 +5,7 @@
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/json.hpp>
 #include <deltadct/io/recovery.hpp>
-#include <deltadct/io/safetensors.hpp>
+#include <deltadct/io/safetensors_header.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -78,7 +78,7 @@ struct MatrixStack {
 
 /// A tensor of the base: what is needed to recognise it.
 struct BaseTensor {
-  DType dtype = DType::f32;
+  StoredDType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
   std::string fingerprint;  ///< of its bytes
 
@@ -90,7 +90,7 @@ struct BaseTensor {
 struct ManifestEntry {
   std::string name;
   Mode mode = Mode::same;
-  DType dtype = DType::f32;
+  StoredDType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
   std::optional<BaseTensor> base;  ///< where the base has a tensor of that name
   std::string tuned;               ///< fingerprint of the fine-tune's bytes; none of `removed`
@@ -213,14 +213,19 @@ inline nlohmann::json recovery_json(const Recovery& recovery) {
   return {rounded_for_people(recovery.energy), rounded_for_people(recovery.gain()), snr};
 }
 
+/// A dtype as a member, and for those whose size no reader can know its bits as another.
+inline void put_dtype(nlohmann::json& json, const std::string& prefix, const StoredDType& dtype) {
+  json[prefix + "dtype"] = dtype.name();
+  if (!dtype.is_known()) json[prefix + "bits"] = dtype.bits();
+}
+
 inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohmann::json>& codecs) {
-  nlohmann::json json = {{"name", entry.name},
-                         {"mode", mode_name(entry.mode)},
-                         {"dtype", dtype_name(entry.dtype)},
-                         {"shape", entry.shape}};
+  nlohmann::json json = {
+      {"name", entry.name}, {"mode", mode_name(entry.mode)}, {"shape", entry.shape}};
+  put_dtype(json, "", entry.dtype);
   if (entry.base) {
     json["base"] = entry.base->fingerprint;
-    if (entry.base->dtype != entry.dtype) json["base_dtype"] = dtype_name(entry.base->dtype);
+    if (entry.base->dtype != entry.dtype) put_dtype(json, "base_", entry.base->dtype);
     if (entry.base->shape != entry.shape) json["base_shape"] = entry.base->shape;
   }
   for (const auto& [key, text] : {std::pair("tuned", &entry.tuned),
@@ -253,19 +258,13 @@ inline double number_in(const nlohmann::json& value, std::string_view where,
   return number;
 }
 
-inline DType dtype_named(const std::string& name, std::string_view where) {
-  const auto dtype = parse_dtype(name);
-  if (!dtype) throw Error(Errc::unsupported_dtype, where, printable(name));
-  return *dtype;
-}
-
 /// Reads the entries of one manifest.
 class ManifestReader {
  public:
-  ManifestReader(const nlohmann::json& json, std::string_view file, const Limits& limits,
+  ManifestReader(const nlohmann::json& json, std::string_view file, const ReadOptions& options,
                  std::size_t matrices)
       : file_(file),
-        limits_(limits),
+        options_(options),
         matrices_left_(matrices),
         codecs_(json_array(json_member(json, "codecs", file), file, "codecs")) {}
 
@@ -279,7 +278,7 @@ class ManifestReader {
       fail("no name for a tensor");
     }
     entry.mode = mode_named(text("mode"));
-    entry.dtype = dtype_named(text("dtype"), where_);
+    entry.dtype = dtype("");
     entry.shape = shape("shape", entry.dtype);
     if (entry.mode != Mode::removed) entry.tuned = tensor_sum("tuned");
     read_base(entry);
@@ -308,10 +307,27 @@ class ManifestReader {
     return sum;
   }
 
-  std::vector<std::uint64_t> shape(const char* key, DType dtype) const {
-    auto result = read_shape(*json_, key, where_, limits_);
-    if (!tensor_bytes(dtype, result)) fail("the shape's size overflows");
+  std::vector<std::uint64_t> shape(const char* key, const StoredDType& dtype) const {
+    auto result = read_shape(*json_, key, where_, options_.limits);
+    if (!tensor_bytes(dtype, result)) fail(kBadSize);
     return result;
+  }
+
+  StoredDType dtype(const std::string& prefix) const {
+    const std::string& name = text((prefix + "dtype").c_str());
+    const auto known = parse_dtype(name);
+    const auto given = json_->find(prefix + "bits");
+    if (given == json_->end()) {
+      if (known) return *known;
+      refuse_dtype(name, where_, options_.unknown_dtype);
+    }
+    const std::uint64_t bits = json_unsigned(*given, where_, "bits");
+    if (known && bits != dtype_bits(*known)) fail("bits of dtype " + name);
+    if (!known && options_.unknown_dtype == UnknownDType::refuse) {
+      refuse_dtype(name, where_, options_.unknown_dtype);
+    }
+    if (auto stored = StoredDType::named(name, bits)) return *stored;
+    refuse_dtype(name, where_, options_.unknown_dtype);
   }
 
   Mode mode_named(const std::string& name) const {
@@ -324,9 +340,9 @@ class ManifestReader {
   void read_base(ManifestEntry& entry) const {
     if (json_->contains("base")) {
       BaseTensor base{entry.dtype, entry.shape, tensor_sum("base")};
-      if (json_->contains("base_dtype")) base.dtype = dtype_named(text("base_dtype"), where_);
+      if (json_->contains("base_dtype")) base.dtype = dtype("base_");
       if (json_->contains("base_shape")) base.shape = shape("base_shape", base.dtype);
-      if (!tensor_bytes(base.dtype, base.shape)) fail("the shape's size overflows");
+      if (!tensor_bytes(base.dtype, base.shape)) fail(kBadSize);
       entry.base = std::move(base);
     }
     check_base(entry);
@@ -388,8 +404,8 @@ class ManifestReader {
   }
 
   void read_tuned_dtype(ManifestEntry& entry) const {
-    entry.tuned_dtype = dtype_named(text("tuned_dtype"), where_);
-    if (!is_element(*entry.tuned_dtype)) fail("tuned_dtype");
+    entry.tuned_dtype = parse_dtype(text("tuned_dtype"));
+    if (!entry.tuned_dtype || !is_element(*entry.tuned_dtype)) fail("tuned_dtype");
     if (!tensor_bytes(*entry.tuned_dtype, entry.shape)) fail("the shape's size overflows");
   }
 
@@ -426,8 +442,13 @@ class ManifestReader {
     header.patch = static_cast<int>(patch);
     header.transform = stage("transform");
     header.quantizer = stage("quantizer");
-    header.bound = dtype_named(stage("bound"), where_);
+    header.bound = bound_named(stage("bound"));
     return header;
+  }
+
+  DType bound_named(const std::string& name) const {
+    if (const auto dtype = parse_dtype(name)) return *dtype;
+    throw Error(Errc::unsupported_dtype, where_, printable(name));
   }
 
   TensorHeader read_matrix(const nlohmann::json& json, TensorHeader header) const {
@@ -467,7 +488,7 @@ class ManifestReader {
   }
 
   std::string file_;
-  const Limits& limits_;
+  const ReadOptions& options_;
   std::size_t matrices_left_;
   const nlohmann::json::array_t& codecs_;
   std::string where_;
@@ -537,8 +558,9 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
 ///
 /// Goes through the text twice, and builds one entry at a time: what they all need may stand behind
 /// them.
-inline Manifest parse_manifest(std::string_view text, std::string_view file, const Limits& limits,
-                               std::size_t max_matrices) {
+inline Manifest parse_manifest(std::string_view text, std::string_view file,
+                               const ReadOptions& options, std::size_t max_matrices) {
+  const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
     throw Error(Errc::limit_exceeded, file,
                 "manifest of " + std::to_string(text.size()) + " bytes");
@@ -551,7 +573,7 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file, con
   detail::check_required(json, file);
   static_cast<void>(json_member(json, "tensors", file));
   Manifest manifest{detail::read_metadata(json_member(json, "metadata", file), file, limits), {}};
-  detail::ManifestReader reader(json, file, limits, max_matrices);
+  detail::ManifestReader reader(json, file, options, max_matrices);
   const auto take = [&](nlohmann::json&& tensor) {
     manifest.entries.push_back(reader.read(tensor));
   };
@@ -563,8 +585,8 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file, con
 
 /// The same of as many matrices as tensors.
 inline Manifest parse_manifest(std::string_view text, std::string_view file,
-                               const Limits& limits = {}) {
-  return parse_manifest(text, file, limits, limits.tensors);
+                               const ReadOptions& options = {}) {
+  return parse_manifest(text, file, options, options.limits.tensors);
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -17,18 +17,6 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Whether the checksums of an archive are compared. Whoever ignores them is still safe: nothing is
-/// read out of bounds, but altered weights pass for sound ones.
-enum class Checksums { compare, ignore };
-
-/// How the files of a model or an archive are read.
-struct ReadOptions {
-  Access access = Access::map;
-  Limits limits{};
-  Links links = Links::refuse;  ///< for the index and shards inside a folder
-  Checksums checksums = Checksums::compare;
-};
-
 /// What an index says. Shards in the order of their names.
 struct ShardIndex {
   std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
@@ -328,8 +316,7 @@ class Model {
   }
 
   void add_shard(const std::filesystem::path& path, Links links) {
-    detail::Container container =
-        detail::open_container(path, options_.access, options_.limits, links);
+    detail::Container container = detail::open_container(path, options_, links);
     for (TensorInfo& tensor : container.header.tensors) {
       if (tensors_.size() == options_.limits.tensors) {
         throw Error(Errc::limit_exceeded, path.string(), "too many tensors");

@@ -41,7 +41,7 @@ class QuantizedScales {
 
  private:
   /// FP8 and smaller, and integers of up to 32 bits: 64 bits are indices, one bit is a mask.
-  static bool holds_codes(DType dtype) noexcept {
+  static bool holds_codes(const StoredDType& dtype) noexcept {
     const std::string_view name = dtype_name(dtype);
     constexpr std::string_view kCodes[] = {"F8_", "F6_", "F4", "I8",  "U8", "I16",
                                            "U16", "I4",  "U4", "I32", "U32"};

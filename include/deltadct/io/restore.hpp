@@ -138,10 +138,10 @@ class Restorer {
         kept_(archive) {}
 
   /// The dtype that restore() gives an entry.
-  DType dtype(const ManifestEntry& tied) const noexcept {
+  StoredDType dtype(const ManifestEntry& tied) const {
     const ManifestEntry& entry = archive_.target(tied);
-    return options_.dtypes == OutputDTypes::tuned ? entry.tuned_dtype.value_or(entry.dtype)
-                                                  : entry.dtype;
+    const bool is_tuned = options_.dtypes == OutputDTypes::tuned && entry.tuned_dtype;
+    return is_tuned ? StoredDType(*entry.tuned_dtype) : entry.dtype;
   }
 
   /// Reads the base's tensor of an entry and compares it with the one the archive was made from.
@@ -217,7 +217,8 @@ class Restorer {
 
   /// A block of a tensor, dense and row-major, in entry.dtype, rounded to nearest: the slice of a
   /// tensor-parallel rank. Reads of the base and the archive only what the block needs, so that no
-  /// fingerprint can be compared. Throws bad_range, corrupt_data or io_failure. Valid until the next call.
+  /// fingerprint can be compared. Throws bad_range, also where elements of less than a byte do not
+  /// begin and end with whole bytes; corrupt_data or io_failure. Valid until the next call.
   std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
     const ManifestEntry& entry = archive_.target(tied);
     const MatrixStack whole = stack(entry);
@@ -229,14 +230,15 @@ class Restorer {
     // No room for what only a manifest claims.
     if (entry.base) static_cast<void>(base_tensor(entry));
     require_room(entry);
-    const std::size_t element = dtype_bytes(entry.dtype);
-    block_.assign(block.rows * block.cols * element, std::byte{0});
-    if (block_.empty()) return block_;
-    // Rows the base has, then those it lacks.
+    block_.clear();
+    if (block.rows == 0 || block.cols == 0) return block_;
     const std::size_t first = block.matrix * whole.rows + block.row;
+    require_whole_bytes(entry, first, whole.cols, block);
+    block_.resize(bytes_of(entry, std::uint64_t{block.rows} * block.cols));
+    // Rows the base has, then those it lacks.
     const std::size_t known = has_delta(entry.mode) ? entry.stack.count * entry.stack.rows : 0;
     const std::size_t below = std::min(std::max(first, known) - first, block.rows);
-    const std::span<std::byte> upper = std::span(block_).first(below * block.cols * element);
+    const std::span<std::byte> upper = std::span(block_).first(bytes_of(entry, below * block.cols));
     const std::span<std::byte> lower = std::span(block_).subspan(upper.size());
     if (below != 0) {
       copy_base(entry, first, whole.cols, {0, 0, block.col, below, block.cols}, upper);
@@ -246,7 +248,8 @@ class Restorer {
     if (entry.mode == Mode::same) {
       copy_base(entry, first, whole.cols, block, lower);
     } else {
-      copy_lossless(entry, first + below - known, whole.cols, block.col, block.cols, lower);
+      copy_lossless(entry, first + below - known, whole.cols,
+                    {0, 0, block.col, block.rows - below, block.cols}, lower);
     }
     return block_;
   }
@@ -292,7 +295,7 @@ class Restorer {
   }
 
   /// Whether the sum of base and delta is rounded to the output's dtype in a pass of its own.
-  bool is_rounded_apart(const ManifestEntry& entry) const noexcept {
+  bool is_rounded_apart(const ManifestEntry& entry) const {
     const DType to = dtype(entry);
     return to != entry.dtype ||
            (options_.rounding == Rounding::stochastic && to != detail::compute_dtype(to));
@@ -354,21 +357,36 @@ class Restorer {
                 "it is kept without loss, and cannot be restored from another base");
   }
 
+  static std::size_t bytes_of(const ManifestEntry& entry, std::uint64_t elements) noexcept {
+    return static_cast<std::size_t>(
+        detail::packed_bytes(elements, dtype_bits(entry.dtype)).value_or(0));
+  }
+
+  /// Whether the elements of every row of a block, or of all its rows where they are whole ones,
+  /// begin and end with a byte.
+  void require_whole_bytes(const ManifestEntry& entry, std::size_t first, std::size_t cols,
+                           const Block& block) const {
+    const unsigned bits = dtype_bits(entry.dtype);
+    const auto whole = [&](std::size_t elements) { return elements % 8 * bits % 8 == 0; };
+    if (whole(cols) && whole(block.col) && whole(block.cols)) return;
+    if (block.cols == cols && whole(first * cols) && whole(block.rows * cols)) return;
+    throw Error(Errc::bad_range, archive_.place(entry),
+                "the block begins or ends within a byte: its elements have " +
+                    std::to_string(bits) + " bits");
+  }
+
   /// Rows [first, ...) of the block's columns, of a tensor of the base with `cols` columns.
   void copy_base(const ManifestEntry& entry, std::size_t first, std::size_t cols,
                  const Block& block, std::span<std::byte> out) {
     const ModelTensor& tensor = base_tensor(entry);
-    const std::size_t element = dtype_bytes(entry.dtype);
-    copy_rows(first, cols, block.col, block.cols, element, out,
-              [&](std::uint64_t offset, std::span<std::byte> to) {
-                base_.read(tensor, offset, to.size(), base_bytes_);
-                std::ranges::copy(base_bytes_.bytes(), to.begin());
-              });
+    copy_rows(entry, first, cols, block, out, [&](std::uint64_t offset, std::span<std::byte> to) {
+      base_.read(tensor, offset, to.size(), base_bytes_);
+      std::ranges::copy(base_bytes_.bytes(), to.begin());
+    });
   }
 
   void copy_lossless(const ManifestEntry& entry, std::size_t first, std::size_t cols,
-                     std::size_t col, std::size_t block_cols, std::span<std::byte> out) {
-    const std::size_t element = dtype_bytes(entry.dtype);
+                     const Block& block, std::span<std::byte> out) {
     const auto base_range = [&](std::uint64_t offset, std::size_t length) {
       if (entry.mode != Mode::lossless) return std::span<const std::byte>{};
       const ModelTensor& tensor = base_tensor(entry);
@@ -378,26 +396,24 @@ class Restorer {
       return base_bytes_.bytes();
     };
     // Whole rows from the first to the last one: chunks are far longer than most rows.
-    const std::size_t rows = out.size() / (block_cols * element);
-    rows_.resize(rows * cols * element);
-    archive_.lossless_range(entry, std::uint64_t{first} * cols * element, rows_, base_range);
-    copy_rows(
-        0, cols, col, block_cols, element, out, [&](std::uint64_t offset, std::span<std::byte> to) {
-          std::ranges::copy(std::span(rows_).subspan(static_cast<std::size_t>(offset), to.size()),
-                            to.begin());
-        });
+    rows_.resize(bytes_of(entry, std::uint64_t{block.rows} * cols));
+    archive_.lossless_range(entry, bytes_of(entry, std::uint64_t{first} * cols), rows_, base_range);
+    copy_rows(entry, 0, cols, block, out, [&](std::uint64_t offset, std::span<std::byte> to) {
+      std::ranges::copy(std::span(rows_).subspan(static_cast<std::size_t>(offset), to.size()),
+                        to.begin());
+    });
   }
 
   /// Calls copy(offset, to) for every run of bytes of a block of columns, rows in one go where the
   /// block has them whole.
   template <class Copy>
-  static void copy_rows(std::size_t first, std::size_t cols, std::size_t col,
-                        std::size_t block_cols, std::size_t element, std::span<std::byte> out,
-                        Copy copy) {
-    if (block_cols == cols) return copy(std::uint64_t{first} * cols * element, out);
-    const std::size_t run = block_cols * element;
-    for (std::size_t i = 0; i * run < out.size(); ++i) {
-      copy((std::uint64_t{first + i} * cols + col) * element, out.subspan(i * run, run));
+  static void copy_rows(const ManifestEntry& entry, std::size_t first, std::size_t cols,
+                        const Block& block, std::span<std::byte> out, Copy copy) {
+    if (block.cols == cols) return copy(bytes_of(entry, std::uint64_t{first} * cols), out);
+    const std::size_t run = bytes_of(entry, block.cols);
+    for (std::size_t i = 0; i < block.rows; ++i) {
+      copy(bytes_of(entry, (std::uint64_t{first} + i) * cols + block.col),
+           out.subspan(i * run, run));
     }
   }
 

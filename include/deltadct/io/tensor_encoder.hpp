@@ -148,7 +148,7 @@ class TensorEncoder {
   void keep(ManifestEntry& entry, const char* why, Sections& sections) {
     entry.mode = Mode::lossless;
     entry.reason = why;
-    entry.dtype = entry.tuned_dtype.value_or(entry.dtype);
+    if (entry.tuned_dtype) entry.dtype = *entry.tuned_dtype;
     entry.tuned_dtype.reset();
     entry.recovery.reset();
     entry.matrices.clear();

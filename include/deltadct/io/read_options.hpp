@@ -1,0 +1,47 @@
+// How files are read: what is accepted, and what is refused.
+#pragma once
+
+#include <deltadct/io/input_file.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// The longest header the format allows, in bytes.
+inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+
+/// What a reader accepts before it throws limit_exceeded (for depth: bad_container). `tensors` also
+/// bounds the number of metadata entries.
+struct Limits {
+  std::uint64_t header_bytes = kMaxHeaderBytes;  ///< of a header, an index or a manifest
+  std::size_t tensors = 1'000'000;
+  std::size_t rank = 16;
+  int depth = 16;
+  std::size_t shards = 100'000;
+  /// Of all the tensors that an archive restores: 16 TiB.
+  std::uint64_t bytes = std::uint64_t{1} << 44;
+  /// Bytes an archive may restore for every byte it has, beyond 64 MiB and twice its base's.
+  double expansion = 1000;
+};
+
+/// Whether the checksums of an archive are compared. Whoever ignores them is still safe: nothing is
+/// read out of bounds, but altered weights pass for sound ones.
+enum class Checksums { compare, ignore };
+
+/// What to do with a tensor of a dtype that the library does not know.
+enum class UnknownDType {
+  refuse,  ///< throw unsupported_dtype, naming tensor and dtype
+  keep,    ///< take it for so many bits an element as its size has; it travels without loss
+};
+
+/// How the files of a model or an archive are read.
+struct ReadOptions {
+  Access access = Access::map;
+  Limits limits{};
+  Links links = Links::refuse;  ///< for the index and shards inside a folder
+  Checksums checksums = Checksums::compare;
+  UnknownDType unknown_dtype = UnknownDType::refuse;
+};
+
+}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -1,0 +1,301 @@
+// The header of the safetensors container: what it says of tensors, checked; and its text.
+//
+//   {"__metadata__": {"key": "text", ...},
+//    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
+//
+// data_offsets count from the start of the data, which tensors fill one after another without
+// holes. The header's order need not be the data's. Rank 0 (one element) and extents of 0 (no
+// bytes) are valid. Rules as of huggingface/safetensors 0.8, which also ignores members of a
+// tensor's entry that it does not know.
+#pragma once
+
+#include <deltadct/core/stored_dtype.hpp>
+#include <deltadct/io/json.hpp>
+#include <deltadct/io/read_options.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+using Metadata = std::map<std::string, std::string>;
+
+/// One tensor of a container; begin and end are byte offsets within the data section.
+struct TensorInfo {
+  std::string name;
+  StoredDType dtype = DType::f32;
+  std::vector<std::uint64_t> shape;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+
+  /// Product of the shape: 1 for rank 0.
+  std::uint64_t elements() const noexcept {
+    return std::accumulate(shape.begin(), shape.end(), std::uint64_t{1}, std::multiplies<>{});
+  }
+  std::uint64_t bytes() const noexcept { return end - begin; }
+};
+
+/// What a header says, tensors in the order of their data.
+struct SafetensorsHeader {
+  std::vector<TensorInfo> tensors;
+  Metadata metadata;
+};
+
+/// The largest number in a header, so that it also fits the signed integers other readers use.
+inline constexpr auto kMaxNumber =
+    static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+
+namespace detail {
+
+inline bool has_elements(std::span<const std::uint64_t> shape) noexcept {
+  return std::ranges::find(shape, std::uint64_t{0}) == shape.end();
+}
+
+/// Product of the extents that are not 0; nothing where it exceeds kMaxNumber.
+inline std::optional<std::uint64_t> extent_product(std::span<const std::uint64_t> shape) noexcept {
+  std::uint64_t product = 1;
+  for (const std::uint64_t extent : shape) {
+    if (extent == 0) continue;
+    if (product > kMaxNumber / extent) return std::nullopt;
+    product *= extent;
+  }
+  return product;
+}
+
+/// Bytes of so many elements; nothing where they exceed kMaxNumber or end within a byte.
+inline std::optional<std::uint64_t> packed_bytes(std::uint64_t elements, unsigned bits) noexcept {
+  const std::uint64_t tail_bits = elements % 8 * bits;
+  const std::uint64_t tail = tail_bits / 8;
+  if (tail_bits % 8 != 0 || elements / 8 > (kMaxNumber - tail) / bits) return std::nullopt;
+  return elements / 8 * bits + tail;
+}
+
+}  // namespace detail
+
+/// Bytes of a tensor; nothing where they exceed 2^63 - 1, or where elements of less than a byte do
+/// not end with one. Extents of 0 are left out while the size is checked, so that the verdict on
+/// [2^40, 2^40, 0] does not depend on the order of its extents: a shape whose strides overflow is
+/// never accepted.
+inline std::optional<std::uint64_t> tensor_bytes(const StoredDType& dtype,
+                                                 std::span<const std::uint64_t> shape) noexcept {
+  const auto elements = detail::extent_product(shape);
+  if (!elements || *elements / 8 > kMaxNumber / dtype.bits()) return std::nullopt;
+  if (!detail::has_elements(shape)) return 0;
+  return detail::packed_bytes(*elements, dtype.bits());
+}
+
+namespace detail {
+
+inline constexpr const char* kMetadataKey = "__metadata__";
+inline constexpr const char* kBadSize = "the shape's size overflows, or ends within a byte";
+
+inline std::string tensor_place(std::string_view file, std::string_view tensor) {
+  return std::string(file) + ": " + printable(tensor);
+}
+
+inline Metadata read_metadata(const nlohmann::json& value, std::string_view file,
+                              const Limits& limits) {
+  const std::string where = tensor_place(file, kMetadataKey);
+  if (!value.is_object()) throw Error(Errc::bad_container, where, "not an object");
+  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many entries");
+  Metadata metadata;
+  for (const auto& [key, text] : value.items()) {
+    metadata.emplace(key, json_string(text, where, printable(key)));
+  }
+  return metadata;
+}
+
+inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, const char* key,
+                                             std::string_view where, const Limits& limits) {
+  const auto& extents = json_array(json_member(entry, key, where), where, key);
+  if (extents.size() > limits.rank) {
+    throw Error(Errc::limit_exceeded, where, "rank " + std::to_string(extents.size()));
+  }
+  std::vector<std::uint64_t> shape;
+  shape.reserve(extents.size());
+  for (const auto& extent : extents) shape.push_back(json_unsigned(extent, where, "an extent"));
+  return shape;
+}
+
+/// The bits that every element has where so many bytes hold a tensor of that shape; 0 where they
+/// cannot. Those of no elements are taken for 8.
+inline std::uint64_t bits_of_element(std::span<const std::uint64_t> shape,
+                                     std::uint64_t bytes) noexcept {
+  const auto elements = extent_product(shape);
+  if (!elements || bytes > kMaxNumber / 8) return 0;
+  if (!has_elements(shape)) return bytes == 0 ? 8 : 0;
+  return 8 * bytes % *elements == 0 ? 8 * bytes / *elements : 0;
+}
+
+[[noreturn]] inline void refuse_dtype(const std::string& name, std::string_view where,
+                                      UnknownDType unknown) {
+  throw Error(Errc::unsupported_dtype, where,
+              printable(name) + (unknown == UnknownDType::refuse
+                                     ? "; --unknown-dtype keep takes it along byte for byte"
+                                     : ", whose size or name is none of a dtype"));
+}
+
+/// The dtype of a tensor that has so many bytes.
+inline StoredDType read_dtype(const nlohmann::json& entry, std::span<const std::uint64_t> shape,
+                              std::uint64_t bytes, std::string_view where, UnknownDType unknown) {
+  const std::string& name = json_string(json_member(entry, "dtype", where), where, "dtype");
+  if (const auto dtype = parse_dtype(name)) return *dtype;
+  if (unknown == UnknownDType::keep) {
+    if (auto dtype = StoredDType::named(name, bits_of_element(shape, bytes))) return *dtype;
+  }
+  refuse_dtype(name, where, unknown);
+}
+
+inline TensorInfo read_tensor(const std::string& name, const nlohmann::json& entry,
+                              std::string_view file, const ReadOptions& options) {
+  const std::string where = tensor_place(file, name);
+  TensorInfo info;
+  info.name = name;
+  info.shape = read_shape(entry, "shape", where, options.limits);
+  const auto& offsets =
+      json_array(json_member(entry, "data_offsets", where), where, "data_offsets");
+  if (offsets.size() != 2) throw Error(Errc::bad_container, where, "data_offsets is not a pair");
+  info.begin = json_unsigned(offsets[0], where, "an offset");
+  info.end = json_unsigned(offsets[1], where, "an offset");
+  if (info.end < info.begin) throw Error(Errc::bad_container, where, "data_offsets run backwards");
+  info.dtype = read_dtype(entry, info.shape, info.bytes(), where, options.unknown_dtype);
+  const auto bytes = tensor_bytes(info.dtype, info.shape);
+  if (!bytes) throw Error(Errc::bad_container, where, kBadSize);
+  if (*bytes != info.bytes()) {
+    throw Error(Errc::bad_container, where,
+                "data_offsets span " + std::to_string(info.bytes()) +
+                    " bytes, dtype and shape need " + std::to_string(*bytes));
+  }
+  return info;
+}
+
+/// JSON values one member of the header may hold: the metadata's entries, or a shape and the rest
+/// of a tensor's entry, with room for members to be ignored.
+inline std::size_t member_values(const Limits& limits) noexcept {
+  constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
+  constexpr std::size_t kOthers = 64;
+  const std::size_t shape = limits.rank < kMost - kOthers ? limits.rank + kOthers : kMost;
+  return limits.tensors < kMost - shape ? limits.tensors + shape : kMost;
+}
+
+/// Tensors sorted by offset must follow one another from 0 to the end of the data.
+inline void check_layout(std::span<const TensorInfo> tensors, std::uint64_t data_bytes,
+                         std::string_view file) {
+  std::uint64_t expected = 0;
+  for (const TensorInfo& tensor : tensors) {
+    if (tensor.begin != expected) {
+      throw Error(Errc::bad_container, tensor_place(file, tensor.name),
+                  std::string(tensor.begin < expected ? "overlap" : "hole") + ": begins at byte " +
+                      std::to_string(tensor.begin) + " of the data, the one before ends at " +
+                      std::to_string(expected));
+    }
+    expected = tensor.end;
+  }
+  if (expected == data_bytes) return;
+  const auto where = tensors.empty() ? std::string(file) : tensor_place(file, tensors.back().name);
+  throw Error(Errc::bad_container, where,
+              "the last tensor ends at byte " + std::to_string(expected) +
+                  " of the data, which has " + std::to_string(data_bytes));
+}
+
+}  // namespace detail
+
+/// Parses a header and checks every rule that does not need the data itself. Pure: `where` only
+/// names the file in errors, which name the tensor too. data_bytes is what follows the header.
+/// Throws bad_container, unsupported_dtype or limit_exceeded.
+inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t data_bytes,
+                                                  std::string_view where,
+                                                  const ReadOptions& options = {}) {
+  const Limits& limits = options.limits;
+  if (text.size() > limits.header_bytes) {
+    throw Error(Errc::limit_exceeded, where, "header of " + std::to_string(text.size()) + " bytes");
+  }
+  // Leading spaces are fine for JSON, not for the format.
+  if (text.empty() || text.front() != '{') {
+    throw Error(Errc::bad_container, where, "the header does not start with '{'");
+  }
+  SafetensorsHeader header;
+  const auto take = [&](const std::string& name, nlohmann::json&& value) {
+    if (name == detail::kMetadataKey) {
+      header.metadata = detail::read_metadata(value, where, limits);
+    } else if (header.tensors.size() == limits.tensors) {
+      throw Error(Errc::limit_exceeded, detail::tensor_place(where, name), "too many tensors");
+    } else {
+      header.tensors.push_back(detail::read_tensor(name, value, where, options));
+    }
+  };
+  parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
+  // Stable: empty tensors that share an offset keep the header's order.
+  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  detail::check_layout(header.tensors, data_bytes, where);
+  return header;
+}
+
+namespace detail {
+
+/// A key between quotes; refuses what the reader would.
+inline std::string quoted_key(const std::string& key, std::string_view where) {
+  if (key.find('\0') == key.npos) return json_quoted(key, where);
+  throw Error(Errc::bad_container, where, "NUL in '" + printable(key) + "'");
+}
+
+inline std::string quoted_name(const std::string& name, std::string_view where) {
+  if (name != kMetadataKey) return quoted_key(name, where);
+  throw Error(Errc::bad_container, where, name + " is not a name for a tensor");
+}
+
+inline std::string metadata_text(const Metadata& metadata, std::string_view where) {
+  std::string text = "\"" + std::string(kMetadataKey) + "\":{";
+  for (const auto& [key, value] : metadata) {
+    if (text.back() != '{') text += ',';
+    text += quoted_key(key, where) + ":" + json_quoted(value, where);
+  }
+  return text + "}";
+}
+
+inline std::string tensor_text(const TensorInfo& tensor, std::string_view where) {
+  std::string shape;
+  for (const std::uint64_t extent : tensor.shape) {
+    if (!shape.empty()) shape += ',';
+    shape += std::to_string(extent);
+  }
+  return quoted_name(tensor.name, where) + ":{\"dtype\":\"" + std::string(tensor.dtype.name()) +
+         "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(tensor.begin) + "," +
+         std::to_string(tensor.end) + "]}";
+}
+
+/// The header without padding: metadata first, so that tools see it without parsing the rest.
+inline std::string header_text(std::span<const TensorInfo> tensors, const Metadata& metadata,
+                               std::string_view where) {
+  std::string text = "{";
+  if (!metadata.empty()) text += metadata_text(metadata, where);
+  for (const TensorInfo& tensor : tensors) {
+    if (text.size() > 1) text += ',';
+    text += tensor_text(tensor, where);
+  }
+  return text + "}";
+}
+
+}  // namespace detail
+
+/// The exact length of the header a SafetensorsWriter would write, before padding: the capacity
+/// with which it wastes at most 7 bytes. Offsets must be the final ones. Throws bad_container for
+/// names and texts that cannot be stored.
+inline std::size_t header_bytes(std::span<const TensorInfo> tensors, const Metadata& metadata) {
+  return detail::header_text(tensors, metadata, "header").size();
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io
