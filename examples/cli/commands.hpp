@@ -12,6 +12,7 @@ struct Reading {
   std::string access = "map";
   bool follow_links = false;
   std::string unknown_dtype = "refuse";
+  bool strict = false;
   std::vector<std::string> limits;  ///< NAME=VALUE
 };
 

@@ -84,6 +84,8 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
       ->capture_default_str();
   command.add_flag("--follow-links", reading.follow_links,
                    "accept shards that are symbolic links, as in a download cache");
+  command.add_flag("--strict", reading.strict,
+                   "refuse what readers only pass over, as a stale total_size in an index");
   command
       .add_option("--unknown-dtype", reading.unknown_dtype,
                   "what to do with tensors of a dtype that is not known: refuse, or keep them byte "

@@ -18,8 +18,9 @@ io::ReadOptions reading(const Common& common) {
   io::ReadOptions options;
   options.access = common.reading.access == "read" ? io::Access::read : io::Access::map;
   options.links = common.reading.follow_links ? io::Links::follow : io::Links::refuse;
-  options.unknown_dtype = common.reading.unknown_dtype == "keep" ? io::UnknownDType::keep
-                                                                 : io::UnknownDType::refuse;
+  options.unknown_dtype =
+      common.reading.unknown_dtype == "keep" ? io::UnknownDType::keep : io::UnknownDType::refuse;
+  options.strictness = common.reading.strict ? io::Strictness::strict : io::Strictness::lenient;
   for (const std::string& limit : common.reading.limits) set_limit(options.limits, limit);
   return options;
 }

@@ -974,10 +974,51 @@ class Sharded(Case):
         refused("absent.safetensors", {"scale": "absent.safetensors"})
         refused("no plain file name", {"scale": "../base"})
         refused("no plain file name", {"scale": str(self.folder / "base")})
-        refused("total_size", total_size=1)
         path.write_text("{")
         self.fails(FAILED, "compress", self.path("bases"), self.path("tuned"), "-o",
                    self.path("delta"))
+
+    def test_what_readers_pass_over_is_warned_of_and_refused_where_asked(self):
+        self.compress(output="expected")
+        model.write_folder(self.folder / "bases", self.base, (1, 4, 9))
+        path = self.folder / "bases" / self.INDEX
+        sound = json.loads(path.read_text())
+        names = list(self.base)
+        shards = sorted(set(sound["weight_map"].values()))
+
+        def check(text, index):
+            path.write_text(json.dumps(index))
+            for command in (("compress", self.path("bases"), self.path("tuned"), "-o",
+                             self.path("delta"), "--force"),
+                            ("apply", self.path("bases"), self.path("expected"), "-o",
+                             self.path("out"), "--force"),
+                            ("verify", self.path("expected"), "--base", self.path("bases")),
+                            ("diff", self.path("bases"), self.path("tuned"), self.path("tuned"))):
+                self.remove("delta", "out")
+                self.assertIn(text, self.fails(FAILED, *command, "--strict"))
+                warning = self.warns(*command)
+                self.assertIn(text, warning)
+                self.assertIn("--strict", warning)
+                self.assertEqual(warning.count("warning"), 1)
+            self.ok("apply", self.path("base"), self.path("expected"), "-o", self.path("o"),
+                    "--force")
+            self.warns("apply", self.path("bases"), self.path("expected"), "-o", self.path("out"),
+                       "--force")
+            self.assertEqual(self.bytes("out"), self.bytes("o"))
+        check("total_size", {**sound, "metadata": {"total_size": 1}})
+        check("metadata", {**sound, "metadata": None})
+        check(names[1], {**sound, "weight_map": {name: shard for name, shard
+                                                 in sound["weight_map"].items()
+                                                 if name != names[1]}})
+        path.write_text(json.dumps(sound))
+        first = self.folder / "bases" / shards[0]
+        model.write(first, {names[0]: self.base[names[0]],
+                            names[5]: ("U8", np.zeros(3, "u1"))})
+        check(names[5], {"weight_map": sound["weight_map"]})
+        model.write_raw(first, {names[0]: (self.base[names[0]][0], self.base[names[0]][1].shape,
+                                           self.base[names[0]][1].tobytes())},
+                        {"__metadata__": None})
+        check("__metadata__", sound)
 
     def test_folders_that_are_no_model(self):
         self.assertIn("no index", self.fails(FAILED, "compress", "..", self.path("tuned"), "-o",

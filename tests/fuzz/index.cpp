@@ -6,7 +6,7 @@ using namespace fuzz;
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
-    const io::ShardIndex index = io::parse_shard_index(text, "fuzz", limits());
+    const io::ShardIndex index = io::parse_shard_index(text, "fuzz", {.limits = limits()});
     for (const auto& [shard, tensors] : index.shards) {
       require(shard.find('/') == shard.npos && shard != ".." && !tensors.empty());
     }

@@ -10,6 +10,7 @@ using nlohmann::json;
 namespace {
 
 const std::string kIndex = "model.safetensors.index.json";
+const ReadOptions kStrict{.strictness = io::Strictness::strict};
 
 std::string name_of(std::size_t i) {
   return "t" + std::to_string(i);
@@ -92,6 +93,19 @@ std::size_t maps(const fs::path& folder) {
     count += line.find(folder.string() + "/") != line.npos;
   }
   return count;
+}
+
+/// Expects these warnings, by the end of their place and a part of their text, and no others.
+void check_warns(const Model& model,
+                 const std::vector<std::pair<std::string, std::string>>& expected) {
+  const std::vector<io::Warning> warnings = model.warnings();
+  REQUIRE(warnings.size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    INFO(warnings[i].where << ": " << warnings[i].what);
+    CHECK(warnings[i].where.ends_with(expected[i].first));
+    CHECK(warnings[i].what.find(expected[i].second) != std::string::npos);
+    CHECK(warnings[i].what.size() <= 200);  // a line
+  }
 }
 
 void check_holds(const Model& model, const std::vector<Tensor>& tensors) {
@@ -602,12 +616,34 @@ TEST_SUITE("malformed shards") {
     }
   }
 
-  TEST_CASE("a tensor in two of them") {
+  TEST_CASE("a tensor in two of them: the one that the index names") {
     const Sharded sharded;
-    write_model(sharded.folder / "c.safetensors", std::vector{sharded.c, sharded.b});
-    const Error error = sharded.refused();
+    const Tensor other = noise("b", DType::f32, {7}, 4);
+    write_model(sharded.folder / "c.safetensors", std::vector{sharded.c, other});
+    const Error error = sharded.refused(kStrict);
     CHECK(error.code() == Errc::bad_index);
     CHECK(names(error, kIndex + ": b"));
+    for (const bool first : {true, false}) {
+      json value = Sharded::sound();
+      value["weight_map"]["b"] = first ? "a.safetensors" : "c.safetensors";
+      sharded.index(value);
+      const Model model = Model::open(sharded.folder.path);
+      check_holds(model, {sharded.a, first ? sharded.b : other, sharded.c});
+      CHECK(model.shard_path(*model.find("b")).filename() ==
+            (first ? "a.safetensors" : "c.safetensors"));
+      check_warns(model, {{kIndex + ": b", "in several shards; the one that the index names"}});
+    }
+  }
+
+  TEST_CASE("a tensor in two of them, and not in the index: the last") {
+    const Sharded sharded;
+    const Tensor other = noise("b", DType::f32, {7}, 4);
+    write_model(sharded.folder / "c.safetensors", std::vector{other, sharded.c});
+    sharded.index(weights({{"a", "a.safetensors"}, {"c", "c.safetensors"}}));
+    const Model model = Model::open(sharded.folder.path);
+    check_holds(model, {sharded.a, other, sharded.c});
+    check_warns(model, {{kIndex + ": b", "not in the index; the last counts"}});
+    CHECK(sharded.refused(kStrict).code() == Errc::bad_index);
   }
 
   TEST_CASE("a tensor in the index that its shard lacks") {
@@ -624,9 +660,51 @@ TEST_SUITE("malformed shards") {
 
   TEST_CASE("a tensor in a shard that the index lacks") {
     const Sharded sharded;
-    CHECK(sharded.refuses(weights({{"a", "a.safetensors"}, {"c", "c.safetensors"}})) ==
+    CHECK(sharded.refuses(weights({{"a", "a.safetensors"}, {"c", "c.safetensors"}}), kStrict) ==
           Errc::bad_index);
-    CHECK(names(sharded.refused(), ": b"));
+    CHECK(names(sharded.refused(kStrict), ": b"));
+    const Model model = Model::open(sharded.folder.path);
+    check_holds(model, {sharded.a, sharded.b, sharded.c});
+    check_warns(model, {{kIndex + ": b", "taken along, as by transformers 5, vLLM and mlx-lm"}});
+  }
+
+  TEST_CASE("many tensors that the index lacks are one warning") {
+    const Folder folder;
+    const auto tensors = some_tensors(9);
+    write_sharded(folder.path, cut(tensors, 3));
+    json index = json::parse(text_of(get(folder / kIndex)));
+    index["metadata"] = json::object();
+    for (const std::size_t i : {4U, 1U, 8U, 7U}) index["weight_map"].erase(name_of(i));
+    put(folder / kIndex, bytes_of(index.dump()));
+    const Model model = Model::open(folder.path);
+    check_holds(model, tensors);
+    for (std::size_t i = 0; i < 9; ++i) CHECK(model.tensors()[i].name == name_of(i));
+    check_warns(model, {{kIndex + ": t1", "(and 3 more)"}});
+  }
+
+  TEST_CASE("null for metadata in their headers") {
+    const Sharded sharded;
+    for (const char* name : {"a.safetensors", "c.safetensors"}) {
+      const Bytes whole = get(sharded.folder / name);
+      const std::string text = text_of(std::span(whole).subspan(8));
+      const auto end = text.find("}}") + 2;
+      json header = json::parse(text.substr(0, end));
+      header["__metadata__"] = nullptr;
+      std::string changed = header.dump();
+      changed.resize((changed.size() + 7) / 8 * 8, ' ');
+      std::string length(8, '\0');
+      for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(changed.size() >> (8 * i));
+      const std::size_t data = whole.size() - 5 - (name[0] == 'a' ? 12 : 3);
+      put(sharded.folder / name,
+          bytes_of(length + changed + text_of(std::span(whole).subspan(data))));
+    }
+    const Model model = Model::open(sharded.folder.path);
+    check_holds(model, {sharded.a, sharded.b, sharded.c});
+    CHECK(model.metadata().empty());
+    check_warns(model,
+                {{"a.safetensors: __metadata__", "null, and taken for none, as by safetensors"}});
+    CHECK(model.warnings()[0].what.ends_with("(and 1 more)"));
+    CHECK(sharded.refused(kStrict).code() == Errc::bad_container);
   }
 }
 
@@ -649,10 +727,15 @@ TEST_SUITE("malformed indices") {
 
   TEST_CASE("total_size that lies") {
     const Sharded sharded;
-    CHECK(sharded.refuses(with_total(12 + 5 + 8 - 1)) == Errc::bad_index);
-    CHECK(sharded.refuses(with_total(12 + 5 + 8 + 1)) == Errc::bad_index);
-    CHECK(sharded.refuses(with_total(0)) == Errc::bad_index);
-    CHECK(sharded.refuses(with_total(std::int64_t{0x7FFFFFFFFFFFFFFF})) == Errc::bad_index);
+    for (const std::int64_t total :
+         {std::int64_t{24}, std::int64_t{26}, std::int64_t{0}, std::int64_t{0x7FFFFFFFFFFFFFFF}}) {
+      CHECK(sharded.refuses(with_total(total), kStrict) == Errc::bad_index);
+      const Model model = Model::open(sharded.folder.path);
+      check_holds(model, {sharded.a, sharded.b, sharded.c});
+      check_warns(model,
+                  {{kIndex, "total_size is " + std::to_string(total) +
+                                ", the tensors have 25 bytes; transformers, vLLM and mlx-lm"}});
+    }
   }
 
   TEST_CASE("total_size that is no plain number") {
@@ -660,7 +743,10 @@ TEST_SUITE("malformed indices") {
     for (const json& total : {json(-25), json(25.0), json(25.5), json("25"), json(nullptr),
                               json(true), json::array({25}), json(~std::uint64_t{0})}) {
       CAPTURE(total.dump());
-      CHECK(sharded.refuses(with_total(total)) == Errc::bad_container);
+      CHECK(sharded.refuses(with_total(total), kStrict) == Errc::bad_container);
+      const Model model = Model::open(sharded.folder.path);
+      check_holds(model, {sharded.a, sharded.b, sharded.c});
+      check_warns(model, {{kIndex, "total_size is no integer"}});
     }
   }
 
@@ -693,13 +779,16 @@ TEST_SUITE("malformed indices") {
     CHECK(sharded.refuses(json{{"metadata", json::object()}}) == Errc::bad_index);
   }
 
-  TEST_CASE("a weight_map or metadata that is no object") {
+  TEST_CASE("a weight_map that is no object, and metadata, which matter to nobody") {
     const Sharded sharded;
     for (const json& value : {json::array(), json("a"), json(3), json(nullptr)}) {
       CHECK(sharded.refuses(json{{"weight_map", value}}) == Errc::bad_index);
       json other = Sharded::sound();
       other["metadata"] = value;
-      CHECK(sharded.refuses(other) == Errc::bad_index);
+      CHECK(sharded.refuses(other, kStrict) == Errc::bad_index);
+      const Model model = Model::open(sharded.folder.path);
+      check_holds(model, {sharded.a, sharded.b, sharded.c});
+      check_warns(model, {{kIndex, "metadata is no object"}});
     }
   }
 
@@ -778,5 +867,32 @@ TEST_SUITE("malformed indices") {
     CHECK(again.total_size == index.total_size);
     const Error error = caught([] { io::parse_shard_index("{}", "the place"); });
     CHECK(error.where() == "the place");
+  }
+}
+
+TEST_SUITE("archives") {
+  TEST_CASE("what a model would be warned of is refused in an archive") {
+    const Pair pair = one_pair(DType::f32, {64, 64});
+    CompressOptions options = options_of(4);
+    options.output.max_shard_bytes = 1000;
+    pair.compress(options);
+    const fs::path path = pair.folder / "delta" / "delta.safetensors.index.json";
+    const json sound = json::parse(text_of(get(path)));
+    const auto refused = [&](const json& index) {
+      put(path, bytes_of(index.dump()));
+      return caught([&] { pair.archive(); }).code();
+    };
+    json index = sound;
+    index["metadata"]["total_size"] = 1;
+    CHECK(refused(index) == Errc::bad_index);
+    index["metadata"]["total_size"] = "1";
+    CHECK(refused(index) == Errc::bad_container);
+    index["metadata"] = nullptr;
+    CHECK(refused(index) == Errc::bad_index);
+    index = sound;
+    index["weight_map"].erase("delta:w");
+    CHECK(refused(index) == Errc::bad_index);
+    put(path, bytes_of(sound.dump()));
+    CHECK(pair.archive().entries().size() == 1);
   }
 }

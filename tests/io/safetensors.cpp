@@ -278,9 +278,22 @@ TEST_CASE("io/safetensors: repeated keys are refused") {
   }
 }
 
+TEST_CASE("io/safetensors: metadata that is null is none, unless all is to be strict") {
+  const std::string header = R"({"__metadata__":null,)" + entry("w", "U8", "1", "0,1") + "}";
+  const SafetensorsHeader found = parse(header, 1);
+  CHECK(found.metadata.empty());
+  CHECK(found.null_metadata);
+  CHECK(found.tensors.size() == 1);
+  CHECK(!parse("{" + entry("w", "U8", "1", "0,1") + "}", 1).null_metadata);
+  const Error error =
+      caught([&] { parse_safetensors_header(header, 1, "m", {.strictness = Strictness::strict}); });
+  CHECK(error.code() == Errc::bad_container);
+  CHECK(error.where() == "m: __metadata__");
+}
+
 TEST_CASE("io/safetensors: metadata maps strings to strings") {
-  for (const char* value : {"null", "1", "\"text\"", "[]", "{\"k\":1}", "{\"k\":null}",
-                            "{\"k\":{}}", R"({"k":["v"]})"}) {
+  for (const char* value :
+       {"1", "\"text\"", "[]", "{\"k\":1}", "{\"k\":null}", "{\"k\":{}}", R"({"k":["v"]})"}) {
     check_bad("{\"__metadata__\":" + std::string(value) + "}", 0, "__metadata__");
   }
 }

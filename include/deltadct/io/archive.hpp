@@ -39,7 +39,9 @@ class DeltaArchive {
   /// bad_container, bad_index, corrupt_data, checksum_mismatch, unsupported_version,
   /// unsupported_dtype or limit_exceeded, naming the file and, where there is one, the tensor.
   static DeltaArchive open(const std::filesystem::path& path, const ReadOptions& options = {}) {
-    return DeltaArchive(Model::open(path, options), options);
+    ReadOptions strictly = options;
+    strictly.strictness = Strictness::strict;
+    return DeltaArchive(Model::open(path, strictly), strictly);
   }
 
   /// In the order they were written: the fine-tune's, then what it removed.

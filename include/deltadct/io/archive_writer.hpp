@@ -147,7 +147,8 @@ class ArchiveWriter {
   static constexpr std::size_t kCodecBytes = 90;
 
   /// How what a writer wrote is read again.
-  static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep};
+  static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep,
+                                        .strictness = Strictness::strict};
   static std::size_t room(const std::string& name) {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }

@@ -296,14 +296,17 @@ inline const nlohmann::json& json_member(const nlohmann::json& object, const std
   return *found;
 }
 
-/// A number written as plain digits, at most 2^63 - 1, so that it also fits the signed integers
-/// other readers use. Negative (even -0), fractional and exponent forms throw bad_container.
+/// Whether a number is written as plain digits, at most 2^63 - 1, so that it also fits the signed
+/// integers other readers use; not in negative (even -0), fractional or exponent form.
+inline bool is_json_unsigned(const nlohmann::json& value) {
+  constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  return value.is_number_unsigned() && value.get<std::uint64_t>() <= kMost;
+}
+
+/// That number; anything else throws bad_container.
 inline std::uint64_t json_unsigned(const nlohmann::json& value, std::string_view where,
                                    std::string_view what) {
-  constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  if (value.is_number_unsigned() && value.get<std::uint64_t>() <= kMost) {
-    return value.get<std::uint64_t>();
-  }
+  if (is_json_unsigned(value)) return value.get<std::uint64_t>();
   throw Error(Errc::bad_container, where,
               std::string(what) + " is not an integer from 0 to 2^63 - 1");
 }

@@ -1,70 +1,20 @@
 // A model as it lies on disk: one safetensors file, or a folder of shards with an index.
-//
-//   model.safetensors.index.json   {"metadata": {"total_size": 26, ...},
-//                                   "weight_map": {"NAME": "model-00001-of-00002.safetensors",
-//                                   ...}}
-//
-// The index and the shards must agree: every tensor in the shard it is mapped to and in no other,
-// no shard without a name in the map, total_size (where given) the bytes of all tensors. Shards are
-// plain names of regular files in the index's folder.
 #pragma once
 
 #include <deltadct/io/safetensors.hpp>
-#include <deltadct/io/warning.hpp>
+#include <deltadct/io/shard_index.hpp>
 
 #include <memory>
 #include <mutex>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What an index says. Shards in the order of their names.
-struct ShardIndex {
-  std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
-  std::map<std::string, std::string> metadata;             ///< its strings
-  std::optional<std::uint64_t> total_size;
+/// A tensor of a model, and the shard it lies in.
+struct ModelTensor : TensorInfo {
+  std::size_t shard = 0;
 };
 
 namespace detail {
-
-/// A name that cannot lead out of the folder, on any system.
-inline void check_shard_name(const std::string& name, std::string_view where) {
-  constexpr std::size_t kLongest = 255;
-  const bool plain = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
-                     name.find_first_of("/\\:") == name.npos && !has_controls(name);
-  if (!plain) {
-    throw Error(Errc::bad_index, where, "'" + printable(name) + "' is no plain file name");
-  }
-}
-
-inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
-                                std::string_view where) {
-  if (!value.is_object()) throw Error(Errc::bad_index, where, "metadata is not an object");
-  for (const auto& [key, item] : value.items()) {
-    if (key == "total_size") {
-      index.total_size = json_unsigned(item, where, key);
-    } else if (item.is_string()) {
-      index.metadata.emplace(key, item.get_ref<const std::string&>());
-    }
-  }
-}
-
-inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std::string_view where,
-                            const Limits& limits) {
-  if (!value.is_object()) throw Error(Errc::bad_index, where, "weight_map is not an object");
-  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many tensors");
-  for (const auto& [tensor, item] : value.items()) {
-    const std::string& file = json_string(item, where, printable(tensor));
-    auto found = index.shards.find(file);
-    if (found == index.shards.end()) {
-      check_shard_name(file, where);
-      if (index.shards.size() == limits.shards) {
-        throw Error(Errc::limit_exceeded, where, "too many shards");
-      }
-      found = index.shards.emplace(file, std::vector<std::string>{}).first;
-    }
-    found->second.push_back(tensor);
-  }
-}
 
 /// Indices of tensors in the order of their names.
 template <class Tensor>
@@ -87,43 +37,6 @@ const Tensor* find_by_name(const std::vector<Tensor>& tensors,
 }
 
 }  // namespace detail
-
-/// Parses an index. Pure: `where` only names the file in errors. Throws bad_container for what is
-/// not strict JSON or not of the right types, bad_index for what is no index, limit_exceeded.
-inline ShardIndex parse_shard_index(std::string_view text, std::string_view where,
-                                    const Limits& limits = {}) {
-  if (text.size() > limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, where, "index of " + std::to_string(text.size()) + " bytes");
-  }
-  ShardIndex index;
-  bool mapped = false;
-  const auto take = [&](const std::string& key, nlohmann::json&& value) {
-    if (key == "metadata") {
-      detail::read_index_metadata(index, value, where);
-    } else if (key == "weight_map") {
-      detail::read_weight_map(index, value, where, limits);
-      mapped = true;
-    }
-  };
-  parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
-  if (!mapped) throw Error(Errc::bad_index, where, "weight_map is missing");
-  return index;
-}
-
-/// The text of an index.
-inline std::string shard_index_text(const ShardIndex& index) {
-  nlohmann::json json = {{"metadata", index.metadata}, {"weight_map", nlohmann::json::object()}};
-  if (index.total_size) json["metadata"]["total_size"] = *index.total_size;
-  for (const auto& [file, tensors] : index.shards) {
-    for (const std::string& tensor : tensors) json["weight_map"][tensor] = file;
-  }
-  return json.dump(2) + "\n";
-}
-
-/// A tensor of a model, and the shard it lies in.
-struct ModelTensor : TensorInfo {
-  std::size_t shard = 0;
-};
 
 /// Bytes of a tensor, which keep their shard open. Reused from tensor to tensor, it allocates only
 /// as they grow.
@@ -226,7 +139,7 @@ class Model {
   }
 
   /// What the user should know of how the model was read.
-  const std::vector<Warning>& warnings() const noexcept { return warnings_; }
+  std::vector<Warning> warnings() const { return warnings_.warnings(); }
 
   /// Where an error about a tensor is: its file and name.
   std::string place(const ModelTensor& tensor) const {
@@ -302,15 +215,17 @@ class Model {
     }
     std::vector<std::byte> storage;
     const auto bytes = file.bytes(0, file.size(), storage);
-    ShardIndex index =
-        parse_shard_index({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                          path.string(), options_.limits);
+    ShardIndex index = parse_shard_index(
+        {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), options_);
+    for (const Warning& warning : index.warnings) warnings_.add(warning.where, warning.what);
     file_bytes_ += file.size();
     for (auto& [name, tensors] : index.shards) {
       const std::size_t first = tensors_.size();
       add_shard(path.parent_path() / name, options_.links);
-      check_shard(path, name, tensors, std::span(tensors_).subspan(first));
+      detail::check_shard(path.string(), name, tensors,
+                          std::span<const ModelTensor>(tensors_).subspan(first), options_);
     }
+    detail::settle_tensors(path.string(), index, tensors_, warnings_);
     check_total(path, index);
     index_metadata_ = std::move(index.metadata);
   }
@@ -323,6 +238,10 @@ class Model {
       }
       tensors_.push_back({std::move(tensor), shards_.size()});
     }
+    if (container.header.null_metadata) {
+      warnings_.add(detail::tensor_place(path.string(), detail::kMetadataKey),
+                    "it is null, and taken for none, as by safetensors (--strict refuses it)");
+    }
     file_bytes_ += container.file.size();
     shards_.push_back({path,
                        links,
@@ -332,33 +251,16 @@ class Model {
                        {}});
   }
 
-  /// The tensors of a shard are those the index maps to it. A tensor that two shards hold is, in
-  /// one of them, one that the index does not map there.
-  void check_shard(const std::filesystem::path& index, const std::string& shard,
-                   std::vector<std::string>& mapped, std::span<const ModelTensor> held) const {
-    std::vector<std::string_view> names;
-    for (const ModelTensor& tensor : held) names.push_back(tensor.name);
-    std::ranges::sort(names);
-    std::ranges::sort(mapped);
-    for (const std::string& name : mapped) {
-      if (std::ranges::binary_search(names, name)) continue;
-      throw Error(Errc::bad_index, detail::tensor_place(index.string(), name),
-                  "not in the shard '" + shard + "'");
-    }
-    for (const std::string_view name : names) {
-      if (std::ranges::binary_search(mapped, name)) continue;
-      throw Error(Errc::bad_index, detail::tensor_place(index.string(), name),
-                  "in the shard '" + shard + "', to which the index does not map it");
-    }
-  }
-
-  void check_total(const std::filesystem::path& path, const ShardIndex& index) const {
+  void check_total(const std::filesystem::path& path, const ShardIndex& index) {
     if (!index.total_size) return;
     const std::uint64_t total = tensor_bytes();
     if (total == *index.total_size) return;
-    throw Error(Errc::bad_index, path.string(),
-                "total_size is " + std::to_string(*index.total_size) + ", the tensors have " +
-                    std::to_string(total) + " bytes");
+    const std::string what = "total_size is " + std::to_string(*index.total_size) +
+                             ", the tensors have " + std::to_string(total) + " bytes";
+    if (options_.is_strict()) throw Error(Errc::bad_index, path.string(), what);
+    warnings_.add(
+        path.string(),
+        what + "; transformers, vLLM and mlx-lm take no notice of it (--strict refuses it)");
   }
 
   std::shared_ptr<const InputFile> file_of(const ModelTensor& tensor) const {
@@ -381,7 +283,7 @@ class Model {
   std::vector<std::size_t> by_name_;
   Metadata index_metadata_;
   std::uint64_t file_bytes_ = 0;
-  std::vector<Warning> warnings_;
+  WarningCollector warnings_;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // movable
 };
 

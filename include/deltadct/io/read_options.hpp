@@ -35,6 +35,12 @@ enum class UnknownDType {
   keep,    ///< take it for so many bits an element as its size has; it travels without loss
 };
 
+/// What to do with what the format's readers pass over, though it is not as it should be.
+enum class Strictness {
+  lenient,  ///< do as they do, and warn
+  strict,   ///< throw bad_container or bad_index
+};
+
 /// How the files of a model or an archive are read.
 struct ReadOptions {
   Access access = Access::map;
@@ -42,6 +48,9 @@ struct ReadOptions {
   Links links = Links::refuse;  ///< for the index and shards inside a folder
   Checksums checksums = Checksums::compare;
   UnknownDType unknown_dtype = UnknownDType::refuse;
+  Strictness strictness = Strictness::lenient;  ///< of models; archives are always read strictly
+
+  bool is_strict() const noexcept { return strictness == Strictness::strict; }
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -50,6 +50,7 @@ struct TensorInfo {
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;
   Metadata metadata;
+  bool null_metadata = false;  ///< it is null, and taken for none
 };
 
 /// The largest number in a header, so that it also fits the signed integers other readers use.
@@ -227,7 +228,9 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
   }
   SafetensorsHeader header;
   const auto take = [&](const std::string& name, nlohmann::json&& value) {
-    if (name == detail::kMetadataKey) {
+    if (name == detail::kMetadataKey && value.is_null() && !options.is_strict()) {
+      header.null_metadata = true;
+    } else if (name == detail::kMetadataKey) {
       header.metadata = detail::read_metadata(value, where, limits);
     } else if (header.tensors.size() == limits.tensors) {
       throw Error(Errc::limit_exceeded, detail::tensor_place(where, name), "too many tensors");

@@ -4,6 +4,8 @@
 #include <deltadct/config.hpp>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -11,6 +13,39 @@ namespace deltadct::inline DELTADCT_ABI::io {
 struct Warning {
   std::string where;  ///< the file, tensor or argument concerned
   std::string what;   ///< what was met, what was done about it, and the switch that helps
+};
+
+/// Gathers warnings; those that say the same of many places become one.
+class WarningCollector {
+ public:
+  void add(std::string where, std::string what) {
+    for (Entry& entry : entries_) {
+      if (entry.first.what != what) continue;
+      ++entry.more;
+      return;
+    }
+    entries_.push_back({{std::move(where), std::move(what)}, 0});
+  }
+
+  /// In the order they were first met.
+  std::vector<Warning> warnings() const {
+    std::vector<Warning> result;
+    for (const Entry& entry : entries_) {
+      result.push_back(entry.first);
+      if (entry.more != 0) {
+        result.back().what += " (and " + std::to_string(entry.more) + " more)";
+      }
+    }
+    return result;
+  }
+
+ private:
+  struct Entry {
+    Warning first;
+    std::size_t more;
+  };
+
+  std::vector<Entry> entries_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io
