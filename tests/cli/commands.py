@@ -1030,6 +1030,34 @@ class Sharded(Case):
         shutil.copy(self.folder / "base", one / "more.safetensors")
         self.fails(FAILED, "compress", self.path("one"), self.path("tuned"), "-o", self.path("d"))
         self.fails(FAILED, "inspect", "..")
+        # A delta archive in the folder is none of the model, nor is what lies beside the usual name.
+        self.remove("one/more.safetensors", "delta")
+        delta = self.path("one/delta.safetensors")
+        self.ok("compress", self.path("one"), self.path("tuned"), "-o", delta)
+        self.ok("apply", self.path("one"), delta, "-o", self.path("out"))
+        (one / "weights.safetensors").rename(one / "model.safetensors")
+        shutil.copy(self.folder / "tuned", one / "consolidated.safetensors")
+        self.ok("verify", delta, "--base", self.path("one"))
+
+    def test_what_is_no_model_is_named(self):
+        one = self.folder / "one"
+        one.mkdir()
+        for name, data, text in (
+                ("adapter_config.json", b"{}", "adapter"),
+                ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+                ("x.gguf", b"GGUF\x03\0\0\0", "GGUF"),
+                ("pytorch_model.bin", b"PK\x03\x04\0\0\x08\x08", "PyTorch")):
+            (one / name).write_bytes(data)
+            for base, tuned in (("one", "tuned"), ("base", "one")):
+                self.assertIn(text, self.fails(FAILED, "compress", self.path(base),
+                                               self.path(tuned), "-o", self.path("delta")))
+            if not name.endswith("json"):
+                self.assertIn(text, self.fails(FAILED, "compress", self.path("base"),
+                                               self.path("one/" + name), "-o", self.path("delta")))
+            (one / name).unlink()
+        (one / "model.safetensors").symlink_to(self.folder / "base")
+        self.assertIn("--follow-links", self.fails(FAILED, "compress", self.path("one"),
+                                                   self.path("tuned"), "-o", self.path("delta")))
 
 
 class Modes(Case):

@@ -443,20 +443,170 @@ TEST_SUITE("files that changed since they were opened") {
   }
 }
 
+TEST_SUITE("which file of a folder is the model") {
+  Errc refuses(const Folder& folder, std::string_view text, const ReadOptions& options = {}) {
+    const Error error = caught([&] { Model::open(folder.path, options); });
+    INFO(std::string(error.what()));
+    CHECK(error.where() == folder.path.string());
+    CHECK(names(error, text));
+    return error.code();
+  }
+
+  TEST_CASE("model.safetensors, whatever lies beside it, unless there is the usual index") {
+    const Folder folder;
+    const auto tensors = some_tensors(4);
+    write_model(folder / "model.safetensors", tensors);
+    write_model(folder / "consolidated.safetensors", some_tensors(2));
+    write_model(folder / "adapter_model.safetensors", some_tensors(1));
+    write_sharded(folder.path, cut(some_tensors(3), 2), {}, "other.safetensors.index.json");
+    put(folder / "pytorch_model.bin", bytes_of("PK"));
+    const Model model = Model::open(folder.path);
+    check_holds(model, tensors);
+    CHECK(model.shards() == 1);
+    CHECK(model.warnings().empty());
+    write_sharded(folder.path, cut(some_tensors(3), 2));
+    const Model sharded = Model::open(folder.path);
+    check_holds(sharded, some_tensors(3));
+    check_warns(sharded, {{"model.safetensors", "transformers takes it"}});
+    write_model(folder / "model.safetensors", some_tensors(1));
+    put(folder / kIndex, bytes_of(weights({{"t0", "model.safetensors"}}).dump()));
+    const Model named = Model::open(folder.path);
+    check_holds(named, some_tensors(1));
+    CHECK(named.warnings().empty());
+  }
+
+  TEST_CASE("the only one that is no delta archive and no adapter") {
+    const Pair pair = one_pair(DType::f32, {32, 32});
+    pair.compress(options_of(4));
+    const Folder folder;
+    const fs::path weights = folder / "weights.safetensors";
+    fs::copy(pair.folder / "delta", folder / "delta.safetensors");
+    CHECK(DeltaArchive::open(folder.path).entries().size() == 1);
+    fs::copy(pair.folder / "tuned", weights);
+    fs::copy(pair.folder / "delta", folder / "another.safetensors");
+    fs::copy(pair.folder / "base", folder / "adapter_model.safetensors");
+    check_holds(Model::open(folder.path), pair.tuned);
+    fs::copy(pair.folder / "base", folder / "base.safetensors");
+    CHECK(refuses(folder, "'base.safetensors', 'weights.safetensors': give the path of one") ==
+          Errc::no_model);
+    fs::remove(folder / "base.safetensors");
+    fs::remove(weights);
+    CHECK(refuses(folder,
+                  "no model, but delta archives: 'another.safetensors', "
+                  "'delta.safetensors'") == Errc::no_model);
+    fs::remove(folder / "another.safetensors");
+    CHECK(DeltaArchive::open(folder.path).entries().size() == 1);
+  }
+
+  TEST_CASE("a sharded delta archive is passed over, with its parts") {
+    const Pair pair = one_pair(DType::f32, {32, 32});
+    CompressOptions options = options_of(4);
+    options.output.max_shard_bytes = 1;
+    pair.compress(options);
+    const Folder folder;
+    for (const auto& entry : fs::directory_iterator(pair.folder / "delta"))
+      fs::copy(entry, folder.path);
+    CHECK(DeltaArchive::open(folder.path).entries().size() == 1);
+    write_sharded(folder.path, {pair.tuned}, {}, "weights.safetensors.index.json");
+    check_holds(Model::open(folder.path), pair.tuned);
+    fs::remove(folder / "weights.safetensors.index.json");
+    check_holds(Model::open(folder.path), pair.tuned);
+  }
+
+  TEST_CASE("what cannot be read is not passed over") {
+    const Folder folder;
+    write_model(folder / "a.safetensors", some_tensors(1));
+    put(folder / "b.safetensors", bytes_of("nothing"));
+    CHECK(refuses(folder, "'a.safetensors', 'b.safetensors'") == Errc::no_model);
+  }
+
+  TEST_CASE("an adapter is named") {
+    const Folder folder;
+    put(folder / "adapter_config.json", bytes_of("{}"));
+    CHECK(refuses(folder, "merge it into its base") == Errc::no_model);
+    write_model(folder / "adapter_model.safetensors", some_tensors(1));
+    CHECK(refuses(folder, "merge it into its base") == Errc::no_model);
+    fs::remove(folder / "adapter_config.json");
+    CHECK(refuses(folder, "adapter") == Errc::no_model);
+    CHECK(Model::open(folder / "adapter_model.safetensors").tensors().size() == 1);
+  }
+
+  TEST_CASE("files of other formats are named") {
+    const Folder folder;
+    put(folder / "training_args.bin", bytes_of("PK"));
+    put(folder / "x.gguf", bytes_of("GGUF"));
+    CHECK(refuses(folder, "'x.gguf' is a GGUF file") == Errc::no_model);
+    put(folder / "pytorch_model-00001-of-00002.bin", bytes_of("PK"));
+    put(folder / "pytorch_model-00002-of-00002.bin", bytes_of("PK"));
+    CHECK(refuses(folder,
+                  "'pytorch_model-00001-of-00002.bin', 'pytorch_model-00002-of-00002.bin' "
+                  "is a PyTorch file") == Errc::no_model);
+    write_model(folder / "weights.safetensors", some_tensors(1));
+    CHECK(Model::open(folder.path).tensors().size() == 1);
+  }
+}
+
+TEST_SUITE("files of other formats") {
+  TEST_CASE("are named, alone, as shard and as index") {
+    const Sharded sharded;
+    const std::string lfs =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4cac19622fc3ada9c0fdeadb33f88f36\n"
+        "size 4976698672\n";
+    struct Foreign {
+      std::string begin, text;
+    };
+    for (const Foreign& foreign :
+         std::initializer_list<Foreign>{{lfs, "git lfs pull"},
+                                        {"GGUF\x03", "GGUF"},
+                                        {std::string("PK\x03\x04\0\0\x08\x08", 8), "PyTorch"},
+                                        {std::string("PK\x03\x04\0\0\0\0", 8), "PyTorch"},
+                                        {"\x80\x02\x8a\n", "pickle"},
+                                        {"\x80\x04\x95", "pickle"},
+                                        {"\x89HDF\r\n", "HDF5"},
+                                        {"<!DOCTYPE html>", "web page"}}) {
+      CAPTURE(foreign.text);
+      for (const Access access : {Access::map, Access::read}) {
+        for (const char* name : {"c.safetensors", "a.safetensors"}) {
+          const Bytes before = get(sharded.folder / name);
+          put(sharded.folder / name, bytes_of(foreign.begin + std::string(100, '\1')));
+          for (const fs::path& path : {sharded.folder.path, sharded.folder / name}) {
+            const Error error = caught([&] { Model::open(path, reading(access)); });
+            CHECK(error.code() == Errc::bad_container);
+            CHECK(names(error, (sharded.folder / name).string()));
+            CHECK(names(error, foreign.text));
+          }
+          put(sharded.folder / name, before);
+        }
+        sharded.index(foreign.begin);
+        CHECK(names(sharded.refused(reading(access)), foreign.text));
+        sharded.index(Sharded::sound());
+      }
+    }
+  }
+
+  TEST_CASE("a safetensors file whose length begins as they do is none of them") {
+    const std::string zip("PK\x03\x04\0\0\0\0", 8);
+    CHECK(io::detail::foreign_format(zip + "\x08") != nullptr);
+    CHECK(io::detail::foreign_format(zip + "{") == nullptr);
+    CHECK(io::detail::foreign_format("") == nullptr);
+    CHECK(io::detail::foreign_format("GGU") == nullptr);
+  }
+}
+
 TEST_SUITE("malformed folders") {
   TEST_CASE("nothing in it") {
     const Folder folder;
     const Error error = caught([&] { Model::open(folder.path); });
-    CHECK(error.code() == Errc::bad_index);
+    CHECK(error.code() == Errc::no_model);
     CHECK(names(error, folder.path.string()));
     put(folder / "config.json", bytes_of("{}"));
-    CHECK(caught([&] { Model::open(folder.path); }).code() == Errc::bad_index);
+    CHECK(caught([&] { Model::open(folder.path); }).code() == Errc::no_model);
   }
 
   TEST_CASE("several files without an index") {
     const Sharded sharded;
     fs::remove(sharded.folder / kIndex);
-    CHECK(sharded.refused().code() == Errc::bad_index);
+    CHECK(sharded.refused().code() == Errc::no_model);
   }
 
   TEST_CASE("several indices, none of the usual name") {
@@ -465,7 +615,7 @@ TEST_SUITE("malformed folders") {
     CHECK(Model::open(sharded.folder.path).tensors().size() == 3);
     fs::copy(sharded.folder / "x.safetensors.index.json",
              sharded.folder / "y.safetensors.index.json");
-    CHECK(sharded.refused().code() == Errc::bad_index);
+    CHECK(sharded.refused().code() == Errc::no_model);
   }
 
   TEST_CASE("a path that is not there") {
@@ -549,6 +699,7 @@ TEST_SUITE("malformed shards") {
     const Error error = sharded.refused();
     CHECK(error.code() == Errc::io_failure);
     CHECK(names(error, "symbolic link"));
+    CHECK(names(error, "--follow-links"));
     ReadOptions follow;
     follow.links = Links::follow;
     check_holds(Model::open(sharded.folder.path, follow), {sharded.a, sharded.b, sharded.c});

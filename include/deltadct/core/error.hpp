@@ -25,6 +25,7 @@ enum class Errc {
   unsupported_version,
   bad_container,
   bad_index,
+  no_model,
   wrong_base,
   missing_tensor,
   checksum_mismatch,
@@ -67,6 +68,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "not a valid safetensors file";
     case Errc::bad_index:
       return "not a valid index of shards";
+    case Errc::no_model:
+      return "not one model";
     case Errc::wrong_base:
       return "base is not the one the delta was made from";
     case Errc::missing_tensor:

@@ -84,7 +84,8 @@ class InputFile {
     detail::Descriptor descriptor(detail::retry([&] { return ::open(path.c_str(), flags); }));
     if (descriptor.get() == -1) {
       if (links == Links::refuse && errno == ELOOP) {
-        throw Error(Errc::io_failure, path.string(), "open: a symbolic link");
+        throw Error(Errc::io_failure, path.string(),
+                    "open: a symbolic link, which --follow-links follows");
       }
       detail::throw_errno(path, "open");
     }

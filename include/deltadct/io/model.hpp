@@ -1,8 +1,7 @@
 // A model as it lies on disk: one safetensors file, or a folder of shards with an index.
 #pragma once
 
-#include <deltadct/io/safetensors.hpp>
-#include <deltadct/io/shard_index.hpp>
+#include <deltadct/io/model_folder.hpp>
 
 #include <memory>
 #include <mutex>
@@ -78,16 +77,17 @@ class TensorBytes {
 class Model {
  public:
   /// `path` is a safetensors file, a folder, or an index. In a folder, model.safetensors.index.json
-  /// is taken, or else its only *.safetensors.index.json, or else its only *.safetensors.
+  /// is taken, or else model.safetensors, or else its only other index, or its only other
+  /// *.safetensors; adapters are passed over, and so are delta archives beside anything else.
   ///
-  /// Throws io_failure, bad_container, bad_index, unsupported_dtype, missing_tensor or
-  /// limit_exceeded, naming the file and, where there is one, the tensor.
+  /// Throws io_failure, bad_container, bad_index, no_model, unsupported_dtype or limit_exceeded,
+  /// naming the file and, where there is one, the tensor.
   static Model open(const std::filesystem::path& path, const ReadOptions& options = {}) {
     Model model(options);
     std::error_code ignored;  // what cannot be looked at cannot be opened either
     if (std::filesystem::is_directory(path, ignored)) {
       model.open_folder(path);
-    } else if (path.string().ends_with(".index.json")) {
+    } else if (is_index(path)) {
       model.open_index(path, Links::follow);
     } else {
       model.add_shard(path, Links::follow);
@@ -180,45 +180,26 @@ class Model {
 
   explicit Model(const ReadOptions& options) : options_(options) {}
 
-  static std::vector<std::filesystem::path> files_ending(const std::filesystem::path& folder,
-                                                         std::string_view ending) {
-    std::vector<std::filesystem::path> found;
-    std::error_code error;
-    std::filesystem::directory_iterator at(folder, error);
-    for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
-      if (at->path().filename().string().ends_with(ending)) found.push_back(at->path());
-    }
-    if (error) throw Error(Errc::io_failure, folder.string(), error.message());
-    return found;
+  static bool is_index(const std::filesystem::path& path) {
+    return path.string().ends_with(".index.json");
   }
 
   void open_folder(const std::filesystem::path& folder) {
-    const auto usual = folder / "model.safetensors.index.json";
-    std::error_code ignored;
-    if (std::filesystem::exists(std::filesystem::symlink_status(usual, ignored))) {
-      return open_index(usual, options_.links);
-    }
-    const auto indices = files_ending(folder, ".safetensors.index.json");
-    if (indices.size() == 1) return open_index(indices[0], options_.links);
-    const auto files = files_ending(folder, ".safetensors");
-    if (indices.empty() && files.size() == 1) return add_shard(files[0], options_.links);
-    throw Error(Errc::bad_index, folder.string(),
-                indices.empty() ? "no index, and not one *.safetensors"
-                                : "several *.safetensors.index.json");
+    const auto path = detail::model_in_folder(folder, options_);
+    if (!is_index(path)) return add_shard(path, options_.links);
+    open_index(path, options_.links);
+    const auto single = folder / detail::kUsualFile;
+    const bool named = std::ranges::find(shards_, single, &Shard::path) != shards_.end();
+    if (named || !detail::has_entry(single)) return;
+    warnings_.add(single.string(),
+                  "passed over for an index that does not name it, as by vLLM; transformers takes "
+                  "it. Give its path to read it");
   }
 
   void open_index(const std::filesystem::path& path, Links links) {
-    const InputFile file = InputFile::open(path, Access::read, links);
-    if (file.size() > options_.limits.header_bytes) {
-      throw Error(Errc::limit_exceeded, path.string(),
-                  "index of " + std::to_string(file.size()) + " bytes");
-    }
-    std::vector<std::byte> storage;
-    const auto bytes = file.bytes(0, file.size(), storage);
-    ShardIndex index = parse_shard_index(
-        {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), options_);
+    auto [index, identity] = detail::read_index(path, options_, links);
     for (const Warning& warning : index.warnings) warnings_.add(warning.where, warning.what);
-    file_bytes_ += file.size();
+    file_bytes_ += identity.bytes;
     for (auto& [name, tensors] : index.shards) {
       const std::size_t first = tensors_.size();
       add_shard(path.parent_path() / name, options_.links);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <deltadct/io/atomic_file.hpp>
+#include <deltadct/io/foreign_format.hpp>
 #include <deltadct/io/padding.hpp>
 #include <deltadct/io/safetensors_header.hpp>
 
@@ -40,6 +41,15 @@ inline std::uint64_t header_length(const InputFile& file, const Limits& limits) 
   return length;
 }
 
+/// Throws bad_container, saying what the file is and what helps, where its first bytes tell that it
+/// is of another format.
+inline void refuse_foreign(const InputFile& file) {
+  std::vector<std::byte> storage;
+  const auto first = file.bytes(0, std::min<std::uint64_t>(file.size(), kTellingBytes), storage);
+  const char* foreign = foreign_format(first);
+  if (foreign != nullptr) throw Error(Errc::bad_container, file.path().string(), foreign);
+}
+
 /// A safetensors file whose header has been read.
 struct Container {
   InputFile file;
@@ -50,6 +60,7 @@ struct Container {
 inline Container open_container(const std::filesystem::path& path, const ReadOptions& options,
                                 Links links) {
   InputFile file = InputFile::open(path, options.access, links);
+  refuse_foreign(file);
   const std::uint64_t length = header_length(file, options.limits);
   const std::uint64_t data_begin = kLengthBytes + length;
   std::vector<std::byte> storage;
