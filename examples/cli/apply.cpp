@@ -15,7 +15,7 @@ namespace cli {
 namespace io = deltadct::io;
 
 void apply(const ApplyArguments& arguments, const Common& common) {
-  const auto base = open_model(arguments.base, common);
+  const auto base = open_base(arguments.base, common);
   const auto archive = io::DeltaArchive::open(arguments.delta, reading(common));
   const deltadct::OpenMpExecutor executor{common.threads};
   io::ApplyOptions options;

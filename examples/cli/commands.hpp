@@ -13,7 +13,8 @@ struct Reading {
   bool follow_links = false;
   std::string unknown_dtype = "refuse";
   bool strict = false;
-  std::vector<std::string> limits;  ///< NAME=VALUE
+  std::vector<std::string> limits;   ///< NAME=VALUE
+  std::vector<std::string> renames;  ///< FROM=TO, of BASE's names
 };
 
 /// How outputs are written.

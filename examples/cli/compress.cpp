@@ -1,6 +1,7 @@
 // The command `compress`.
 #include "baselines.hpp"
 #include "commands.hpp"
+#include "names.hpp"
 #include "options.hpp"
 #include "progress.hpp"
 #include "text.hpp"
@@ -10,7 +11,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <regex>
 
 namespace cli {
 
@@ -19,21 +19,6 @@ using deltadct::Error;
 namespace io = deltadct::io;
 
 namespace {
-
-std::vector<std::regex> compile(const std::vector<std::string>& patterns) {
-  return {patterns.begin(), patterns.end()};
-}
-
-bool matches(const std::vector<std::regex>& patterns, std::string_view name) {
-  // The standard library's matcher takes a stack frame a character.
-  constexpr std::size_t kLongest = 4096;
-  if (!patterns.empty() && name.size() > kLongest) {
-    throw Error(Errc::limit_exceeded, io::detail::printable(name), "too long a name for a pattern");
-  }
-  return std::ranges::any_of(patterns, [&](const std::regex& pattern) {
-    return std::regex_search(name.begin(), name.end(), pattern);
-  });
-}
 
 void print_summary(const io::CheckpointReport& report, double seconds) {
   const auto model = static_cast<double>(report.model_bytes);
@@ -82,7 +67,7 @@ void compress(const CompressArguments& arguments, const Common& common) {
   options.selected = [&](std::string_view name) {
     return (include.empty() || matches(include, name)) && !matches(exclude, name);
   };
-  const auto base = open_model(arguments.base, common);
+  const auto base = open_base(arguments.base, common);
   const auto tuned = open_model(arguments.tuned, common);
   const deltadct::OpenMpExecutor executor{common.threads};
   deltadct::CodecFactory codecs = patch_factory(common);

@@ -99,7 +99,7 @@ void print_measures(const std::string& name, const Measures& m) {
 
 void diff(const std::string& base_path, const std::string& tuned_path,
           const std::string& other_path, bool json, const Common& common) {
-  const auto base = open_model(base_path, common);
+  const auto base = open_base(base_path, common);
   const auto tuned = open_model(tuned_path, common);
   const auto other = open_model(other_path, common);
   Measures total;

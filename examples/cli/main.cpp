@@ -3,6 +3,7 @@
 // Exit codes: 0 done, 1 an error named on stderr, 2 a wrong command line.
 #include "baselines.hpp"
 #include "commands.hpp"
+#include "names.hpp"
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
@@ -59,6 +60,17 @@ std::string check_regex(const std::string& text) {
   }
 }
 
+std::string check_renaming(const std::string& text) {
+  try {
+    static_cast<void>(cli::parse_renaming(text));
+    return {};
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  } catch (const std::regex_error& error) {
+    return "'" + text + "' does not begin with a regular expression: " + error.what();
+  }
+}
+
 std::string check_mix(const std::string& text) {
   try {
     static_cast<void>(cli::parse_mix(text));
@@ -98,6 +110,16 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
                   "or expansion")
       ->allow_extra_args(false)
       ->check(check_limit);
+}
+
+CLI::Option* add_renaming(CLI::App& command, cli::Reading& reading) {
+  return command
+      .add_option(
+          "--rename", reading.renames,
+          "FROM=TO: replace what matches FROM in BASE's names, as in '^model\\.=' to leave a "
+          "prefix out")
+      ->allow_extra_args(false)
+      ->check(check_renaming);
 }
 
 void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
@@ -147,6 +169,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
   command.add_flag("-v,--verbose", arguments.verbose, "tell of every tensor what comes back");
   add_writing(command, common.writing, "the archive to write");
+  add_renaming(command, common.reading);
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] {
@@ -190,6 +213,7 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
       ->check(CLI::IsMember({"nearest", "stochastic"}))
       ->capture_default_str();
   add_writing(command, common.writing, "the model to write");
+  add_renaming(command, common.reading);
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] { cli::apply(arguments, common); });
@@ -208,7 +232,9 @@ void add_verify(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("verify", "check every tensor of DELTA");
   command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
       ->required();
-  command.add_option("--base", files.base, "check too that it was made from this base");
+  CLI::Option* base =
+      command.add_option("--base", files.base, "check too that it was made from this base");
+  add_renaming(command, common.reading)->needs(base);
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] { cli::verify(files.delta, files.base, common); });
@@ -222,6 +248,7 @@ void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   command.add_option("TUNED", files.tuned, "the fine-tune, likewise")->required();
   command.add_option("OTHER", files.other, "the model to judge, likewise")->required();
   command.add_flag("--json", files.json, "as JSON");
+  add_renaming(command, common.reading);
   add_reading(command, common.reading);
   command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json, common); });
 }

@@ -1,6 +1,7 @@
 // What options of several commands mean.
 #include "options.hpp"
 
+#include "names.hpp"
 #include "text.hpp"
 
 #include <charconv>
@@ -29,6 +30,12 @@ io::Model open_model(const std::string& path, const Common& common) {
   auto model = io::Model::open(path, reading(common));
   warn(model.warnings());
   return model;
+}
+
+io::Model open_base(const std::string& path, const Common& common) {
+  auto model = open_model(path, common);
+  if (common.reading.renames.empty()) return model;
+  return renamed(std::move(model), common.reading.renames);
 }
 
 io::OutputOptions writing(const Common& common) {

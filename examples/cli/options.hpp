@@ -8,6 +8,8 @@ namespace cli {
 deltadct::io::ReadOptions reading(const Common& common);
 /// Opens a model, and tells what there is to say of it.
 deltadct::io::Model open_model(const std::string& path, const Common& common);
+/// Opens a base, and gives its tensors the names that were asked for.
+deltadct::io::Model open_base(const std::string& path, const Common& common);
 
 deltadct::io::OutputOptions writing(const Common& common);
 

@@ -17,7 +17,7 @@ namespace io = deltadct::io;
 void verify(const std::string& delta, const std::string& base_path, const Common& common) {
   const auto archive = io::DeltaArchive::open(delta, reading(common));
   std::optional<io::Model> base;
-  if (!base_path.empty()) base.emplace(open_model(base_path, common));
+  if (!base_path.empty()) base.emplace(open_base(base_path, common));
   const deltadct::OpenMpExecutor executor{common.threads};
   {
     ProgressReport progress("verify");

@@ -1342,6 +1342,45 @@ class Lossless(Case):
         self.assertEqual(self.bytes("out"), self.bytes("tuned"))
 
 
+class Renaming(Case):
+    """A base whose names have prefixes that the fine-tune's lack."""
+
+    RULES = ("--rename", r"^model\.=", "--rename", r"^lm(?=sc)=l", "--rename", "^(l)(s)=$2")
+
+    def write_pair(self):
+        super().write_pair()
+        model.write(self.folder / "named", {
+            ("model." if "layers" in name else "lm" if name == "scale" else "") + name: tensor
+            for name, tensor in self.base.items()})
+
+    def test_it_is_as_if_the_base_had_those_names(self):
+        self.compress(output="expected")
+        named, delta = self.path("named"), self.path("delta")
+        self.ok("compress", named, self.path("tuned"), "-o", delta, *self.RULES)
+        self.assertEqual(self.bytes("delta"), self.bytes("expected"))
+        self.ok("verify", delta, "--base", named, *self.RULES)
+        self.ok("apply", named, delta, "-o", self.path("out"), *self.RULES)
+        self.apply(output="o")
+        self.assertEqual(self.bytes("out"), self.bytes("o"))
+        self.assertEqual(self.ok("diff", named, self.path("tuned"), self.path("out"), *self.RULES),
+                         self.ok("diff", self.path("base"), self.path("tuned"), self.path("out")))
+        self.assertIn("--rename", self.fails(FAILED, "apply", named, delta, "-o", self.path("x")))
+        self.assertIn("--rename", self.fails(FAILED, "verify", delta, "--base", named))
+
+    def test_names_that_become_one(self):
+        error = self.compress_fails(FAILED, "--rename", r"layers\.\d=layers")
+        self.assertIn("layers.0.attn.weight", error)
+        self.assertIn("layers.1.attn.weight", error)
+        self.assertIn("layers.attn.weight", error)
+
+    def test_what_is_no_rule(self):
+        for rule in ("", "model.", "(=x", "[=x"):
+            self.compress_fails(USAGE, "--rename", rule)
+        self.compress()
+        self.fails(USAGE, "verify", self.path("delta"), "--rename", "a=b")
+        self.compress("--rename", "=", "--force")  # which leaves names as they are
+
+
 class DTypes(Case):
     """Dtypes that the codec does not take, and those that the tool does not know."""
 

@@ -1021,6 +1021,82 @@ TEST_SUITE("malformed indices") {
   }
 }
 
+TEST_SUITE("renaming") {
+  const auto without_prefix = [](std::string_view name) {
+    return std::string(name.starts_with("model.") ? name.substr(6) : name);
+  };
+
+  TEST_CASE("tensors are found under their new names alone, and read as before") {
+    const Folder folder;
+    std::vector<Tensor> tensors = some_tensors(5);
+    for (const std::size_t i : {0U, 3U, 4U}) tensors[i].name = "model." + tensors[i].name;
+    write_sharded(folder.path, cut(tensors, 2));
+    const Model model = Model::open(folder.path).renamed(without_prefix);
+    CHECK(model.find("model.t0") == nullptr);
+    check_holds(model, some_tensors(5));
+    CHECK(names(caught([&] {
+                  io::TensorBytes bytes;
+                  model.read(*model.find("t3"), 1000, 1, bytes);
+                }),
+                "t3"));
+  }
+
+  TEST_CASE("two names that become one") {
+    const Folder folder;
+    const Tensor tensor = noise("w", DType::f32, {4}, 1);
+    write_model(folder / "m",
+                std::vector{renamed(tensor, "model.w"), renamed(tensor, "x"), tensor});
+    const Error error = caught([&] { Model::open(folder / "m").renamed(without_prefix); });
+    CHECK(error.code() == Errc::name_clash);
+    CHECK(error.where() == (folder / "m").string() + ": w");
+    CHECK(names(error, "'model.w'"));
+    CHECK(names(error, "'w'"));
+    CHECK(!names(error, "'x'"));
+  }
+
+  TEST_CASE("names that cannot be stored") {
+    const Folder folder;
+    write_model(folder / "m", std::vector{noise("w", DType::f32, {4}, 1)});
+    for (const std::string& name :
+         {std::string("__metadata__"), std::string("\xC3"), std::string("a\0b", 3)}) {
+      const Error error = caught(
+          [&] { Model::open(folder / "m").renamed([&](std::string_view) { return name; }); });
+      CHECK(error.code() == Errc::bad_container);
+    }
+  }
+
+  TEST_CASE("an archive has the names of the fine-tune, and needs the base under them") {
+    const Tensor base = noise("model.w", DType::f32, {40, 30}, 1);
+    const Tensor only = noise("model.only", DType::f32, {4}, 2);
+    const Tensor tuned = moved(renamed(base, "w"), kStep, 3);
+    const Pair pair({base, only}, {tuned});
+    const Model renamed = Model::open(pair.folder / "base").renamed(without_prefix);
+    io::compress_model(renamed, Model::open(pair.folder / "tuned"), pair.folder / "delta",
+                       options_of(4, {{8, 1.0}}), serial_codec);
+    CHECK(pair.mode("w") == Mode::delta);
+    CHECK(pair.mode("only") == Mode::removed);
+    const Error error = caught([&] { pair.apply(); });
+    CHECK(error.code() == Errc::missing_tensor);
+    CHECK(names(error, "--rename"));
+    io::verify_archive(pair.archive(), &renamed, serial_codec);
+    io::apply_archive(renamed, pair.archive(), pair.folder / "out", {}, serial_codec);
+    CHECK(pair.out().tensors().size() == 1);
+    const auto lost =
+        difference(values(DType::f32, data(pair.out(), "w")), values(DType::f32, tuned.bytes));
+    CHECK(norm(lost) < 0.1 * kStep * norm(values(DType::f32, tuned.bytes)));
+  }
+
+  TEST_CASE("what was interrupted under other names is not gone on with") {
+    const Pair pair = one_pair(DType::f32, {8, 8});
+    const auto plan = [&](const std::string& name) {
+      return io::detail::identity_json(
+          Model::open(pair.folder / "base").renamed([&](std::string_view) { return name; }));
+    };
+    CHECK(plan("w") == io::detail::identity_json(Model::open(pair.folder / "base")));
+    CHECK(plan("v") != plan("w"));
+  }
+}
+
 TEST_SUITE("archives") {
   TEST_CASE("what a model would be warned of is refused in an archive") {
     const Pair pair = one_pair(DType::f32, {64, 64});

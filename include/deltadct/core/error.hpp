@@ -25,7 +25,6 @@ enum class Errc {
   unsupported_version,
   bad_container,
   bad_index,
-  no_model,
   wrong_base,
   missing_tensor,
   checksum_mismatch,
@@ -35,6 +34,8 @@ enum class Errc {
   cannot_resume,
   no_plan,
   device_failure,
+  no_model,
+  name_clash,
 };
 
 /// The text of a code, without the place.
@@ -68,8 +69,6 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "not a valid safetensors file";
     case Errc::bad_index:
       return "not a valid index of shards";
-    case Errc::no_model:
-      return "not one model";
     case Errc::wrong_base:
       return "base is not the one the delta was made from";
     case Errc::missing_tensor:
@@ -88,6 +87,10 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "no plan for the transform";
     case Errc::device_failure:
       return "the device or its driver failed";
+    case Errc::no_model:
+      return "not one model";
+    case Errc::name_clash:
+      return "two tensors have one name";
   }
   return "unknown error";
 }

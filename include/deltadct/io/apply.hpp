@@ -17,7 +17,8 @@ namespace detail {
 inline void require_covered(const Model& base, const DeltaArchive& archive) {
   for (const ModelTensor& tensor : base.tensors()) {
     if (archive.find(tensor.name) == nullptr) {
-      throw Error(Errc::missing_tensor, tensor_place(archive.path().string(), tensor.name));
+      throw Error(Errc::missing_tensor, tensor_place(archive.path().string(), tensor.name),
+                  kOtherNames);
     }
   }
 }

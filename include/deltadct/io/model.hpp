@@ -97,6 +97,24 @@ class Model {
     return model;
   }
 
+  /// The same model, its tensors under the names that `rename` gives them. Throws name_clash,
+  /// naming both, where two end up with one, and bad_container for a name that cannot be stored.
+  Model renamed(const std::function<std::string(std::string_view)>& rename) && {
+    std::vector<std::string> before;
+    for (ModelTensor& tensor : tensors_) {
+      before.push_back(tensor.name);
+      tensor.name = rename(before.back());
+      detail::quoted_name(tensor.name, path_.string());
+    }
+    by_name_ = detail::sorted_by_name(tensors_);
+    const auto twice = std::ranges::adjacent_find(
+        by_name_, {}, [&](std::size_t i) -> const std::string& { return tensors_[i].name; });
+    if (twice == by_name_.end()) return std::move(*this);
+    throw Error(Errc::name_clash, detail::tensor_place(path_.string(), tensors_[*twice].name),
+                "renamed from '" + detail::printable(before[*twice]) + "' and '" +
+                    detail::printable(before[*std::next(twice)]) + "'");
+  }
+
   const std::filesystem::path& path() const noexcept { return path_; }
 
   /// Shard by shard in the order of their names, within a shard in the order of their data.

@@ -56,14 +56,19 @@ struct CheckpointReport {
 
 namespace detail {
 
-/// Identifies the files of a model in the plan of an operation that may be resumed.
+/// Identifies the files of a model, and the names its tensors go by, in the plan of an operation
+/// that may be resumed.
 inline nlohmann::json identity_json(const Model& model) {
   nlohmann::json files = nlohmann::json::array();
   for (const FileIdentity& file : model.identity()) {
     // The device may have another number after a restart.
     files.push_back({file.inode, file.bytes, file.modified_ns});
   }
-  return files;
+  Fingerprint names;
+  for (const ModelTensor& tensor : model.tensors()) {
+    names.add(std::as_bytes(std::span(tensor.name.c_str(), tensor.name.size() + 1)));
+  }
+  return {{"files", std::move(files)}, {"names", names.hex()}};
 }
 
 }  // namespace detail

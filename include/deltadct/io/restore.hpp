@@ -32,6 +32,8 @@ struct RestoreOptions {
 
 namespace detail {
 
+inline constexpr const char* kOtherNames = "where the base has other names, --rename FROM=TO helps";
+
 /// The codecs an operation needs, made once each.
 class CodecCache {
  public:
@@ -155,7 +157,8 @@ class Restorer {
   const ModelTensor& base_tensor(const ManifestEntry& entry) const {
     const ModelTensor* found = base_.find(entry.name);
     if (found == nullptr) {
-      throw Error(Errc::missing_tensor, detail::tensor_place(base_.path().string(), entry.name));
+      throw Error(Errc::missing_tensor, detail::tensor_place(base_.path().string(), entry.name),
+                  detail::kOtherNames);
     }
     if (found->dtype != entry.base->dtype) {
       throw Error(Errc::dtype_mismatch, base_.place(*found),
