@@ -47,7 +47,7 @@ void print_summary(const io::CheckpointReport& report, double seconds) {
 void print_entry(const io::ManifestEntry& entry) {
   std::string remark = entry.reason;
   if (entry.recovery) remark = recovery_text(*entry.recovery);
-  std::printf("%-44s %-8s %s\n", io::detail::printable(entry.name).c_str(),
+  std::printf("%-44s %-8s %s\n", deltadct::printable(entry.name).c_str(),
               std::string(io::mode_name(entry.mode)).c_str(), remark.c_str());
 }
 

@@ -2,10 +2,10 @@
 #include "commands.hpp"
 #include "measures.hpp"
 #include "options.hpp"
+#include "text.hpp"
 
 #include <cmath>
 #include <cstdio>
-#include <iostream>
 #include <limits>
 
 namespace cli {
@@ -90,7 +90,7 @@ std::string figure_text(int width, int digits, double x) {
 }
 
 void print_measures(const std::string& name, const Measures& m) {
-  std::printf("%-44s %s %s %s %s\n", io::detail::printable(name).c_str(),
+  std::printf("%-44s %s %s %s %s\n", deltadct::printable(name).c_str(),
               figure_text(9, 3, m.snr()).c_str(), figure_text(8, 4, m.gain()).c_str(),
               figure_text(8, 4, m.cosine()).c_str(), figure_text(8, 4, m.mean_abs_ratio()).c_str());
 }
@@ -127,16 +127,12 @@ void diff(const std::string& base_path, const std::string& tuned_path,
     }
   }
   if (json) {
-    std::cout << nlohmann::json{{"total", measures_json(total)},
-                                {"tensors", tensors},
-                                {"without_base", without_base}}
-                     .dump(2)
-              << '\n';
-    return;
+    return print_json(
+        {{"total", measures_json(total)}, {"tensors", tensors}, {"without_base", without_base}});
   }
   print_measures("total", total);
   for (const std::string& name : without_base) {
-    std::printf("%-44s the base has none of this shape\n", io::detail::printable(name).c_str());
+    std::printf("%-44s the base has none of this shape\n", deltadct::printable(name).c_str());
   }
 }
 

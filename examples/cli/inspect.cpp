@@ -5,7 +5,6 @@
 
 #include <cstdio>
 #include <functional>
-#include <iostream>
 #include <map>
 
 namespace cli {
@@ -61,7 +60,7 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
 std::string remark(const io::ManifestEntry& entry) {
   std::string text;
   const auto append = [&](const std::string& part) {
-    text += (text.empty() ? "" : ", ") + io::detail::printable(part);
+    text += (text.empty() ? "" : ", ") + deltadct::printable(part);
   };
   if (entry.base && entry.base->dtype != entry.dtype) {
     append("base " + std::string(deltadct::dtype_name(entry.base->dtype)));
@@ -97,7 +96,7 @@ void inspect_text(const io::DeltaArchive& archive, const io::CheckpointReport& r
   for (const io::ManifestEntry& entry : archive.entries()) {
     const std::uint64_t bytes = archive.stored_bytes(entry);
     std::printf("%-44s %-8s %-7s %-16s %12llu %8.3f  %s\n",
-                io::detail::printable(entry.name).c_str(),
+                deltadct::printable(entry.name).c_str(),
                 std::string(io::mode_name(entry.mode)).c_str(),
                 std::string(deltadct::dtype_name(entry.dtype)).c_str(),
                 io::shape_text(entry.shape).c_str(), static_cast<unsigned long long>(bytes),
@@ -129,7 +128,7 @@ void inspect(const std::string& delta, bool json, const Common& common) {
   for (const io::ManifestEntry& entry : archive.entries()) {
     result["tensors"].push_back(entry_json(archive, entry));
   }
-  std::cout << result.dump(2) << '\n';
+  print_json(result);
 }
 
 }  // namespace cli

@@ -76,7 +76,8 @@ std::string check_mix(const std::string& text) {
     static_cast<void>(cli::parse_mix(text));
     return {};
   } catch (const deltadct::Error& error) {
-    return error.what();
+    // Not what(), which is fit to be shown already: all that CLI11 says is made so once.
+    return error.where() + ": " + std::string(describe(error.code())) + " (" + error.detail() + ")";
   }
 }
 
@@ -253,6 +254,12 @@ void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json, common); });
 }
 
+// CLI11 quotes arguments as they are.
+std::string usage_error(const CLI::App*, const CLI::Error& error) {
+  return deltadct::printable(error.what(), deltadct::kLongestText) +
+         "\nRun with --help for more information.\n";
+}
+
 // A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
 // complete are not in place, so there is nothing to clean up but the text of the error.
 extern "C" void report_lost_input(int) {
@@ -265,7 +272,9 @@ extern "C" void report_lost_input(int) {
 
 int main(int argc, char** argv) {
   std::signal(SIGBUS, report_lost_input);
-  CLI::App app("Data-free compression of the difference between a fine-tune and its base");
+  CLI::App app("Data-free compression of the difference between a fine-tune and its base",
+               "deltadct");
+  app.failure_message(usage_error);
   app.set_version_flag("--version", "deltadct " DELTADCT_VERSION_STRING);
   app.require_subcommand(1);
   cli::Common common;

@@ -17,6 +17,8 @@ namespace {
 constexpr double kTerminalInterval = 0.1;
 constexpr double kLogInterval = 5;
 
+constexpr std::size_t kTerminalName = 40;  // bytes of a name beside the bar
+
 std::string time_text(double seconds) {
   const auto whole = static_cast<long>(std::lround(seconds));
   char text[32];
@@ -60,13 +62,12 @@ void ProgressReport::operator()(const deltadct::io::Progress& progress) {
                              std::to_string(std::lround(100 * share)) + "% " + bytes_text(rate) +
                              "/s, " + time_text(left) + " left";
   if (terminal_) {
-    std::fprintf(stderr, "\r\x1b[K%s  %.40s", status.c_str(),
-                 deltadct::io::detail::printable(progress.tensor).c_str());
+    std::fprintf(stderr, "\r\x1b[K%s  %s", status.c_str(),
+                 deltadct::printable(progress.tensor, kTerminalName).c_str());
     std::fflush(stderr);
     drawn_ = true;
   } else {
-    std::fprintf(stderr, "%s  %s\n", status.c_str(),
-                 deltadct::io::detail::printable(progress.tensor).c_str());
+    std::fprintf(stderr, "%s  %s\n", status.c_str(), deltadct::printable(progress.tensor).c_str());
   }
 }
 

@@ -38,9 +38,16 @@ std::string recovery_text(const io::Recovery& recovery) {
   return text;
 }
 
+void print_json(const nlohmann::json& result) {
+  const std::string text =
+      result.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
 void warn(const io::Warning& warning) {
-  std::fprintf(stderr, "deltadct: warning: %s: %s\n", io::detail::printable(warning.where).c_str(),
-               io::detail::printable(warning.what).c_str());
+  std::fprintf(stderr, "deltadct: warning: %s: %s\n",
+               deltadct::printable(warning.where, deltadct::kLongestText).c_str(),
+               deltadct::printable(warning.what, deltadct::kLongestText).c_str());
 }
 
 void warn(std::span<const io::Warning> warnings) {

@@ -20,6 +20,9 @@ std::string bytes_text(double bytes);
 /// "gain 0.9987, SNR 2.23 dB".
 std::string recovery_text(const deltadct::io::Recovery& recovery);
 
+/// Writes a result to stdout: every character but ASCII escaped, so that none steers a terminal.
+void print_json(const nlohmann::json& result);
+
 /// A line on stderr: "deltadct: warning: WHERE: WHAT".
 void warn(const deltadct::io::Warning& warning);
 void warn(std::span<const deltadct::io::Warning> warnings);

@@ -24,7 +24,8 @@ void verify(const std::string& delta, const std::string& base_path, const Common
     io::verify_archive(archive, base ? &*base : nullptr, with_baselines(patch_factory(common)),
                        executor, std::ref(progress));
   }
-  std::printf("%s: %zu tensors sound%s\n", delta.c_str(), archive.entries().size(),
+  std::printf("%s: %zu tensors sound%s\n",
+              deltadct::printable(delta, deltadct::kLongestText).c_str(), archive.entries().size(),
               base ? ", made from this base" : "");
 }
 

@@ -3,6 +3,8 @@
 DELTADCT_CLI is the executable; arguments are those of unittest.
 """
 
+import ctypes
+import ctypes.util
 import json
 import os
 import pathlib
@@ -12,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import unicodedata
 import unittest
 
 import numpy as np
@@ -1637,6 +1640,199 @@ class WrongBase(Case):
         (self.folder / "delta").write_bytes(whole)
         self.fails(FAILED, "apply", self.path("base"), self.path("delta"), "-o",
                    self.path("new"), "--force-base")
+
+
+class Hostile(Case):
+    """Names that would steer a terminal, or that hide what they are, are shown escaped."""
+
+    EVIL = "\x1b]0;x\x07\x1b[2J\x7f\x9b31m\u202egnp\u2066\u200b\u061c\ufeff\u2028\\\r\n\t"
+    FILE = EVIL + "\udcff\udc9b"  # a file's may be no UTF-8, too
+
+    def setUp(self):
+        super().setUp()
+        random = np.random.default_rng(10)
+        before = random.standard_normal((32, 32)).astype("<f4")
+        after = before + np.float32(0.01)
+        infinite = after.copy()
+        infinite[3, 4] = np.inf
+        for name, array in (("base", before), ("tuned", after), ("infinite", infinite)):
+            model.write(self.folder / name, {self.EVIL: ("F32", array)}, {self.EVIL: self.EVIL})
+        self.compress()
+
+    def shown(self, code, *arguments, argv0=CLI):
+        """What a command writes: one line a statement, in characters that are seen."""
+        result = subprocess.run([argv0, *arguments], executable=CLI, check=False,
+                                cwd=self.folder / "elsewhere", capture_output=True)
+        texts = [stream.decode() for stream in (result.stdout, result.stderr)]
+        self.assertEqual(result.returncode, code, texts)
+        hidden = {hex(ord(c)) for text in texts for c in text
+                  if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+        self.assertEqual(hidden, set(), (arguments, texts))
+        if code == FAILED:
+            self.assertEqual(texts[1].count("\n"), 1, texts[1])
+        return "".join(texts)
+
+    def escaped(self, *arguments, **settings):
+        """The same for what is to show a hostile name."""
+        self.assertIn(r"\x1b]0;x\x07\x1b[2J\x7f\u009b31m\u202egnp", self.shown(*arguments, **settings))
+
+    def test_names_of_tensors(self):
+        base, tuned, delta, out = map(self.path, ("base", "tuned", "delta", "out"))
+        for preset in ("paper", "unit_gain", "bit_delta", "dare", "delta_come", "ultra_delta"):
+            self.escaped(FAILED, "compress", base, self.path("infinite"), "-o", out, "--preset",
+                         preset)
+        self.escaped(FAILED, "apply", tuned, delta, "-o", out)
+        self.escaped(DONE, "apply", tuned, delta, "-o", out, "--force-base")
+        self.escaped(FAILED, "verify", delta, "--base", tuned)
+        self.escaped(DONE, "inspect", delta)
+        self.escaped(DONE, "diff", base, tuned, out)
+        for command in (["inspect", delta], ["diff", base, tuned, out]):
+            text = self.shown(DONE, *command, "--json")
+            self.assertIn(r"\u001b]0;x\u0007\u001b[2J\u007f\u009b31m\u202egnp", text)
+            json.loads(text)
+
+    def test_long_names(self):
+        for name in ("A" * 3_000_000, self.EVIL * 10_000):
+            for file in ("base", "tuned"):
+                _, (array,) = zip(*model.read(self.folder / file)[0].values())
+                model.write(self.folder / ("long." + file), {name: ("F32", array)})
+            long = [self.path("long." + file) for file in ("base", "tuned")]
+            self.shown(DONE, "compress", *long, "-o", self.path("long"), "--force")
+            for command in (["apply", self.path("base"), self.path("long"), "-o", "x"],
+                            ["compress", long[0], long[1], "-o", "x", "--include", "y"],
+                            ["diff", *long, self.path("base")]):
+                self.assertLess(len(self.shown(FAILED, *command)), 1500)
+            self.assertLess(len(self.shown(DONE, "inspect", self.path("long"))), 1500)
+
+    def folder_of(self, name, files):
+        folder = self.folder / name
+        folder.mkdir()
+        for file, content in files.items():
+            with open(os.path.join(os.fsencode(folder), os.fsencode(file)), "wb") as out:
+                out.write(content)
+        return self.path(name)
+
+    def test_names_of_files_in_folders(self):
+        broken = self.folder_of("broken", {self.FILE + ".safetensors": b"garbage!!"})
+        index = self.folder_of("index", {self.FILE + ".safetensors.index.json": b"{}"})
+        sound = self.folder_of("sound", {self.FILE + ".safetensors": self.bytes("tuned")})
+        delta, out = self.path("delta"), self.path("out")
+        for bad in (broken, index):
+            for command in (["inspect", bad], ["verify", bad], ["apply", bad, delta, "-o", out],
+                            ["compress", bad, bad, "-o", out], ["diff", bad, bad, bad]):
+                self.escaped(FAILED, *command)
+        self.escaped(FAILED, "apply", sound, delta, "-o", out)
+        self.folder_of("full", {self.FILE: b"of others"})
+        self.escaped(FAILED, "compress", self.path("base"), self.path("tuned"), "-o",
+                     self.path("full"), "--max-shard-size", "1kB", "--force")
+
+    def test_names_in_an_index(self):
+        for number, (tensor, shard) in enumerate((
+                (self.EVIL + "?", "a.safetensors"), ("w", self.EVIL + ".safetensors"),
+                ("w", "\u202egnp.\u200bsafetensors"), ("w", "\x9b31m.safetensors"))):
+            text = json.dumps({"weight_map": {tensor: shard}}, ensure_ascii=False)
+            folder = self.folder_of(f"index{number}", {
+                "model.safetensors.index.json": text.encode(),
+                "a.safetensors": self.bytes("base")})
+            self.shown(FAILED, "inspect", folder)
+            self.assertRegex(self.shown(FAILED, "diff", folder, folder, folder),
+                             r"\\(x1b|u202e|u009b)")
+
+    def write_manifest(self, edit, metadata=None):
+        """The archive with another manifest, its checksum right."""
+        library = ctypes.CDLL(ctypes.util.find_library("xxhash"))
+        library.XXH3_64bits.restype = ctypes.c_uint64
+        library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+        sections, found = model.read(self.folder / "delta")
+        manifest = json.loads(sections["manifest:1"][1].tobytes())
+        edit(manifest, sections)
+        text = json.dumps(manifest, ensure_ascii=False).encode()
+        sections["manifest:1"] = ("U8", np.frombuffer(text, "u1"))
+        checksum = f"{library.XXH3_64bits(text, len(text)):016x}"
+        model.write(self.folder / "edited", sections,
+                    {**found, "manifest": checksum, **(metadata or {})})
+
+    @unittest.skipUnless(ctypes.util.find_library("xxhash"), "without the library of xxHash")
+    def test_strings_in_a_manifest(self):
+        def first(**members):
+            return lambda manifest, _: manifest["tensors"][0].update(members)
+
+        def codec(**members):
+            return lambda manifest, _: manifest["codecs"][0].update(members)
+
+        def tie(target):
+            def edit(manifest, _):
+                entry = manifest["tensors"][0]
+                manifest["tensors"].append({
+                    "name": "t", "mode": "tied", "dtype": "F32", "shape": entry["shape"],
+                    "tuned": entry["tuned"], "target": target})
+            return edit
+
+        def nothing(*_):
+            pass
+
+        delta = self.path("edited")
+        right_to_left = "\u202eabc"
+        for edit, metadata in ((nothing, None), (first(mode=self.EVIL), None),
+                               (first(dtype=self.EVIL), None), (first(reason=self.EVIL), None),
+                               (first(shape=[self.EVIL]), None), (first(delta=self.EVIL), None),
+                               (lambda manifest, _: manifest.update(requires=[self.EVIL]), None),
+                               (lambda manifest, _: manifest.update({self.EVIL: 1}), None),
+                               (codec(transform=self.EVIL), None),
+                               (codec(transform="\x9b31mX"), None),
+                               (codec(transform=right_to_left), None),
+                               (codec(quantizer=right_to_left), None),
+                               (codec(method=self.EVIL), None), (tie(self.EVIL), None),
+                               (tie(self.EVIL + "?"), None), (nothing, {"version": self.EVIL}),
+                               (nothing, {"part": self.EVIL}), (nothing, {"format": self.EVIL})):
+            self.write_manifest(edit, metadata)
+            for command in (["inspect", delta], ["inspect", "--json", delta], ["verify", delta],
+                            ["apply", self.path("base"), delta, "-o", self.path("out"), "--force"]):
+                result = self.run_cli(*command)
+                self.shown(result.returncode, *command)
+        self.write_manifest(first(reason=self.EVIL))
+        self.escaped(DONE, "inspect", delta)
+        self.write_manifest(codec(transform=right_to_left))
+        self.assertIn(r"\u202eabc", self.shown(DONE, "inspect", delta))
+
+    def test_arguments(self):
+        evil, pair = self.FILE, [self.path("base"), self.path("tuned")]
+        for command in (["inspect", evil], ["verify", evil], ["verify", self.path("delta"),
+                        "--base", evil], ["apply", evil, evil, "-o", evil],
+                        ["compress", evil, evil, "-o", evil], ["diff", evil, evil, evil],
+                        ["compress", *pair, "-o", evil + "/" + evil]):
+            self.escaped(FAILED, *command)
+        self.shown(DONE, "compress", *pair, "-o", evil)
+        self.escaped(FAILED, "compress", *pair, "-o", evil)
+        self.escaped(DONE, "verify", evil)
+        output = ["compress", *pair, "-o", "x"]
+        for command in ([evil], ["--" + evil]):
+            self.shown(USAGE, *command)
+        for command in (["inspect", "a", evil], [*output, "--" + evil],
+                        [*output, "--limit", evil], [*output, "--mix", evil],
+                        [*output, "--include", "(" + evil], [*output, "--preset", evil],
+                        [*output, "--max-shard-size", evil], [*output, "--threads", evil],
+                        [*output, "--bpw", evil], [*output, "--patch", evil]):
+            self.escaped(USAGE, *command)
+        for command in (["--help"], ["inspect", "--help"], []):
+            self.shown(DONE if command else USAGE, *command, argv0=evil)
+
+    def test_a_terminal_is_steered_by_the_tool_alone(self):
+        lead, follow = pty.openpty()
+        name = self.EVIL * 100
+        tensors = {name + str(k): ("U8", np.zeros(1 << 22)) for k in range(16)}
+        model.write(self.folder / "many", tensors)
+        subprocess.run([CLI, "compress", "../many", "../many", "-o", "../same"], stderr=follow,
+                       cwd=self.folder / "elsewhere", stdout=subprocess.DEVNULL, check=True)
+        os.close(follow)
+        try:
+            shown = os.read(lead, 65536).decode()
+        except OSError:  # it was too quick for progress
+            shown = ""
+        os.close(lead)
+        for own in ("\r\x1b[K",):
+            shown = shown.replace(own, "")
+        self.assertTrue(shown.isprintable(), shown)
 
 
 class CommandLine(Case):

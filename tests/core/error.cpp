@@ -24,6 +24,27 @@ TEST_CASE("error: an outer place goes in front") {
   CHECK(Error(Errc::non_finite, "").within("x").where() == "x");
 }
 
+TEST_CASE("error: the text is fit for a terminal, place and detail are as they were") {
+  const Error error(Errc::io_failure, "dir/\x1B]0;x\x07\nname", "'\xE2\x80\xAE' is \xFF\\");
+  CHECK(std::string_view(error.what()) ==
+        R"(dir/\x1b]0;x\x07\x0aname: input or output failed ('\u202e' is \xff\\))");
+  CHECK(error.where() == "dir/\x1B]0;x\x07\nname");
+  CHECK(error.detail() == "'\xE2\x80\xAE' is \xFF\\");
+  // Once, however often it is passed on.
+  CHECK(std::string_view(Error(error.code(), error.where(), error.detail()).what()) ==
+        error.what());
+  CHECK(std::string_view(error.within("\t").what()) == "\\x09: " + std::string(error.what()));
+}
+
+TEST_CASE("error: the text is short, whatever its parts") {
+  const std::string name(3'000'000, 'n');
+  const Error error = Error(Errc::non_finite, "element (3, 4)", name).within("file: " + name);
+  const std::string text = error.what();
+  CHECK(text.size() < 2100);
+  CHECK(text.starts_with("file: nnn"));
+  CHECK(text.find("nnn: element (3, 4): value is not finite (nnn") != std::string::npos);
+}
+
 TEST_CASE("error: every code has a text of its own") {
   std::set<std::string_view> texts;
   const int codes = static_cast<int>(Errc::name_clash) + 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/config.hpp>
+#include <deltadct/core/printable.hpp>
 
 #include <stdexcept>
 #include <string>
@@ -95,7 +96,8 @@ constexpr std::string_view describe(Errc code) noexcept {
   return "unknown error";
 }
 
-/// Thrown by everything that can fail. what() reads "where: text of the code (detail)".
+/// Thrown by everything that can fail. what() reads "where: text of the code (detail)", one line
+/// that is fit for a terminal whatever the names in it (printable()).
 class Error : public std::runtime_error {
  public:
   Error(Errc code, std::string_view where, std::string_view detail = {})
@@ -106,10 +108,11 @@ class Error : public std::runtime_error {
 
   Errc code() const noexcept { return code_; }
 
-  /// The tensor, file, argument or element concerned.
+  /// The tensor, file, argument or element concerned, for programs: its bytes as they are, but for
+  /// tensors' names above kLongestName, which have lost their middle. To be shown by printable().
   const std::string& where() const noexcept { return where_; }
 
-  /// What was met and what was expected; may be empty.
+  /// What was met and what was expected, with names as they are; may be empty.
   const std::string& detail() const noexcept { return detail_; }
 
   /// The same error with an outer place in front: "tensor: element (3, 4)".
@@ -119,10 +122,10 @@ class Error : public std::runtime_error {
 
  private:
   static std::string compose(Errc code, std::string_view where, std::string_view detail) {
-    std::string text(where);
+    std::string text = printable(where, kLongestText);
     if (!text.empty()) text += ": ";
     text += describe(code);
-    if (!detail.empty()) text.append(" (").append(detail).append(")");
+    if (!detail.empty()) text.append(" (").append(printable(detail, kLongestText)).append(")");
     return text;
   }
 

@@ -324,7 +324,7 @@ class DeltaArchive {
     const std::string* version = value(metadata, "version");
     if (version != nullptr && *version == std::to_string(kFormatVersion)) return;
     throw Error(Errc::unsupported_version, path().string(),
-                version == nullptr ? "none is given" : "version " + detail::printable(*version));
+                version == nullptr ? "none is given" : "version " + detail::shortened(*version));
   }
 
   void read_part(std::size_t part, const ReadOptions& options, Fingerprint& all) {
@@ -346,7 +346,7 @@ class DeltaArchive {
     }
     const std::string* number = value(model_.metadata(section->shard), "part");
     if (number != nullptr && *number != std::to_string(part)) {
-      throw Error(Errc::corrupt_data, where, "part " + detail::printable(*number) + " has " + name);
+      throw Error(Errc::corrupt_data, where, "part " + detail::shortened(*number) + " has " + name);
     }
     all.add(bytes.bytes());
     Manifest manifest =

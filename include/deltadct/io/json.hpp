@@ -39,32 +39,9 @@ struct JsonItems {
 
 namespace detail {
 
-/// Whether the character that ends at byte i is a control character, U+0080 to U+009F included.
-inline bool is_control(std::string_view text, std::size_t i) noexcept {
-  const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
-  if (byte(i) < 0x20 || byte(i) == 0x7F) return true;
-  return i > 0 && byte(i - 1) == 0xC2 && byte(i) >= 0x80 && byte(i) < 0xA0;
-}
-
-inline bool has_controls(std::string_view text) noexcept {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (is_control(text, i)) return true;
-  }
-  return false;
-}
-
-/// Text from a file made fit for an error message: short, and without control characters.
-inline std::string printable(std::string_view text) {
-  constexpr std::size_t kMost = 200;
-  std::size_t length = std::min(text.size(), kMost);
-  const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
-  while (length < text.size() && length > 0 && continues(text[length])) --length;
-  std::string result(text.substr(0, length));
-  for (std::size_t i = 0; i < length; ++i) {
-    if (is_control(result, i)) result[i] = '?';
-  }
-  return length < text.size() ? result + "..." : result;
-}
+using deltadct::printable;
+using deltadct::detail::has_controls;
+using deltadct::detail::shortened;
 
 /// Walks through a text and counts: the parser does not tell its handler where it is.
 class CountingIterator {
@@ -132,8 +109,8 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
 
   // The key is decoded already, so that "a" and "\u0061" are the same one.
   bool key(string_t& key) override {
-    if (key.find('\0') != string_t::npos) refuse("NUL in the key '" + printable(key) + "'");
-    if (!is_new(key)) refuse("repeated key '" + printable(key) + "'");
+    if (key.find('\0') != string_t::npos) refuse("NUL in the key '" + shortened(key) + "'");
+    if (!is_new(key)) refuse("repeated key '" + shortened(key) + "'");
     keys_.back() = std::move(key);
     return true;
   }
@@ -150,7 +127,7 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   [[noreturn]] bool refuse(std::string_view what, Errc code = Errc::bad_container) const {
-    throw Error(code, where_, printable(what) + " at byte " + std::to_string(bytes_read_));
+    throw Error(code, where_, std::string(what) + " at byte " + std::to_string(bytes_read_));
   }
 
   bool streams_members() const noexcept { return sink_ != nullptr && open_.size() == 1; }

@@ -334,7 +334,7 @@ class ManifestReader {
     for (const Mode mode : kModes) {
       if (mode_name(mode) == name) return mode;
     }
-    fail("unknown mode '" + printable(name) + "'");
+    fail("unknown mode '" + shortened(name) + "'");
   }
 
   void read_base(ManifestEntry& entry) const {
@@ -448,7 +448,7 @@ class ManifestReader {
 
   DType bound_named(const std::string& name) const {
     if (const auto dtype = parse_dtype(name)) return *dtype;
-    throw Error(Errc::unsupported_dtype, where_, printable(name));
+    throw Error(Errc::unsupported_dtype, where_, shortened(name));
   }
 
   TensorHeader read_matrix(const nlohmann::json& json, TensorHeader header) const {
@@ -511,7 +511,7 @@ inline void check_required(const nlohmann::json& json, std::string_view file) {
   for (const auto& item : json_array(json["requires"], file, "requires")) {
     if (json_string(item, file, "requires") == kOutliersFeature) continue;
     throw Error(Errc::unsupported_version, file,
-                "it requires '" + printable(json_string(item, file, "requires")) + "'");
+                "it requires '" + shortened(json_string(item, file, "requires")) + "'");
   }
 }
 

@@ -111,8 +111,8 @@ class Model {
         by_name_, {}, [&](std::size_t i) -> const std::string& { return tensors_[i].name; });
     if (twice == by_name_.end()) return std::move(*this);
     throw Error(Errc::name_clash, detail::tensor_place(path_.string(), tensors_[*twice].name),
-                "renamed from '" + detail::printable(before[*twice]) + "' and '" +
-                    detail::printable(before[*std::next(twice)]) + "'");
+                "renamed from '" + detail::shortened(before[*twice]) + "' and '" +
+                    detail::shortened(before[*std::next(twice)]) + "'");
   }
 
   const std::filesystem::path& path() const noexcept { return path_; }

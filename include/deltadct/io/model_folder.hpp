@@ -127,8 +127,8 @@ inline FolderCandidates sort_out(const FolderContents& contents, const ReadOptio
 
 /// "a, b and more", in quotes.
 inline std::string listed(const std::vector<std::string>& names) {
-  std::string text = "'" + printable(names.at(0)) + "'";
-  if (names.size() > 1) text += ", '" + printable(names[1]) + "'";
+  std::string text = "'" + shortened(names.at(0)) + "'";
+  if (names.size() > 1) text += ", '" + shortened(names[1]) + "'";
   return names.size() > 2 ? text + " and more" : text;
 }
 

@@ -64,8 +64,8 @@ class CodecCache {
     auto codec = factory_(spec);
     if (codec) return codec;
     throw Error(Errc::codec_mismatch, "codec",
-                "none for transform '" + printable(spec.transform) + "', quantizer '" +
-                    printable(spec.quantizer) + "'");
+                "none for transform '" + shortened(spec.transform) + "', quantizer '" +
+                    shortened(spec.quantizer) + "'");
   }
 
  private:

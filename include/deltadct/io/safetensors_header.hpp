@@ -102,7 +102,7 @@ inline constexpr const char* kMetadataKey = "__metadata__";
 inline constexpr const char* kBadSize = "the shape's size overflows, or ends within a byte";
 
 inline std::string tensor_place(std::string_view file, std::string_view tensor) {
-  return std::string(file) + ": " + printable(tensor);
+  return std::string(file) + ": " + shortened(tensor);
 }
 
 inline Metadata read_metadata(const nlohmann::json& value, std::string_view file,
@@ -112,7 +112,7 @@ inline Metadata read_metadata(const nlohmann::json& value, std::string_view file
   if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many entries");
   Metadata metadata;
   for (const auto& [key, text] : value.items()) {
-    metadata.emplace(key, json_string(text, where, printable(key)));
+    metadata.emplace(key, json_string(text, where, shortened(key)));
   }
   return metadata;
 }
@@ -142,7 +142,7 @@ inline std::uint64_t bits_of_element(std::span<const std::uint64_t> shape,
 [[noreturn]] inline void refuse_dtype(const std::string& name, std::string_view where,
                                       UnknownDType unknown) {
   throw Error(Errc::unsupported_dtype, where,
-              printable(name) + (unknown == UnknownDType::refuse
+              shortened(name) + (unknown == UnknownDType::refuse
                                      ? "; --unknown-dtype keep takes it along byte for byte"
                                      : ", whose size or name is none of a dtype"));
 }
@@ -252,7 +252,7 @@ namespace detail {
 /// A key between quotes; refuses what the reader would.
 inline std::string quoted_key(const std::string& key, std::string_view where) {
   if (key.find('\0') == key.npos) return json_quoted(key, where);
-  throw Error(Errc::bad_container, where, "NUL in '" + printable(key) + "'");
+  throw Error(Errc::bad_container, where, "NUL in '" + shortened(key) + "'");
 }
 
 inline std::string quoted_name(const std::string& name, std::string_view where) {

@@ -30,7 +30,7 @@ inline void check_shard_name(const std::string& name, std::string_view where) {
   const bool plain = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
                      name.find_first_of("/\\:") == name.npos && !has_controls(name);
   if (!plain) {
-    throw Error(Errc::bad_index, where, "'" + printable(name) + "' is no plain file name");
+    throw Error(Errc::bad_index, where, "'" + shortened(name) + "' is no plain file name");
   }
 }
 
@@ -68,7 +68,7 @@ inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std:
   if (!value.is_object()) throw Error(Errc::bad_index, where, "weight_map is not an object");
   if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many tensors");
   for (const auto& [tensor, item] : value.items()) {
-    const std::string& file = json_string(item, where, printable(tensor));
+    const std::string& file = json_string(item, where, shortened(tensor));
     auto found = index.shards.find(file);
     if (found == index.shards.end()) {
       check_shard_name(file, where);
