@@ -87,8 +87,10 @@ void compress(const CompressArguments& arguments, const Common& common) {
                                 std::ref(progress));
     seconds = progress.seconds();
   }
-  warn(report.warnings);
-  print_summary(report, seconds);
+  tell_of_output([&] {
+    warn(report.warnings);
+    print_summary(report, seconds);
+  });
 }
 
 }  // namespace cli

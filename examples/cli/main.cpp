@@ -5,6 +5,7 @@
 #include "commands.hpp"
 #include "names.hpp"
 #include "options.hpp"
+#include "text.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -13,15 +14,35 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <regex>
 #include <stdexcept>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace {
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+
+// A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
+// complete are not in place, so there is nothing to clean up but the folder of one that has just
+// begun.
+std::optional<deltadct::io::StageRemover> remove_stage;
+
+extern "C" void report_lost_input(int) {
+  if (remove_stage) (*remove_stage)();
+  constexpr char kText[] = "deltadct: an input was cut off while being read (--io read names it)\n";
+  static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
+  ::_exit(kFailed);
+}
+
+// Who no longer listens to what is said does not end what writes a file.
+void begin_writing(const cli::Writing& writing) {
+  std::signal(SIGPIPE, SIG_IGN);
+  if (writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
+}
 
 void add_running(CLI::App& command, cli::Common& common) {
   command.add_option("--backend", common.backend, "what the kernels run on")
@@ -185,14 +206,10 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
     const bool has_budget = preset == "unit_gain" || preset == "delta_come";
     refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
     refuse("--size", arguments.bytes != 0 && !has_budget);
+    begin_writing(common.writing);
     cli::compress(arguments, common);
   });
 }
-
-struct Files {
-  std::string base, tuned, delta, other;
-  bool json = false;
-};
 
 void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("apply", "write BASE + DELTA");
@@ -217,8 +234,16 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
   add_renaming(command, common.reading);
   add_reading(command, common.reading);
   add_running(command, common);
-  command.callback([&] { cli::apply(arguments, common); });
+  command.callback([&] {
+    begin_writing(common.writing);
+    cli::apply(arguments, common);
+  });
 }
+
+struct Files {
+  std::string base, tuned, delta, other;
+  bool json = false;
+};
 
 void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("inspect", "list what DELTA holds, decoding nothing");
@@ -260,17 +285,21 @@ std::string usage_error(const CLI::App*, const CLI::Error& error) {
          "\nRun with --help for more information.\n";
 }
 
-// A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
-// complete are not in place, so there is nothing to clean up but the text of the error.
-extern "C" void report_lost_input(int) {
-  constexpr char kText[] = "deltadct: an input was cut off while being read (--io read names it)\n";
-  static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
-  ::_exit(kFailed);
+// In a process that was started without one of the first three descriptors, a file that is opened
+// would take its number, and a library that reports to stderr would write into it. So each gets a
+// file that can be used the wrong way only: reading and writing fail as they would have.
+void claim_standard_descriptors() {
+  for (const int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(wanted, F_GETFD) != -1) continue;
+    const int flags = wanted == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+    static_cast<void>(::open("/dev/null", flags));  // the least number that is free
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  claim_standard_descriptors();
   std::signal(SIGBUS, report_lost_input);
   CLI::App app("Data-free compression of the difference between a fine-tune and its base",
                "deltadct");
@@ -278,24 +307,27 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "deltadct " DELTADCT_VERSION_STRING);
   app.require_subcommand(1);
   cli::Common common;
-  cli::CompressArguments arguments;
-  cli::ApplyArguments apply_arguments;
+  cli::CompressArguments to_compress;
+  cli::ApplyArguments to_apply;
   Files files;
-  add_compress(app, arguments, common);
-  add_apply(app, apply_arguments, common);
+  add_compress(app, to_compress, common);
+  add_apply(app, to_apply, common);
   add_inspect(app, files, common);
   add_verify(app, files, common);
   add_diff(app, files, common);
   try {
-    app.parse(argc, argv);
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-      throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {  // or a wish for help
+      if (app.exit(error) != 0) return kUsage;
     }
+    if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
     return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
-  } catch (const std::exception& error) {
+  } catch (const deltadct::Error& error) {
     std::fprintf(stderr, "deltadct: %s\n", error.what());
-    return kFailed;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "deltadct: %s\n",
+                 deltadct::printable(error.what(), deltadct::kLongestText).c_str());
   }
+  return kFailed;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <new>
 
 namespace cli {
 
@@ -56,6 +57,25 @@ void warn(std::span<const io::Warning> warnings) {
   for (const io::Warning& warning : warnings.first(std::min(kMost, warnings.size()))) warn(warning);
   if (warnings.size() <= kMost) return;
   std::fprintf(stderr, "deltadct: warning: and %zu more\n", warnings.size() - kMost);
+}
+
+bool flush_results() {
+  const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  std::clearerr(stdout);
+  return flushed;
+}
+
+void tell_of_output(const std::function<void()>& print) {
+  bool told = false;
+  try {
+    print();
+    told = flush_results();
+  } catch (const std::bad_alloc&) {
+  }
+  if (!told) {
+    std::fputs("deltadct: warning: stdout: the summary was not written; the output is complete\n",
+               stderr);
+  }
 }
 
 }  // namespace cli

@@ -3,6 +3,7 @@
 
 #include <deltadct/io/checkpoint.hpp>
 
+#include <functional>
 #include <span>
 #include <string>
 
@@ -26,5 +27,12 @@ void print_json(const nlohmann::json& result);
 /// A line on stderr: "deltadct: warning: WHERE: WHAT".
 void warn(const deltadct::io::Warning& warning);
 void warn(std::span<const deltadct::io::Warning> warnings);
+
+/// Brings what was printed so far to stdout. False where that takes it no more: closed, or full.
+bool flush_results();
+
+/// Prints what there is to say of an output that is in place. The output is the result, so a
+/// failure here is a warning.
+void tell_of_output(const std::function<void()>& print);
 
 }  // namespace cli

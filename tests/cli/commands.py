@@ -1900,6 +1900,69 @@ class CommandLine(Case):
                                         stdout=full, stderr=subprocess.PIPE, check=False)
             self.assertEqual(result.returncode, FAILED, command)
 
+    def test_an_output_is_the_result_whoever_listens(self):
+        self.compress()
+        writers = (["compress", self.path("base"), self.path("tuned")],
+                   ["apply", self.path("base"), self.path("delta")])
+        for number, command in enumerate(writers):
+            for size in ([], ["--max-shard-size", "20kB"]):
+                output = self.folder / f"out{number}{len(size)}"
+                writer = [CLI, *command, *size, "-o", output, "--force"]
+                for how in ("full", "closed", "broken"):
+                    result = self.run_unheard(writer, how)
+                    self.assertEqual(result.returncode, DONE, (how, result.stderr))
+                    self.assertRegex(result.stderr.decode(), "^deltadct: warning: stdout: .*\n$")
+                    self.assertTrue(output.exists())
+
+    def run_unheard(self, command, how, descriptor=1):
+        """Runs with a stdout that is full, closed, or a pipe that nobody reads from."""
+        streams = {1: {"stderr": subprocess.PIPE}, 2: {"stdout": subprocess.PIPE}}[descriptor]
+        name = {1: "stdout", 2: "stderr"}[descriptor]
+        settings = {"cwd": self.folder / "elsewhere", "check": False, **streams}
+        if how == "closed":
+            return subprocess.run(command, preexec_fn=lambda: os.close(descriptor), **settings)
+        if how == "full":
+            with open("/dev/full", "w", encoding="ascii") as full:
+                return subprocess.run(command, **{name: full}, **settings)
+        lead, follow = os.pipe()
+        os.close(lead)
+        try:
+            return subprocess.run(command, **{name: follow}, **settings)
+        finally:
+            os.close(follow)
+
+    def test_closed_descriptors_are_not_taken_for_files(self):
+        self.compress(output="whole")
+        self.apply(delta="whole", output="whole.out")
+        writers = ((["compress", self.path("base"), self.path("tuned"), "-o"], "whole"),
+                   (["apply", self.path("base"), self.path("whole"), "-o"], "whole.out"))
+        for closed in ([0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
+            def close(closed=closed):
+                for descriptor in closed:
+                    os.close(descriptor)
+            for access in ("map", "read"):
+                for command, whole in writers:
+                    # A warning and an error, which must not go into a file.
+                    for force, code in ((["--force"], DONE), ([], FAILED)):
+                        result = subprocess.run(
+                            [CLI, *command, self.path("new"), "--io", access, *force], check=False,
+                            cwd=self.folder / "elsewhere", preexec_fn=close,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        self.assertEqual(result.returncode, code)
+                        self.assertEqual(self.bytes("new"), self.bytes(whole))
+            result = subprocess.run([CLI, "inspect", self.path("whole")], check=False,
+                                    cwd=self.folder / "elsewhere", preexec_fn=close,
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.assertEqual(result.returncode, FAILED if 1 in closed else DONE)
+
+    def test_nobody_listens_to_progress(self):
+        for how in ("full", "closed", "broken"):
+            command = [CLI, "compress", self.path("base"), self.path("tuned"), "-o",
+                       self.path("delta"), "--force"]
+            result = self.run_unheard(command, how, descriptor=2)
+            self.assertEqual(result.returncode, DONE)
+            self.assertIn(b"bits per weight", result.stdout)
+
     def test_a_bad_value_is_found_before_any_file_is_looked_at(self):
         self.fails(USAGE, "compress", "absent", "absent", "-o", "x", "--mix", "7:1")
         self.fails(USAGE, "apply", "absent", "absent", "-o", "x", "--threads", "many")

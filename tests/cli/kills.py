@@ -10,6 +10,7 @@ import hashlib
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -322,22 +323,14 @@ class Small(Case):
     def test_a_kill_at_any_call_of_the_system(self):
         calls = ("openat,rename,renameat,renameat2,fsync,pwrite64,unlink,unlinkat,mkdir,"
                  "ftruncate,rmdir,linkat")
-        trace = ["strace", "-o", os.devnull, "-e", "trace=" + calls]
-        # Neither goes with the other.
-        quiet = {**os.environ,
-                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-        if not shutil.which("strace") or subprocess.run([*trace, "true"], check=False,
-                                                        stderr=subprocess.DEVNULL).returncode:
-            self.skipTest("without strace")
+        self.trace("true", calls)
         counts = {}
         for operation in self.operations:
             for number in range(1, 1000):
                 self.clear()
                 old = self.write_old(operation)
                 command = [*operation.command, "-o", str(self.output), "--force", "--threads", "1"]
-                killer = ["-e", f"inject={calls}:signal=KILL:when={number}"]
-                code = subprocess.run([*trace, *killer, *command], check=False, env=quiet,
-                                      stdout=subprocess.DEVNULL).returncode
+                code = self.trace(command, calls, f":signal=KILL:when={number}")[0].returncode
                 self.assertIn(contents(self.output), (old, operation.whole))
                 self.check_leftovers()
                 if code == DONE:
@@ -349,6 +342,52 @@ class Small(Case):
             else:
                 self.fail("every run was killed")
         print(counts, flush=True)
+
+    def test_an_error_of_any_call_of_the_system(self):
+        """Exit status 1 means that the old output is there, and no stage without a complete part;
+        0 that the new one is, whatever failed afterwards."""
+        # Not what cleans up: unlink and rmdir.
+        calls = "rename,renameat,renameat2,fsync,pwrite64,mkdir,ftruncate,linkat,flock,write"
+        self.trace("true", calls)
+        failures = 0
+        for operation in self.operations:
+            command = [*operation.command, "-o", str(self.output), "--force", "--threads", "1"]
+            self.clear()
+            self.write_old(operation)
+            count = len(re.findall(rf"(?m)^({calls.replace(',', '|')})\(",
+                                   self.trace(command, calls)[1]))
+            self.assertGreater(count, 4)
+            for number in range(1, count + 1):
+                self.clear()
+                old = self.write_old(operation)
+                result, _ = self.trace(command, calls, f":error=EIO:when={number}")
+                failed = result.returncode != DONE
+                where = (operation.name, number, result.stderr)
+                self.assertIn(result.returncode, (DONE, FAILED), where)
+                self.assertEqual(contents(self.output), old if failed else operation.whole, where)
+                self.assertLessEqual(result.stderr.count("\n"), 1, where)
+                self.check_leftovers()
+                if self.partial.exists():
+                    self.assertTrue(list(self.partial.glob("*.safetensors")), where)
+                failures += failed
+        self.assertGreater(failures, 20)
+
+    def trace(self, command, calls, injected=None):
+        """Runs under strace: the result, and a line for each of those calls. With what is injected
+        into one of them."""
+        quiet = {**os.environ,  # neither goes with the other
+                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+        if not shutil.which("strace"):
+            self.skipTest("without strace")
+        with tempfile.NamedTemporaryFile("r") as log:
+            options = ["-e", f"inject={calls}{injected}"] if injected else []
+            result = subprocess.run(
+                ["strace", "-o", log.name, "-e", "trace=" + calls, *options,
+                 *([command] if isinstance(command, str) else command)],
+                check=False, env=quiet, capture_output=True, text=True)
+            if not injected and result.returncode != DONE:
+                self.skipTest("strace may trace nothing")
+            return result, log.read()
 
     def test_a_kill_before_the_plan_is_removed(self):
         for operation in self.operations:
@@ -429,6 +468,8 @@ class Meanwhile(Case):
             self.assertEqual(message.count("\n"), 1, message)
             self.assertEqual(contents(self.output), before)
             self.check_leftovers()
+            if self.partial.exists():  # for something that is worth keeping
+                self.assertNotEqual([file.name for file in self.partial.iterdir()], [PLAN])
             if "read" in options:
                 self.assertIn(name, message)
         kept.unlink()

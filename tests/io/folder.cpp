@@ -112,6 +112,58 @@ TEST_SUITE("a folder") {
           Files{{"a.safetensors", bytes_of("1")}, {"deltadct.plan", bytes_of("plan")}});
   }
 
+  TEST_CASE("that cannot be begun leaves no stage") {
+    const Folder folder;
+    const auto begin = [&] { AtomicFolder(folder / "out", Overwrite::no, Resume::no, "a plan"); };
+    {
+      const FileSizeLimit limit(0);  // the plan cannot be written
+      CHECK(caught(begin).code() == Errc::io_failure);
+    }
+    CHECK(folder.entries() == 0);
+    {
+      const NoMoreDescriptors limit;  // nor be created
+      CHECK(caught(begin).code() == Errc::io_failure);
+    }
+    CHECK(folder.entries() == 0);
+    begin();
+    CHECK(folder.entries() == 0);
+  }
+
+  TEST_CASE("that cannot be begun leaves what an interrupted run has completed") {
+    const Folder folder;
+    const auto begin = [&](Resume resume, std::string_view plan) {
+      AtomicFolder output(folder / "out", Overwrite::no, resume, plan);
+      write_file(output, "a.safetensors", "1");
+    };
+    begin(Resume::no, "plan");
+    {
+      const NoMoreDescriptors limit;
+      CHECK(caught([&] { begin(Resume::yes, "plan"); }).code() == Errc::io_failure);
+    }
+    CHECK(caught([&] { begin(Resume::yes, "another"); }).code() == Errc::cannot_resume);
+    CHECK(AtomicFolder(folder / "out", Overwrite::no, Resume::yes, "plan").has("a.safetensors"));
+  }
+
+  TEST_CASE("a handler of signals removes a stage in which nothing is complete, and no other") {
+    const Folder folder;
+    const io::StageRemover remove(folder / "out");
+    remove();
+    {
+      AtomicFolder output(folder / "out", Overwrite::no, Resume::no, "plan");
+      remove();
+      CHECK(folder.entries() == 0);
+    }
+    {
+      AtomicFolder output(folder / "out", Overwrite::no, Resume::no, "plan");
+      write_file(output, "a.safetensors", "1");
+      remove();
+      CHECK(folder.entries() == 1);
+    }
+    AtomicFolder(folder / "out", Overwrite::no, Resume::yes, "plan").publish();
+    CHECK(files_of(folder / "out") == Files{{"a.safetensors", bytes_of("1")}});
+    CHECK(folder.entries() == 1);
+  }
+
   TEST_CASE("a path may end in a slash, and be relative") {
     const Folder folder;
     const fs::path before = fs::current_path();

@@ -8,6 +8,29 @@
 using namespace deltadct::io;
 using namespace test;
 
+TEST_CASE("io/posix: a file never becomes one of the first three descriptors") {
+  const Folder folder;
+  for (const int closed : {0, 1, 2}) {
+    int opened = -1;
+    int written = -1;
+    bool none = false;
+    {
+      const ClosedDescriptor without(closed);
+      const detail::Descriptor in = detail::open_file(folder.path.c_str(), O_RDONLY | O_DIRECTORY);
+      const detail::Descriptor out =
+          detail::open_file("file", O_WRONLY | O_CREAT | O_EXCL, 0600, in.get());
+      opened = in.get();
+      written = out.get();
+      none = detail::open_file("file", O_WRONLY | O_CREAT | O_EXCL, 0600, in.get()).get() == -1 &&
+             errno == EEXIST;
+      ::unlinkat(in.get(), "file", 0);
+    }
+    CHECK(opened > 2);
+    CHECK(written > 2);
+    CHECK(none);
+  }
+}
+
 TEST_CASE("io/posix: links stand in for a rename that cannot refuse") {
   const Folder folder;
   const detail::Descriptor descriptor(::open(folder.path.c_str(), O_RDONLY | O_DIRECTORY));

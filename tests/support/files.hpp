@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
 
@@ -70,6 +71,34 @@ struct FileSizeLimit {
 
   rlimit before{};
   void (*handler)(int);
+};
+
+/// Lets no file be opened while it lives.
+struct NoMoreDescriptors {
+  NoMoreDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    const rlimit limit{0, before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  NoMoreDescriptors(const NoMoreDescriptors&) = delete;
+  ~NoMoreDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
+
+  rlimit before{};
+};
+
+/// One of the first three descriptors, closed while this lives.
+struct ClosedDescriptor {
+  explicit ClosedDescriptor(int descriptor) : number(descriptor), kept(::dup(descriptor)) {
+    ::close(number);
+  }
+  ClosedDescriptor(const ClosedDescriptor&) = delete;
+  ~ClosedDescriptor() {
+    ::dup2(kept, number);
+    ::close(kept);
+  }
+
+  int number;
+  int kept;
 };
 
 }  // namespace test

@@ -97,8 +97,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
     done += entry.bytes();
     if (progress) progress({entry.name, done, report.model_bytes});
   }
-  report.file_bytes = writer.finish();
   report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
+  report.file_bytes = writer.finish();  // last: what is in place cannot fail
   return report;
 }
 

@@ -124,9 +124,9 @@ class AtomicFile {
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
     publish();
     temporary_.clear();
-    // Some file systems cannot sync a folder, and say EINVAL; the file is in place all the same.
-    const int synced = detail::retry([&] { return ::fsync(folder_.get()); });
-    if (synced != 0 && errno != EINVAL) fail("fsync folder");
+    // The file is in place, so a folder that cannot be synced is no failure: after a crash of the
+    // system there may be the old output, but never a part of the new one.
+    static_cast<void>(detail::retry([&] { return ::fsync(folder_.get()); }));
   }
 
   /// What bypassing the cache asks of offsets, lengths and addresses.
@@ -216,8 +216,7 @@ class AtomicFile {
   void open_folder() {
     if (name_.empty()) fail("open", path_.empty() ? ENOENT : EISDIR);
     const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-    folder_ = detail::Descriptor(
-        detail::retry([&] { return ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+    folder_ = detail::open_file(parent.c_str(), O_RDONLY | O_DIRECTORY);
     if (folder_.get() == -1) fail("open folder");
   }
 
@@ -231,7 +230,11 @@ class AtomicFile {
     }
     if (overwrite_ == Overwrite::no) throw Error(Errc::output_exists, path_.string());
     if (::fstatat(folder_.get(), name_.c_str(), &status, 0) != 0) return;  // a link to nowhere
-    if (S_ISDIR(status.st_mode)) fail("open", EISDIR);
+    if (S_ISDIR(status.st_mode)) {
+      throw Error(Errc::io_failure, path_.string(),
+                  "open: " + std::generic_category().message(EISDIR) +
+                      ", which OutputOptions::max_shard_bytes (--max-shard-size) writes");
+    }
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");
     }
@@ -243,9 +246,8 @@ class AtomicFile {
     std::string name;
     do {
       name = detail::temporary_name(path_);
-      descriptor_ = detail::Descriptor(detail::retry([&] {
-        return ::openat(folder_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      }));
+      descriptor_ =
+          detail::open_file(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666, folder_.get());
     } while (descriptor_.get() == -1 && errno == EEXIST);
     if (descriptor_.get() == -1) fail("open temporary file");
     temporary_ = std::move(name);
@@ -258,8 +260,7 @@ class AtomicFile {
 
   bool create_nameless() {
 #if defined(O_TMPFILE)
-    descriptor_ = detail::Descriptor(detail::retry(
-        [&] { return ::openat(folder_.get(), ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666); }));
+    descriptor_ = detail::open_file(".", O_WRONLY | O_TMPFILE, 0666, folder_.get());
     if (descriptor_.get() != -1 && ::access(descriptor_path().c_str(), F_OK) == 0) return true;
     descriptor_ = {};
 #endif

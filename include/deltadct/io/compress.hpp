@@ -47,7 +47,7 @@ class Compressor {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
     report_.file_bytes = writer_.finish();
-    return report_;
+    return std::move(report_);  // what is in place cannot fail
   }
 
  private:

@@ -27,9 +27,7 @@ class AtomicFolder {
   /// another process is writing it.
   AtomicFolder(const std::filesystem::path& path, Overwrite overwrite, Resume resume,
                std::string_view plan)
-      : path_(path.has_filename() ? path : path.parent_path()),
-        stage_(path_.string() + ".partial"),
-        overwrite_(overwrite) {
+      : AtomicFolder(path, overwrite) {  // from here on the destructor runs, whatever is thrown
     if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
     check_output();
     do make_stage();
@@ -39,7 +37,17 @@ class AtomicFolder {
 
   AtomicFolder(const AtomicFolder&) = delete;
   ~AtomicFolder() {
-    if (!published_ && !holds_complete_files()) remove(stage_);
+    // An empty one needs no descriptor to look into it.
+    if (!mine_ || ::rmdir(stage_.c_str()) == 0) return;
+    try {
+      if (!holds_complete_files()) remove(stage_);
+    } catch (const std::exception&) {  // a later run starts over in what stays
+    }
+  }
+
+  /// The stage of the folder of that name.
+  static std::filesystem::path stage_of(const std::filesystem::path& path) {
+    return (path.has_filename() ? path : path.parent_path()).string() + ".partial";
   }
 
   /// Where the files are to be written.
@@ -61,15 +69,26 @@ class AtomicFolder {
       if (errno != EPERM && errno != EINVAL) fail("rename");
       if (::rename(stage_.c_str(), path_.c_str()) != 0) fail("rename");
     }
-    published_ = true;
-    sync(path_.has_parent_path() ? path_.parent_path() : ".");
-    ::unlink((path_ / kPlan).c_str());
-    if (replaced) remove(stage_);
+    // It is in place: whatever fails from here on is no failure of the operation.
+    mine_ = false;
+    static_cast<void>(sync_folder(path_.has_parent_path() ? path_.parent_path() : "."));
+    try {
+      ::unlink((path_ / kPlan).c_str());
+      if (replaced) remove(stage_);
+    } catch (const std::exception&) {
+    }
   }
 
  private:
+  friend class StageRemover;
+
   static constexpr const char* kPlan = "deltadct.plan";
   static constexpr const char* kReplaced = "deltadct.replaced";
+
+  AtomicFolder(const std::filesystem::path& path, Overwrite overwrite)
+      : path_(path.has_filename() ? path : path.parent_path()),
+        stage_(stage_of(path)),
+        overwrite_(overwrite) {}
 
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     if (number == EEXIST || number == ENOTEMPTY) throw Error(Errc::output_exists, path_.string());
@@ -79,15 +98,19 @@ class AtomicFolder {
   /// Swaps an output that exists for the stage; false where there is none. A mark in the old one
   /// tells a later run what it finds in the stage's place, should this be the end.
   bool replace() const {
-    if (std::filesystem::is_directory(path_)) {
-      const detail::Descriptor mark(
-          ::open((path_ / kReplaced).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
-      if (mark.get() == -1) fail("open");
+    std::error_code error;
+    const auto mark = path_ / kReplaced;
+    if (std::filesystem::is_directory(path_, error)) {
+      const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW;
+      if (detail::open_file(mark.c_str(), flags, 0666).get() == -1) fail("open");
     }
     if (::renameat2(AT_FDCWD, stage_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
       return true;
     }
-    if (errno == ENOENT) return false;
+    const int number = errno;
+    if (number == ENOENT) return false;
+    ::unlink(mark.c_str());
+    errno = number;
     if (errno != EINVAL && errno != ENOSYS && errno != EXDEV) fail("rename");
     throw Error(
         Errc::io_failure, path_.string(),
@@ -131,10 +154,12 @@ class AtomicFolder {
     }
   }
 
-  void make_stage() const {
-    if (::mkdir(stage_.c_str(), 0777) == 0) return;
+  void make_stage() {
+    mine_ = ::mkdir(stage_.c_str(), 0777) == 0;
+    if (mine_) return;
     if (errno != EEXIST) detail::throw_errno(stage_, "mkdir");
-    if (!std::filesystem::is_directory(std::filesystem::symlink_status(stage_))) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(std::filesystem::symlink_status(stage_, error))) {
       detail::throw_errno(stage_, "mkdir", EEXIST);
     }
     const bool ours = has(kPlan) || has(kReplaced);
@@ -147,18 +172,20 @@ class AtomicFolder {
   /// False where the stage was removed in between, by a process that had it before.
   bool lock() {
     const auto plan = stage_ / kPlan;
-    plan_ = detail::Descriptor(detail::retry(
-        [&] { return ::open(plan.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666); }));
+    plan_ = detail::open_file(plan.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
     if (plan_.get() == -1 && errno == ENOENT) return false;
     if (plan_.get() == -1) detail::throw_errno(stage_, "open");
     if (::flock(plan_.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) detail::throw_errno(stage_, "flock");
+      mine_ = false;
       throw Error(Errc::io_failure, path_.string(), "another process is writing it");
     }
     struct stat held {
     }, named{};
-    return ::fstat(plan_.get(), &held) == 0 && ::lstat(plan.c_str(), &named) == 0 &&
-           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+    const bool same = ::fstat(plan_.get(), &held) == 0 && ::lstat(plan.c_str(), &named) == 0 &&
+                      held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+    mine_ = mine_ || same;
+    return same;
   }
 
   void prepare(Resume resume, std::string_view plan) {
@@ -184,6 +211,7 @@ class AtomicFolder {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
+  /// True also where that cannot be told.
   bool holds_complete_files() const {
     bool found = false;
     std::error_code error;
@@ -191,7 +219,7 @@ class AtomicFolder {
     for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
       found = found || at->path().filename().string().ends_with(".safetensors");
     }
-    return found;
+    return found || error;
   }
 
   template <class Choose>
@@ -204,7 +232,7 @@ class AtomicFolder {
   }
 
   /// Removes a file, or a folder with what such an output consists of.
-  static void remove(const std::filesystem::path& path) noexcept {
+  static void remove(const std::filesystem::path& path) {
     std::error_code error;
     std::filesystem::directory_iterator at(path, error);
     for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
@@ -213,21 +241,50 @@ class AtomicFolder {
     std::filesystem::remove(path, error);
   }
 
-  static void sync(const std::filesystem::path& folder) {
-    const detail::Descriptor descriptor(
-        detail::retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
-    if (descriptor.get() == -1) detail::throw_errno(folder, "open folder");
+  /// False, with errno, where that fails.
+  static bool sync_folder(const std::filesystem::path& folder) noexcept {
+    const detail::Descriptor descriptor = detail::open_file(folder.c_str(), O_RDONLY | O_DIRECTORY);
+    if (descriptor.get() == -1) return false;
     // Some file systems cannot sync a folder, and say EINVAL.
-    if (detail::retry([&] { return ::fsync(descriptor.get()); }) != 0 && errno != EINVAL) {
-      detail::throw_errno(folder, "fsync folder");
-    }
+    return detail::retry([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
+  }
+
+  static void sync(const std::filesystem::path& folder) {
+    if (!sync_folder(folder)) detail::throw_errno(folder, "fsync folder");
   }
 
   std::filesystem::path path_;
   std::filesystem::path stage_;
   Overwrite overwrite_;
   detail::Descriptor plan_;
-  bool published_ = false;
+  bool mine_ = false;  // the stage: made or locked by this, and not published
+};
+
+/// Removes the stage of an output unless something in it is complete, for a handler of a signal
+/// after which no destructor runs. Whoever makes one beforehand has the names that such a handler
+/// cannot.
+class StageRemover {
+ public:
+  explicit StageRemover(const std::filesystem::path& output)
+      : stage_(AtomicFolder::stage_of(output).string()),
+        plan_(stage_ + "/" + AtomicFolder::kPlan),
+        aside_(stage_ + ".plan") {}
+
+  /// Makes no calls but those that are safe there. A folder that is not empty can only be told by
+  /// trying, so the plan is put aside for that.
+  void operator()() const noexcept {
+    if (::rename(plan_.c_str(), aside_.c_str()) != 0) return;
+    if (::rmdir(stage_.c_str()) == 0) {
+      ::unlink(aside_.c_str());
+    } else {
+      ::rename(aside_.c_str(), plan_.c_str());
+    }
+  }
+
+ private:
+  std::string stage_;
+  std::string plan_;
+  std::string aside_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -80,8 +80,8 @@ class InputFile {
   static InputFile open(const std::filesystem::path& path, Access access,
                         Links links = Links::follow) {
     // Without O_NONBLOCK, opening a pipe would wait for its writer before it could be refused.
-    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
-    detail::Descriptor descriptor(detail::retry([&] { return ::open(path.c_str(), flags); }));
+    const int flags = O_RDONLY | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
+    detail::Descriptor descriptor = detail::open_file(path.c_str(), flags);
     if (descriptor.get() == -1) {
       if (links == Links::refuse && errno == ELOOP) {
         throw Error(Errc::io_failure, path.string(),

@@ -94,7 +94,8 @@ class ModelWriter {
   void skip_finished() {
     if (!folder_ || shard_ == shards_.size() || !folder_->has(shard_name(shard_))) return;
     shards_[shard_].finished = true;
-    file_bytes_ += std::filesystem::file_size(folder_->stage() / shard_name(shard_));
+    const std::filesystem::path path = folder_->stage() / shard_name(shard_);
+    file_bytes_ += InputFile::open(path, Access::read, Links::refuse).size();
   }
 
   void begin_shard() {

@@ -58,6 +58,19 @@ class Descriptor {
   int number_ = -1;
 };
 
+/// open(), but never as descriptor 0, 1 or 2: in a process that was started without them, what is
+/// written to its stdout or stderr would else go into the file. None where that fails; errno says
+/// why.
+inline Descriptor open_file(const char* path, int flags, mode_t mode = 0, int folder = AT_FDCWD) {
+  Descriptor opened(retry([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
+  if (opened.get() == -1 || opened.get() > STDERR_FILENO) return opened;
+  Descriptor moved(::fcntl(opened.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  const int number = errno;
+  opened = {};
+  errno = number;
+  return moved;
+}
+
 /// Fills a buffer from the file; an end of file before that is an error.
 inline void read_at(int descriptor, std::uint64_t offset, std::span<std::byte> out,
                     const std::filesystem::path& path) {
