@@ -4,8 +4,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "text.hpp"
-
-#include <deltadct/openmp.hpp>
+#include "threads.hpp"
 
 #include <cstdio>
 #include <functional>
@@ -17,7 +16,7 @@ namespace io = deltadct::io;
 void apply(const ApplyArguments& arguments, const Common& common) {
   const auto base = open_base(arguments.base, common);
   const auto archive = io::DeltaArchive::open(arguments.delta, reading(common));
-  const deltadct::OpenMpExecutor executor{common.threads};
+  const deltadct::OpenMpExecutor executor = start_threads(common);
   io::ApplyOptions options;
   options.wrong_base = arguments.force_base ? io::WrongBase::accept : io::WrongBase::refuse;
   options.dtypes = arguments.dtype == "tuned" ? io::OutputDTypes::tuned : io::OutputDTypes::base;

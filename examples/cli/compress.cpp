@@ -5,8 +5,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "text.hpp"
-
-#include <deltadct/openmp.hpp>
+#include "threads.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -69,7 +68,7 @@ void compress(const CompressArguments& arguments, const Common& common) {
   };
   const auto base = open_base(arguments.base, common);
   const auto tuned = open_model(arguments.tuned, common);
-  const deltadct::OpenMpExecutor executor{common.threads};
+  const deltadct::OpenMpExecutor executor = start_threads(common);
   deltadct::CodecFactory codecs = patch_factory(common);
   if (is_baseline(arguments.preset)) {
     codecs = with_preset(arguments, base, tuned, options, std::move(codecs));

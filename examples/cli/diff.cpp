@@ -116,7 +116,9 @@ void diff(const std::string& base_path, const std::string& tuned_path,
       without_base.push_back(tensor.name);
       continue;
     }
-    const Measures measures = measure(base, *from, tuned, tensor, other, compared);
+    const Measures measures = io::detail::require_memory(
+        [&] { return tuned.place(tensor); },
+        [&] { return measure(base, *from, tuned, tensor, other, compared); });
     total.add(measures);
     if (json) {
       auto row = measures_json(measures);

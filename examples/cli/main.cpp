@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <optional>
 #include <regex>
 #include <stdexcept>
@@ -325,6 +326,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const deltadct::Error& error) {
     std::fprintf(stderr, "deltadct: %s\n", error.what());
+  } catch (const std::bad_alloc&) {
+    std::fputs("deltadct: not enough memory\n", stderr);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "deltadct: %s\n",
                  deltadct::printable(error.what(), deltadct::kLongestText).c_str());

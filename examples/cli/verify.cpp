@@ -3,8 +3,7 @@
 #include "commands.hpp"
 #include "options.hpp"
 #include "progress.hpp"
-
-#include <deltadct/openmp.hpp>
+#include "threads.hpp"
 
 #include <cstdio>
 #include <functional>
@@ -18,7 +17,7 @@ void verify(const std::string& delta, const std::string& base_path, const Common
   const auto archive = io::DeltaArchive::open(delta, reading(common));
   std::optional<io::Model> base;
   if (!base_path.empty()) base.emplace(open_base(base_path, common));
-  const deltadct::OpenMpExecutor executor{common.threads};
+  const deltadct::OpenMpExecutor executor = start_threads(common);
   {
     ProgressReport progress("verify");
     io::verify_archive(archive, base ? &*base : nullptr, with_baselines(patch_factory(common)),

@@ -1963,6 +1963,42 @@ class CommandLine(Case):
             self.assertEqual(result.returncode, DONE)
             self.assertIn(b"bits per weight", result.stdout)
 
+    def test_memory_that_is_not_there(self):
+        def limited(most, *arguments):
+            def limit():
+                resource.setrlimit(resource.RLIMIT_AS, (most << 20, most << 20))
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            return subprocess.run([CLI, *arguments], cwd=self.folder / "elsewhere", check=False,
+                                  capture_output=True, text=True, preexec_fn=limit)
+        if limited(16, "--version").returncode != DONE:
+            self.skipTest("a sanitizer takes more memory")
+        big = np.random.default_rng(3).standard_normal((1 << 11, 1 << 10)).astype("<f4")
+        for name, step in (("base", 0), ("tuned", 0.01)):
+            model.write(self.folder / name, {"big": ("F32", big + np.float32(step))})
+        self.compress()
+        base, tuned, delta, out = map(self.path, ("base", "tuned", "delta", "out"))
+        named = 0
+        for command in (["compress", base, tuned, "-o", out],
+                        ["compress", base, tuned, "-o", out, "--max-shard-size", "1MB"],
+                        ["apply", base, delta, "-o", out],
+                        ["apply", base, delta, "-o", out, "--max-shard-size", "1MB"],
+                        ["verify", delta, "--base", base], ["diff", base, tuned, tuned]):
+            for access in ("map", "read"):
+                failed = 0
+                for most in range(12, 100, 4):
+                    result = limited(most, *command, "--io", access)
+                    self.assertFalse((self.folder / "out.partial").exists())
+                    if result.returncode == DONE:
+                        break
+                    failed += 1
+                    self.assertEqual(result.returncode, FAILED, (command, most, result.stderr))
+                    self.assertRegex(result.stderr, r"^deltadct: .*not enough memory.*\n$")
+                    self.assertFalse((self.folder / "out").exists())
+                    named += "big: not enough memory" in result.stderr
+                self.remove("out")
+                self.assertGreater(failed, 0)
+        self.assertGreater(named, 10)
+
     def test_a_bad_value_is_found_before_any_file_is_looked_at(self):
         self.fails(USAGE, "compress", "absent", "absent", "-o", "x", "--mix", "7:1")
         self.fails(USAGE, "apply", "absent", "absent", "-o", "x", "--threads", "many")

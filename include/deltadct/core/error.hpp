@@ -30,6 +30,7 @@ enum class Errc {
   missing_tensor,
   checksum_mismatch,
   limit_exceeded,
+  out_of_memory,
   io_failure,
   output_exists,
   cannot_resume,
@@ -78,6 +79,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "checksum differs";
     case Errc::limit_exceeded:
       return "limit exceeded";
+    case Errc::out_of_memory:
+      return "not enough memory";
     case Errc::io_failure:
       return "input or output failed";
     case Errc::output_exists:

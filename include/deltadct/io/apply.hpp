@@ -108,9 +108,12 @@ namespace detail {
 inline void verify_delta(const DeltaArchive& archive, const ManifestEntry& entry,
                          CodecCache& codecs) {
   const StoredDelta delta = archive.delta(entry);
-  try {
+  const auto validate = [&] {
     const AnyCodec& codec = codecs.of(entry);
     for (std::size_t k = 0; k < delta.size(); ++k) codec.validate(delta.view(k), entry.dtype);
+  };
+  try {
+    require_memory([] { return ""; }, validate);
   } catch (const Error& error) {
     throw error.within(archive.place(entry));
   }

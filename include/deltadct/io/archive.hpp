@@ -41,7 +41,9 @@ class DeltaArchive {
   static DeltaArchive open(const std::filesystem::path& path, const ReadOptions& options = {}) {
     ReadOptions strictly = options;
     strictly.strictness = Strictness::strict;
-    return DeltaArchive(Model::open(path, strictly), strictly);
+    return detail::require_memory(
+        [&] { return path.string(); },
+        [&] { return DeltaArchive(Model::open(path, strictly), strictly); });
   }
 
   /// In the order they were written: the fine-tune's, then what it removed.
@@ -273,9 +275,10 @@ class DeltaArchive {
   template <class Fn>
   auto within(const ManifestEntry& entry, Fn&& fn) const -> decltype(fn()) {
     try {
-      return fn();
+      return detail::require_memory([&] { return place(entry); }, fn);
     } catch (const Error& error) {
-      if (error.code() == Errc::io_failure) throw;  // it says where already
+      // These say where already.
+      if (error.code() == Errc::io_failure || error.code() == Errc::out_of_memory) throw;
       throw error.within(place(entry));
     }
   }

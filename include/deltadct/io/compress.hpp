@@ -38,7 +38,9 @@ class Compressor {
     }
     std::size_t index = 0;
     for (const ModelTensor& tensor : tuned_.tensors()) {
-      if (!resumed.contains(tensor.name)) add(tensor, index);
+      if (!resumed.contains(tensor.name)) {
+        require_memory([&] { return tensor.name; }, [&] { add(tensor, index); });
+      }
       ++index;
       done += tensor.bytes();
       if (progress) progress({tensor.name, done, total});

@@ -151,6 +151,10 @@ class InputFile {
     if (!std::in_range<std::size_t>(size)) detail::throw_errno(path, "mmap", EFBIG);
     const auto length = static_cast<std::size_t>(size);
     void* const start = ::mmap(nullptr, length, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (start == MAP_FAILED && errno == ENOMEM) {
+      throw Error(Errc::out_of_memory, path.string(),
+                  "to map it; Access::read (--io read) maps nothing");
+    }
     if (start == MAP_FAILED) detail::throw_errno(path, "mmap");
     return {start, length};
   }

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include <zstd.h>
+#include <zstd_errors.h>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -141,6 +142,7 @@ class ChunkEncoder {
     out.resize(ZSTD_compressBound(from.size()));
     const std::size_t size = ZSTD_compressCCtx(context_.get(), out.data(), out.size(), from.data(),
                                                from.size(), kZstdLevel);
+    if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation) throw std::bad_alloc();
     if (ZSTD_isError(size)) throw Error(Errc::io_failure, "zstd", ZSTD_getErrorName(size));
     out.resize(size);
   }

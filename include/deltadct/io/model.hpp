@@ -83,18 +83,8 @@ class Model {
   /// Throws io_failure, bad_container, bad_index, no_model, unsupported_dtype or limit_exceeded,
   /// naming the file and, where there is one, the tensor.
   static Model open(const std::filesystem::path& path, const ReadOptions& options = {}) {
-    Model model(options);
-    std::error_code ignored;  // what cannot be looked at cannot be opened either
-    if (std::filesystem::is_directory(path, ignored)) {
-      model.open_folder(path);
-    } else if (is_index(path)) {
-      model.open_index(path, Links::follow);
-    } else {
-      model.add_shard(path, Links::follow);
-    }
-    model.path_ = path;
-    model.by_name_ = detail::sorted_by_name(model.tensors_);
-    return model;
+    return detail::require_memory([&] { return path.string(); },
+                                  [&] { return opened(path, options); });
   }
 
   /// The same model, its tensors under the names that `rename` gives them. Throws name_clash,
@@ -180,7 +170,9 @@ class Model {
       into.bytes_ = {};
       into.file_ = file_of(tensor);
       into.offset_ = shards_[tensor.shard].data_begin + tensor.begin + offset;
-      into.bytes_ = into.file_->bytes(into.offset_, length, into.storage_);
+      into.bytes_ = detail::require_memory(
+          [&] { return place(tensor); },
+          [&] { return into.file_->bytes(into.offset_, length, into.storage_); });
     } catch (const Error& error) {
       throw Error(error.code(), place(tensor), error.detail());
     }
@@ -200,6 +192,21 @@ class Model {
 
   static bool is_index(const std::filesystem::path& path) {
     return path.string().ends_with(".index.json");
+  }
+
+  static Model opened(const std::filesystem::path& path, const ReadOptions& options) {
+    Model model(options);
+    std::error_code ignored;  // what cannot be looked at cannot be opened either
+    if (std::filesystem::is_directory(path, ignored)) {
+      model.open_folder(path);
+    } else if (is_index(path)) {
+      model.open_index(path, Links::follow);
+    } else {
+      model.add_shard(path, Links::follow);
+    }
+    model.path_ = path;
+    model.by_name_ = detail::sorted_by_name(model.tensors_);
+    return model;
   }
 
   void open_folder(const std::filesystem::path& folder) {

@@ -3,6 +3,7 @@
 
 #include <deltadct/config.hpp>
 #include <deltadct/core/error.hpp>
+#include <deltadct/core/memory.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
+
+using deltadct::detail::require_memory;
 
 /// Throws io_failure for a failed system call: "path: ... (call: text of the error number)".
 [[noreturn]] inline void throw_errno(const std::filesystem::path& path, std::string_view call,

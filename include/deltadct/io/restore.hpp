@@ -178,24 +178,8 @@ class Restorer {
   /// Whoever writes it to a file from `offset` on can do so without a copy (AtomicFile): where
   /// possible, its address is that modulo a page.
   std::span<const std::byte> restore(const ManifestEntry& tied, std::uint64_t offset = 0) {
-    const ManifestEntry& entry = archive_.target(tied);
-    if (&entry != &tied && tied.base) check_base(tied);
-    if (kept_.take(entry, out_)) return out_;
-    if (entry.base) read_base(entry);
-    if (entry.mode == Mode::same) return base_bytes_.bytes();
-    require_room(entry);
-    if (has_delta(entry.mode)) base_bytes_.align(dtype_bytes(entry.dtype));
-    reserve(entry, offset);
-    if (!has_delta(entry.mode)) {
-      restore_lossless(entry);
-    } else if (is_rounded_apart(entry)) {
-      add_delta_and_round(entry);
-    } else {
-      add_delta(entry, entry.dtype, base_bytes_.bytes(), out_);
-    }
-    if (entry.base) base_bytes_.release();
-    kept_.offer(entry, out_);
-    return out_;
+    return detail::require_memory([&] { return archive_.place(tied); },
+                                  [&] { return restored(tied, offset); });
   }
 
   /// The stack a block of an entry refers to: whole, where the archive has but a part of it.
@@ -223,6 +207,36 @@ class Restorer {
   /// fingerprint can be compared. Throws bad_range, also where elements of less than a byte do not
   /// begin and end with whole bytes; corrupt_data or io_failure. Valid until the next call.
   std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
+    return detail::require_memory([&] { return archive_.place(tied); },
+                                  [&] { return restored_block(tied, block); });
+  }
+
+  /// Tensors whose base was another one than the archive's, and was accepted.
+  const std::set<std::string>& wrong_bases() const noexcept { return wrong_bases_; }
+
+ private:
+  std::span<const std::byte> restored(const ManifestEntry& tied, std::uint64_t offset) {
+    const ManifestEntry& entry = archive_.target(tied);
+    if (&entry != &tied && tied.base) check_base(tied);
+    if (kept_.take(entry, out_)) return out_;
+    if (entry.base) read_base(entry);
+    if (entry.mode == Mode::same) return base_bytes_.bytes();
+    require_room(entry);
+    if (has_delta(entry.mode)) base_bytes_.align(dtype_bytes(entry.dtype));
+    reserve(entry, offset);
+    if (!has_delta(entry.mode)) {
+      restore_lossless(entry);
+    } else if (is_rounded_apart(entry)) {
+      add_delta_and_round(entry);
+    } else {
+      add_delta(entry, entry.dtype, base_bytes_.bytes(), out_);
+    }
+    if (entry.base) base_bytes_.release();
+    kept_.offer(entry, out_);
+    return out_;
+  }
+
+  std::span<const std::byte> restored_block(const ManifestEntry& tied, const Block& block) {
     const ManifestEntry& entry = archive_.target(tied);
     const MatrixStack whole = stack(entry);
     if (block.matrix >= whole.count || block.row > whole.rows ||
@@ -257,10 +271,6 @@ class Restorer {
     return block_;
   }
 
-  /// Tensors whose base was another one than the archive's, and was accepted.
-  const std::set<std::string>& wrong_bases() const noexcept { return wrong_bases_; }
-
- private:
   void read_base(const ManifestEntry& entry) {
     const ModelTensor& tensor = base_tensor(entry);
     base_.read(tensor, base_bytes_);
