@@ -23,6 +23,7 @@ void apply(const ApplyArguments& arguments, const Common& common) {
   options.rounding =
       arguments.round == "stochastic" ? io::Rounding::stochastic : io::Rounding::nearest;
   options.output = writing(common);
+  options.in_place = arguments.in_place;
   io::CheckpointReport report;
   double seconds = 0;
   {

@@ -48,6 +48,7 @@ struct CompressArguments {
 struct ApplyArguments {
   std::string base, delta;
   bool force_base = false;
+  bool in_place = false;
   std::string dtype = "base";
   std::string round = "nearest";
 };

@@ -220,6 +220,10 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
       ->required();
   command.add_flag("--force-base", arguments.force_base,
                    "go on with a warning where BASE is not the one DELTA was made from");
+  command.add_flag(
+      "--in-place", arguments.in_place,
+      "OUT may be BASE, which it replaces once it is complete; DELTA can then be applied "
+      "no more");
   command
       .add_option("--dtype", arguments.dtype,
                   "of what was compressed: the base's, or that of the fine-tune")

@@ -207,13 +207,6 @@ class RoundTrip(Case):
         self.assertEqual(self.bytes("map"), self.bytes("read"))
         self.assertEqual(self.bytes("map.out"), self.bytes("read.out"))
 
-    def test_an_output_may_replace_an_input(self):
-        self.compress()
-        expected = self.apply()
-        self.apply("--force", output="base")
-        self.assert_same_tensors(model.read(self.folder / "base")[0], expected)
-        self.assertEqual({path.name for path in self.files()}, {"base", "tuned", "delta", "out"})
-
     def test_every_patch_size_mix_and_transform(self):
         for patch in (4, 8, 12, 16, 32, 64):
             for options in ([], ["--mix", "8:0.1,4:0.2,3:0.2,1:0.3,0:0.2"], ["--no-dct"]):
@@ -1513,6 +1506,83 @@ class Limits(Case):
                 message = self.fails(USAGE, *command, "--limit", limit)
                 self.assertIn("--limit", message)
                 self.assertIn(f"'{limit}' is not a limit", message)
+
+
+class Inputs(Case):
+    """Outputs that are an input, or hold one, are refused before anything is written."""
+
+    SIZE = ["--max-shard-size", "20kB"]
+
+    def setUp(self):
+        super().setUp()
+        model.write_folder(self.folder / "bases", self.base, (3, 7))
+        self.compress()
+        self.compress(*self.SIZE, output="deltas")
+
+    def refused(self, *command, output):
+        for options in ([], ["--force"]):
+            message = self.fails(FAILED, *command, "-o", output, *options)
+            self.assertIn("output is one of the inputs", message)
+        return message
+
+    def test_an_output_is_no_input_by_any_name(self):
+        (self.folder / "link").symlink_to("base")
+        os.link(self.folder / "tuned", self.folder / "hard")
+        (self.folder / "link.delta").symlink_to(self.folder / "delta")
+        pair = [self.path("base"), self.path("tuned")]
+        for output in ("base", "tuned", "./base", "elsewhere/../base", "link", "hard"):
+            for size in ([], self.SIZE):
+                self.refused("compress", *pair, *size, output=self.path(output))
+        self.refused("compress", *pair, output=self.folder / "base")
+        for output in ("delta", "link.delta"):
+            for options in ([], ["--in-place"]):
+                message = self.refused("apply", pair[0], self.path("delta"), *options,
+                                       output=self.path(output))
+                self.assertNotIn("--in-place", message)
+        for output in ("base", "link"):
+            message = self.refused("apply", pair[0], self.path("delta"), output=self.path(output))
+            self.assertIn("--in-place", message)
+
+    def test_an_output_is_no_folder_of_inputs(self):
+        (self.folder / "link").symlink_to("bases")
+        compress = ["compress", self.path("bases"), self.path("tuned"), *self.SIZE]
+        for output in ("bases", "bases/", "link", "."):
+            self.refused(*compress, output=self.path(output))
+            self.refused("apply", self.path("bases"), self.path("deltas"), *self.SIZE,
+                         output=self.path(output))
+        self.refused("apply", self.path("bases"), self.path("deltas"), *self.SIZE,
+                     output=self.path("deltas"))
+        for file in (self.folder / "bases").iterdir():
+            self.refused("compress", self.path("bases"), self.path("tuned"), output=file)
+        (self.folder / "bases").rename(self.folder / "new.partial")
+        self.refused("compress", self.path("new.partial"), self.path("tuned"), *self.SIZE,
+                     output=self.path("new"))
+
+    def test_a_base_is_replaced_where_that_is_asked_for(self):
+        expected = self.apply()
+        self.apply("--in-place", output="base")
+        self.assert_same_tensors(model.read(self.folder / "base")[0], expected)
+        self.assertIn("base is not the one", self.apply_fails(FAILED, output="new"))
+        self.apply(*self.SIZE, base="bases", output="outs")
+        self.apply(*self.SIZE, "--in-place", base="bases", output="bases")
+        for file in (self.folder / "outs").iterdir():
+            self.assertEqual(self.bytes("bases/" + file.name), file.read_bytes())
+        self.assertEqual({path.name for path in self.folder.iterdir()},
+                         {"base", "tuned", "delta", "out", "bases", "outs", "deltas", "elsewhere"})
+
+    def test_a_folder_in_place_holds_nothing_but_the_base(self):
+        (self.folder / "bases" / "config.json").write_text("{}")
+        message = self.apply_fails(FAILED, *self.SIZE, "--in-place", base="bases", output="bases")
+        self.assertIn("nothing else in it", message)
+        (self.folder / "bases" / "config.json").unlink()
+        message = self.apply_fails(FAILED, "--in-place", base="bases", output="bases")
+        self.assertIn("--max-shard-size", message)
+
+    def test_other_outputs_need_force_also_in_place(self):
+        self.assertIn("exists", self.apply_fails(FAILED, "--in-place", output="tuned"))
+
+    def test_compress_has_no_such_switch(self):
+        self.compress_fails(USAGE, "--in-place", output="base")
 
 
 class WrongBase(Case):

@@ -543,18 +543,6 @@ TEST_SUITE("outputs") {
       CHECK(get(pair.folder / "out") == bytes_of("mine"));
     }
   }
-
-  TEST_CASE("an output may be one of the inputs") {
-    const Pair pair = one_pair(DType::f32, {16, 16});
-    pair.compress(options_of(4));
-    pair.apply();
-    const Bytes expected = get(pair.folder / "out");
-    ApplyOptions options;
-    options.output.overwrite = Overwrite::yes;
-    io::apply_archive(Model::open(pair.folder / "base"), pair.archive(), pair.folder / "base",
-                      options, serial_codec);
-    CHECK(get(pair.folder / "base") == expected);
-  }
 }
 
 TEST_SUITE("verify") {

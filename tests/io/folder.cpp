@@ -572,16 +572,6 @@ TEST_SUITE("sharded outputs") {
           }).where() == "stopped");
   }
 
-  TEST_CASE("an output may be the folder of the base") {
-    const Pair pair = many();
-    write_sharded(pair.folder / "sharded", {pair.base});
-    pair.compress(sharded());
-    pair.apply(sharded_apply());
-    io::apply_archive(Model::open(pair.folder / "sharded"), pair.archive(), pair.folder / "sharded",
-                      sharded_apply(Resume::no, Overwrite::yes), serial_codec);
-    CHECK(files_of(pair.folder / "sharded") == files_of(pair.folder / "out"));
-  }
-
   TEST_CASE("another writer at the same time is refused") {
     const Pair pair = many();
     pair.compress(sharded());

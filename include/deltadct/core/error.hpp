@@ -33,6 +33,7 @@ enum class Errc {
   out_of_memory,
   io_failure,
   output_exists,
+  output_is_input,
   cannot_resume,
   no_plan,
   device_failure,
@@ -85,6 +86,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "input or output failed";
     case Errc::output_exists:
       return "output exists";
+    case Errc::output_is_input:
+      return "output is one of the inputs";
     case Errc::cannot_resume:
       return "what was interrupted was another operation";
     case Errc::no_plan:

@@ -1,6 +1,7 @@
 // A base and a delta archive into a model; and whether the archive is sound.
 #pragma once
 
+#include <deltadct/io/inputs.hpp>
 #include <deltadct/io/model_writer.hpp>
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/restore.hpp>
@@ -9,6 +10,9 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 struct ApplyOptions : RestoreOptions {
   OutputOptions output;
+  /// The output may be the base, its only file or its folder, which it then replaces at once, when
+  /// all is written. The archive is of the base that was, and can be applied no more.
+  bool in_place = false;
 };
 
 namespace detail {
@@ -32,6 +36,27 @@ inline void require_applicable(const Model& base, const DeltaArchive& archive,
   }
   require_covered(base, archive);
   archive.require_proportion(base.tensor_bytes());
+}
+
+/// Where the output goes, once it is known to leave the inputs alone. The base may be replaced, as
+/// if Overwrite::yes were given, where that is asked for.
+inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive,
+                                  const std::filesystem::path& output,
+                                  const ApplyOptions& options) {
+  OutputOptions result = options.output;
+  Inputs inputs;
+  inputs.add(archive.files());
+  if (options.in_place && is_whole_model(output, base)) {
+    result.overwrite = Overwrite::yes;
+  } else {
+    inputs.add(base.files(),
+               options.in_place
+                   ? "; in place, a base is replaced whole: its only file, or its folder "
+                     "with nothing else in it"
+                   : "; to replace the base needs ApplyOptions::in_place (--in-place)");
+  }
+  inputs.require_apart(output, result);
+  return result;
 }
 
 inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
@@ -63,14 +88,15 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
 
 /// Writes the fine-tune, or what is nearest to it, to `output`: its tensors in their order and with
 /// its metadata; compressed tensors in the base's dtypes, or where that is asked for in the
-/// fine-tune's, all others as they were, bit for bit.
-/// Throws wrong_base, naming the tensor, where the base is not the one the archive was made from;
-/// leaves no output then, or the one that was there.
+/// fine-tune's, all others as they were, bit for bit. Throws output_is_input where the output is
+/// one of the inputs, or holds one; wrong_base, naming the tensor, where the base is not the one the
+/// archive was made from; leaves no output then, or the one that was there.
 inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& archive,
                                       const std::filesystem::path& output,
                                       const ApplyOptions& options, const CodecFactory& factory,
                                       const ExecutorRef& executor = SerialExecutor{},
                                       const ProgressFn& progress = {}) {
+  const OutputOptions where = detail::apply_output(base, archive, output, options);
   Restorer restorer(base, archive, factory, executor, options);
   CheckpointReport report;
   std::vector<TensorInfo> tensors;
@@ -81,7 +107,7 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
     tensors.push_back({entry.name, dtype, entry.shape, 0, *tensor_bytes(dtype, entry.shape)});
   }
   detail::require_applicable(base, archive, restorer);
-  ModelWriter writer(output, options.output, std::move(tensors), archive.metadata(),
+  ModelWriter writer(output, where, std::move(tensors), archive.metadata(),
                      detail::apply_plan(base, archive, options, factory));
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {

@@ -68,6 +68,9 @@ class DeltaArchive {
   /// The __metadata__ of the fine-tune.
   const Metadata& metadata() const noexcept { return metadata_; }
 
+  /// Every file it is read from.
+  std::vector<ModelFile> files() const { return model_.files(); }
+
   /// Where an error about an entry is.
   std::string place(const ManifestEntry& entry) const {
     return detail::tensor_place(path().string(), entry.name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/io/budget.hpp>
+#include <deltadct/io/inputs.hpp>
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/tensor_encoder.hpp>
 
@@ -264,13 +265,18 @@ class Compressor {
 }  // namespace detail
 
 /// Compresses tuned - base into an archive at `output`. Tensors that only one of them has, or that
-/// grew or shrank along their first extent, are taken along. Throws Error and leaves no output, or
-/// the one that was there.
+/// grew or shrank along their first extent, are taken along. Throws output_is_input where the
+/// output is one of the inputs, or holds one; throws any Error and leaves no output, or the one
+/// that was there.
 inline CheckpointReport compress_model(const Model& base, const Model& tuned,
                                        const std::filesystem::path& output,
                                        const CompressOptions& options, const CodecFactory& factory,
                                        const ExecutorRef& executor = SerialExecutor{},
                                        const ProgressFn& progress = {}) {
+  detail::Inputs inputs;
+  inputs.add(base.files());
+  inputs.add(tuned.files());
+  inputs.require_apart(output, options.output);
   return detail::Compressor(base, tuned, output, options, factory, executor).run(progress);
 }
 

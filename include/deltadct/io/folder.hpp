@@ -50,6 +50,9 @@ class AtomicFolder {
     return (path.has_filename() ? path : path.parent_path()).string() + ".partial";
   }
 
+  /// Whether a run that is not at its end may leave a file of that name in the folder.
+  static bool is_mark(std::string_view name) { return name == kPlan || name == kReplaced; }
+
   /// Where the files are to be written.
   const std::filesystem::path& stage() const noexcept { return stage_; }
 
@@ -122,7 +125,7 @@ class AtomicFolder {
     const std::string name = entry.path().filename().string();
     return entry.symlink_status(error).type() == std::filesystem::file_type::regular &&
            (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") ||
-            name == kPlan || name == kReplaced || detail::is_temporary_name(name));
+            is_mark(name) || detail::is_temporary_name(name));
   }
 
   template <class Fn>

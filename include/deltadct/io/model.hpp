@@ -37,6 +37,12 @@ const Tensor* find_by_name(const std::vector<Tensor>& tensors,
 
 }  // namespace detail
 
+/// A file that a model is read from, as it was opened.
+struct ModelFile {
+  std::filesystem::path path;
+  FileIdentity identity;
+};
+
 /// Bytes of a tensor, which keep their shard open. Reused from tensor to tensor, it allocates only
 /// as they grow.
 class TensorBytes {
@@ -146,6 +152,14 @@ class Model {
     return result;
   }
 
+  /// Every file it is read from: shards, and the index where there is one.
+  std::vector<ModelFile> files() const {
+    std::vector<ModelFile> result;
+    for (const Shard& shard : shards_) result.push_back({shard.path, shard.identity});
+    if (index_) result.push_back(*index_);
+    return result;
+  }
+
   /// What the user should know of how the model was read.
   std::vector<Warning> warnings() const { return warnings_.warnings(); }
 
@@ -225,6 +239,7 @@ class Model {
     auto [index, identity] = detail::read_index(path, options_, links);
     for (const Warning& warning : index.warnings) warnings_.add(warning.where, warning.what);
     file_bytes_ += identity.bytes;
+    index_ = {path, identity};
     for (auto& [name, tensors] : index.shards) {
       const std::size_t first = tensors_.size();
       add_shard(path.parent_path() / name, options_.links);
@@ -287,6 +302,7 @@ class Model {
   std::vector<Shard> shards_;
   std::vector<ModelTensor> tensors_;
   std::vector<std::size_t> by_name_;
+  std::optional<ModelFile> index_;
   Metadata index_metadata_;
   std::uint64_t file_bytes_ = 0;
   WarningCollector warnings_;
