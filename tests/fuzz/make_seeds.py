@@ -64,6 +64,36 @@ def put_archive(path, base):
     put("backends", struct.pack("<HB", len(manifest), 0) + manifest + bytes_in_turn)
 
 
+def put_altered(path, alter):
+    """The archive with another manifest; its checksum does not matter to the target."""
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header = json.loads(whole[8:8 + length])
+    begin, end = header["manifest:1"]["data_offsets"]
+    data = whole[8 + length:]
+    if end != len(data):
+        raise AssertionError("the manifest is not the last section")
+    manifest = json.loads(data[begin:end])
+    alter(manifest["tensors"])
+    text = json.dumps(manifest, separators=(",", ":")).encode()
+    header["manifest:1"].update(shape=[len(text)], data_offsets=[begin, begin + len(text)])
+    head = json.dumps(header, separators=(",", ":")).encode()
+    put("archive", struct.pack("<Q", len(head)) + head + data[:begin] + text)
+
+
+def add_tie(tensors):
+    """Ties a tensor to the first delta."""
+    target = next(entry for entry in tensors if entry["mode"] == "delta")
+    tensors.append({"name": "tie", "mode": "tied", "target": target["name"],
+                    **{key: target[key] for key in ("dtype", "shape", "tuned")}})
+
+
+def claim_base(tensors):
+    """Claims a base that would allow for anything."""
+    tensors.append({"name": "claim", "mode": "removed", "dtype": "U8", "shape": [1 << 40],
+                    "base": "0" * 16})
+
+
 def main():
     tool = sys.argv[1]
     base, tuned = models()
@@ -85,6 +115,10 @@ def main():
                           ["--preset", "dare"], ["--preset", "ultra_delta"]):
             run(*arguments)
             put_archive(folder / "delta", base_bytes)
+            if arguments[-1] in ("delta_come", "dare"):
+                put_altered(folder / "delta", add_tie)
+            if arguments[-1] == "lossless":
+                put_altered(folder / "delta", claim_base)
         # The raw archive is restored on an empty base: one whose tensors are all its own.
         model.write(folder / "base", {})
         run("--preset", "lossless")
