@@ -1,12 +1,11 @@
 // What every baseline must do behind the shape of DeltaCodec: shapes, element types, ranges, bad
 // input. Their values are in golden/baselines.
 #include "../support/caught.hpp"
+#include "../support/largest_request.hpp"
 
 #include <deltadct/baseline/any_baseline.hpp>
 
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <numeric>
 #include <random>
 
@@ -14,24 +13,6 @@
 
 using namespace deltadct;
 using test::caught;
-
-namespace {
-std::size_t largest_request = 0;
-}
-
-// Every allocation of this program is seen. Not inlined, where g++ would take new and free for a
-// mismatched pair.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  largest_request = std::max(largest_request, bytes);
-  if (void* p = std::malloc(std::max<std::size_t>(bytes, 1))) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
 
 namespace {
 
@@ -453,9 +434,9 @@ TEST_CASE("baseline: validating takes no memory by the elements") {
     using Method = std::remove_cvref_t<decltype(method)>;
     const BaselineCodec<Method> codec(method);
     const CompressedTensor packed = codec.encode(noise<float>(500, 400).view());
-    largest_request = 0;
+    test::largest_request = 0;
     codec.validate(packed);
-    CHECK(largest_request <= std::max<std::size_t>(4096, packed.codes.size() / 4));
+    CHECK(test::largest_request <= std::max<std::size_t>(4096, packed.codes.size() / 4));
   });
 }
 

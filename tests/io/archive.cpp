@@ -1,11 +1,11 @@
 // The delta archive: what is written is read back, and what is not an archive is refused by name.
 #include <deltadct/io/apply.hpp>
 
+#include "../support/largest_request.hpp"
 #include "draft.hpp"
 
 #include <cmath>
 #include <map>
-#include <new>
 #include <optional>
 #include <thread>
 #include <type_traits>
@@ -27,28 +27,6 @@ using io::OutputOptions;
 using io::Overwrite;
 using io::StoredDelta;
 using nlohmann::json;
-
-namespace {
-std::size_t largest_request = 0;
-}
-
-// Every allocation of this program is seen, to show that none has a size that a file made up. Not
-// inlined, where g++ would take new and free for a mismatched pair.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  largest_request = std::max(largest_request, bytes);
-  if (void* p = std::malloc(std::max<std::size_t>(bytes, 1))) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  largest_request = std::max(largest_request, bytes);
-  return std::malloc(std::max<std::size_t>(bytes, 1));
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
 
 namespace {
 
