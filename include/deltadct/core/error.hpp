@@ -28,6 +28,7 @@ enum class Errc {
   bad_index,
   wrong_base,
   missing_tensor,
+  unlike_models,
   checksum_mismatch,
   limit_exceeded,
   out_of_memory,
@@ -76,6 +77,8 @@ constexpr std::string_view describe(Errc code) noexcept {
       return "base is not the one the delta was made from";
     case Errc::missing_tensor:
       return "tensor is missing";
+    case Errc::unlike_models:
+      return "base and fine-tune are unlike";
     case Errc::checksum_mismatch:
       return "checksum differs";
     case Errc::limit_exceeded:

@@ -1,0 +1,178 @@
+// What the names of tensors tell: an adapter, a prefix that one model has and the other lacks,
+// tensors that are fused in one of them.
+#pragma once
+
+#include <deltadct/io/manifest.hpp>
+#include <deltadct/io/model.hpp>
+
+#include <set>
+#include <unordered_map>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+using TensorList = std::vector<const ModelTensor*>;
+
+namespace detail {
+
+/// Calls fn(part) for each part of a name between dots, until it returns true; whether it did.
+template <class Fn>
+bool any_part(std::string_view name, Fn&& fn) {
+  for (;;) {
+    const std::size_t dot = name.find('.');
+    if (fn(name.substr(0, dot))) return true;
+    if (dot == name.npos) return false;
+    name.remove_prefix(dot + 1);
+  }
+}
+
+}  // namespace detail
+
+/// Whether a name is that of an adapter's tensor: LoRA, DoRA, IA3, VeRA, LoHa, LoKr, OFT or
+/// prompts.
+inline bool is_adapter_name(std::string_view name) {
+  constexpr std::string_view kBeginnings[] = {"lora_",      "ia3_",   "vera_lambda",
+                                              "dora_scale", "hada_w", "lokr_w",
+                                              "oft_",       "boft_",  "prompt_embeddings"};
+  return detail::any_part(name, [&](std::string_view part) {
+    return std::ranges::any_of(kBeginnings, [&](auto text) { return part.starts_with(text); });
+  });
+}
+
+/// Whether a file that adapters are stored with lies beside a model.
+inline bool has_adapter_config(const Model& model) {
+  std::error_code ignored;
+  const bool folder = std::filesystem::is_directory(model.path(), ignored);
+  const auto beside = folder ? model.path() : model.path().parent_path();
+  return std::filesystem::exists(beside / "adapter_config.json", ignored);
+}
+
+/// A prefix of the base's names and what the fine-tune has in its place.
+struct PrefixChange {
+  std::string from;
+  std::string to;
+  std::size_t tensors = 0;  ///< that it gives a namesake
+};
+
+namespace detail {
+
+/// Calls fn(prefix, rest) for a name cut after each of its first dots, and uncut.
+template <class Fn>
+void each_cut(std::string_view name, Fn&& fn) {
+  constexpr int kMostParts = 4;
+  std::size_t begin = 0;
+  for (int parts = 0; parts <= kMostParts; ++parts) {
+    fn(name.substr(0, begin), name.substr(begin));
+    const std::size_t dot = name.find('.', begin);
+    if (dot == name.npos) return;
+    begin = dot + 1;
+  }
+}
+
+}  // namespace detail
+
+/// The change of a prefix, of at most four parts, that gives most tensors of the base a namesake of
+/// a fitting shape in the fine-tune; nothing unless three quarters of either list get one. The
+/// lists are those without a namesake. O(names), once they are long and few of their endings are
+/// shared.
+inline std::optional<PrefixChange> prefix_change(const TensorList& base, const TensorList& tuned) {
+  struct Ending {
+    const ModelTensor* tensor;
+    std::string_view prefix;
+    bool unique = true;
+  };
+  std::unordered_map<std::string_view, Ending> endings;
+  for (const ModelTensor* tensor : base) {
+    detail::each_cut(tensor->name, [&](std::string_view prefix, std::string_view rest) {
+      const auto [found, added] = endings.try_emplace(rest, Ending{tensor, prefix});
+      if (!added) found->second.unique = false;
+    });
+  }
+  std::map<std::pair<std::string_view, std::string_view>, std::size_t> changes;
+  for (const ModelTensor* tensor : tuned) {
+    detail::each_cut(tensor->name, [&](std::string_view prefix, std::string_view rest) {
+      const auto found = endings.find(rest);
+      if (found == endings.end() || !found->second.unique) return;
+      if (!common_rows(found->second.tensor->shape, tensor->shape)) return;
+      ++changes[{found->second.prefix, prefix}];
+    });
+  }
+  PrefixChange best;
+  for (const auto& [prefixes, count] : changes) {
+    const auto& [from, to] = prefixes;
+    const bool shorter = from.size() + to.size() < best.from.size() + best.to.size();
+    if (count < best.tensors || (count == best.tensors && !shorter)) continue;
+    best = {std::string(from), std::string(to), count};
+  }
+  if (best.tensors == 0 || 4 * best.tensors < 3 * std::min(base.size(), tuned.size())) return {};
+  return best;
+}
+
+/// The option of the command line that makes such a change of the base's names, all but those that
+/// both models have; nothing where plain characters do not suffice to write it.
+inline std::optional<std::string> rename_option(const PrefixChange& change,
+                                                const TensorList& shared) {
+  constexpr std::size_t kMostKept = 8;
+  std::set<std::string> kept;  // the parts that names which stay as they are go on with
+  std::string letters = change.from + change.to;
+  for (const ModelTensor* tensor : shared) {
+    if (!tensor->name.starts_with(change.from)) continue;
+    const std::string rest = tensor->name.substr(change.from.size());
+    kept.insert(rest.substr(0, rest.find('.')));
+    if (kept.size() > kMostKept) return std::nullopt;
+  }
+  std::string pattern = "^";
+  for (const char c : change.from) pattern += c == '.' ? std::string("[.]") : std::string(1, c);
+  for (const std::string& part : kept) {
+    letters += part;
+    pattern += (part == *kept.begin() ? "(?!(" : "|") + part;
+  }
+  if (!kept.empty()) pattern += ")([.]|$))";
+  const bool plain = std::ranges::all_of(letters, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  });
+  if (!plain) return std::nullopt;
+  return "--rename '" + pattern + "=" + change.to + "'";
+}
+
+namespace detail {
+
+/// Whether experts are tensors of their own, or one for all; nothing where there are none.
+inline std::optional<bool> has_numbered_experts(const TensorList& tensors) {
+  for (const ModelTensor* tensor : tensors) {
+    bool after = false;
+    std::optional<bool> numbered;
+    any_part(tensor->name, [&](std::string_view part) {
+      if (after) numbered = !part.empty() && part.find_first_not_of("0123456789") == part.npos;
+      after = part == "experts";
+      return numbered.has_value();
+    });
+    if (numbered) return numbered;
+  }
+  return std::nullopt;
+}
+
+}  // namespace detail
+
+/// What is one tensor in a list and several in another: the name of the one, or nothing.
+inline std::optional<std::string> fused_part(const TensorList& fused, const TensorList& apart) {
+  constexpr std::pair<std::string_view, std::string_view> kParts[] = {
+      {"gate_up_proj", "gate_proj"}, {"qkv_proj", "q_proj"},        {"qkv", "q_proj"},
+      {"query_key_value", "query"},  {"query_key_value", "q_proj"}, {"Wqkv", "q_proj"},
+      {"c_attn", "q_proj"},          {"in_proj_weight", "q_proj"},
+  };
+  const auto has = [](const TensorList& tensors, std::string_view wanted) {
+    return std::ranges::any_of(tensors, [&](const ModelTensor* tensor) {
+      return detail::any_part(tensor->name, [&](auto part) { return part == wanted; });
+    });
+  };
+  if (detail::has_numbered_experts(fused) == false && detail::has_numbered_experts(apart) == true) {
+    return "experts";
+  }
+  for (const auto& [one, several] : kParts) {
+    if (has(fused, one) && has(apart, several)) return std::string(one);
+  }
+  return std::nullopt;
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::io
