@@ -35,6 +35,7 @@ void print_summary(const io::CheckpointReport& report, double seconds) {
   std::printf("  of the deltas  %.3f with bounds and widths, %.3f codes alone\n",
               per_weight(report.delta_bytes, report.delta_elements),
               per_weight(report.code_bytes, report.delta_elements));
+  std::printf("|D|/|W|          %.3g\n", report.weights_ratio);
   if (report.recovery.energy != 0) {
     std::printf("restored         %s (of the deltas, rounded to the output's dtypes)\n",
                 recovery_text(report.recovery).c_str());
@@ -60,6 +61,7 @@ void compress(const CompressArguments& arguments, const Common& common) {
   if (!arguments.mix.empty()) options.codec.allocator = parse_mix(arguments.mix);
   options.lossless = arguments.preset == "lossless";
   options.non_finite = arguments.non_finite == "keep" ? io::NonFinite::keep : io::NonFinite::refuse;
+  options.allow_unlike = arguments.allow_unlike;
   options.output = writing(common);
   const auto include = compile(arguments.include);
   const auto exclude = compile(arguments.exclude);

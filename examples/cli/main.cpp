@@ -190,6 +190,8 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->check(CLI::IsMember({"refuse", "keep"}))
       ->capture_default_str();
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
+  command.add_flag("--allow-unlike", arguments.allow_unlike,
+                   "go on with a warning where TUNED does not look like a fine-tune of BASE");
   command.add_flag("-v,--verbose", arguments.verbose, "tell of every tensor what comes back");
   add_writing(command, common.writing, "the archive to write");
   add_renaming(command, common.reading);

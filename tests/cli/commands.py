@@ -1100,7 +1100,8 @@ class Modes(Case):
         tuned["became_floats"] = model.of_floats("F32", weights(32, 32))
         pair("reshaped", "F32", (32, 48), tuned_shape=(48, 32))
         pair("tiny", "F32", (15, 16), tuned_shape=(17, 16))
-        base["head"] = model.of_floats("BF16", weights(100, 64))
+        head = model.floats("BF16", base["embed"][1]) + 0.02 * weights(100, 64)
+        base["head"] = model.of_floats("BF16", head)
         tuned["head"] = tuned["embed"]
         tuned["copied"] = tuned["kept"]
         base["gone_too"] = ("BOOL", np.array([True]))
@@ -1207,7 +1208,8 @@ class Modes(Case):
     def test_models_with_nothing_in_common(self):
         self.tuned = {f"other.{name}": tensor for name, tensor in self.tuned.items()}
         super().write_pair()
-        self.compress()
+        self.warns("compress", self.path("base"), self.path("tuned"), "-o", self.path("delta"),
+                   "--allow-unlike")
         self.assertEqual(set(self.modes().values()), {"added", "removed", "tied"})
         self.assert_same_tensors(self.apply(), self.tuned)
 
@@ -1486,7 +1488,8 @@ class Limits(Case):
     def test_what_expands_is_refused_beyond_64_mib(self):
         for rows, code in ((64, DONE), (65, FAILED)):
             model.write(self.folder / "tuned", {"zeros": ("U8", np.zeros((rows, 1 << 20)))})
-            self.compress("--force", "--preset", "lossless")
+            self.warns("compress", self.path("base"), self.path("tuned"), "-o", self.path("delta"),
+                       "--force", "--preset", "lossless", "--allow-unlike")
             self.ok("inspect", self.path("delta"), "--limit", "expansion=20000")
             for command in (["inspect", self.path("delta")], ["verify", self.path("delta")]):
                 limited = [*command, "--limit", "expansion=0"]
@@ -1602,7 +1605,8 @@ class WrongBase(Case):
         self.tuned["ids"] = ("I64", ids + (np.arange(5000) % 9 == 0))
         self.base["removed"] = model.of_floats("F32", before[:3])
         self.tuned["head"] = self.tuned["layers.0.attn.weight"]
-        self.base["head"] = model.of_floats("F32", random.standard_normal((96, 80)))
+        head = self.base["layers.0.attn.weight"][1] + 0.02 * random.standard_normal((96, 80))
+        self.base["head"] = model.of_floats("F32", head)
         self.write_pair()
         self.compress()
         self.expected = self.apply()
@@ -1903,6 +1907,95 @@ class Hostile(Case):
         for own in ("\r\x1b[K",):
             shown = shown.replace(own, "")
         self.assertTrue(shown.isprintable(), shown)
+
+
+class Unlike(Case):
+    """Pairs that are no base and a fine-tune of it."""
+
+    def setUp(self):
+        super().setUp()
+        self.random = np.random.default_rng(3)
+        self.weights = {f"model.layers.{k}.weight": self.normal(64, 64) for k in range(4)}
+        self.write("base", self.weights)
+
+    def normal(self, *shape):
+        return 0.02 * self.random.standard_normal(shape)
+
+    def write(self, name, weights, dtype="BF16", metadata=None):
+        tensors = {tensor: model.of_floats(dtype, array) for tensor, array in weights.items()}
+        model.write(self.folder / name, tensors, metadata)
+
+    def tuned_by(self, change):
+        """What a change of names or weights makes of the base, a little moved."""
+        def moved(array):
+            return array + 0.02 * self.normal(*np.shape(array))
+        changed = (change(name, array) for name, array in self.weights.items())
+        self.write("tuned", {name: moved(array) for name, array in changed})
+
+    def refused(self, *texts):
+        """Nothing is written, the error says so; with --allow-unlike it is a warning."""
+        for options in ([], ["--preset", "unit_gain"], ["--preset", "lossless"]):
+            message = self.compress_fails(FAILED, *options)
+            for text in (*texts, "unlike", "--allow-unlike"):
+                self.assertIn(text, message)
+        warning = self.warns("compress", self.path("base"), self.path("tuned"), "-o",
+                             self.path("delta"), "--allow-unlike")
+        for text in texts:
+            self.assertIn(text, warning)
+        self.ok("verify", self.path("delta"), "--base", self.path("base"))
+        self.remove("delta")
+
+    def test_a_fine_tune_is_none_of_them_and_its_ratio_is_shown(self):
+        self.tuned_by(lambda name, array: (name, array))
+        self.assertRegex(self.compress(), r"\|D\|/\|W\| +0\.0[12]\d*\n")
+
+    def test_a_prefix(self):
+        self.tuned_by(lambda name, array: (name.removeprefix("model."), array))
+        self.refused("no name in common", "4 tensors", "layers.0.weight", "--rename '^model[.]='")
+
+    def test_fused_tensors(self):
+        self.weights = {f"experts.{k}.w1": self.normal(64, 64) for k in range(4)}
+        self.write("base", self.weights)
+        self.write("tuned", {"experts.w1": np.stack(list(self.weights.values()))})
+        self.refused("no name in common", "experts.0.w1", "fused")
+
+    def test_an_adapter(self):
+        name = "base_model.model.layers.0.lora_A.weight"
+        self.write("tuned", {name: self.normal(8, 64)})
+        self.refused("TUNED is an adapter", name, "merge it")
+
+    def test_a_folder_of_an_adapter(self):
+        adapter = self.folder / "adapter"
+        adapter.mkdir()
+        self.write("adapter/adapter_model.safetensors", {"x.weight": self.normal(8, 64)})
+        (adapter / "adapter_config.json").write_text("{}")
+        message = self.fails(FAILED, "compress", self.path("base"), adapter, "-o",
+                             self.path("delta"))
+        self.assertIn("adapter", message)
+
+    def test_an_archive(self):
+        self.tuned_by(lambda name, array: (name, array))
+        self.compress(output="archive")
+        shutil.move(self.folder / "archive", self.folder / "tuned")
+        self.refused("TUNED is a delta archive", "deltadct apply")
+
+    def test_another_base(self):
+        self.tuned_by(lambda name, array: (name, self.normal(64, 64)))
+        self.refused("|D|/|W| is 1.4", "another base")
+
+    def test_weights_in_another_place(self):
+        for change, text in ((np.transpose, "transposed"), (np.flipud, "rows are permuted"),
+                             (np.fliplr, "columns are permuted")):
+            self.tuned_by(lambda name, array, change=change: (name, change(array)))
+            self.refused(text, "model.layers.0.weight")
+
+    def test_a_head_drawn_anew_is_a_warning(self):
+        self.write("base", {**self.weights, "head": self.normal(10, 64)})
+        self.write("tuned", {**self.weights, "head": self.normal(10, 64)})
+        warning = self.warns("compress", self.path("base"), self.path("tuned"), "-o",
+                             self.path("delta"))
+        self.assertIn("head: |D|/|W| is 1.", warning)
+        self.assertIn("--exclude", warning)
 
 
 class CommandLine(Case):

@@ -105,9 +105,11 @@ TEST_CASE("baselines: what tensors are tied to is decoded once, before or after 
 }
 
 TEST_CASE("baselines: a tensor that is too small for the method, or for its budget, is kept") {
-  const Pair pair(
-      {layer("small", {3, 5}, 1), layer("medium", {16, 17}, 2), layer("w", {128, 128}, 3)},
-      {layer("small", {3, 5}, 4), layer("medium", {16, 17}, 5), layer("w", {128, 128}, 6)});
+  const std::vector<Tensor> base{layer("small", {3, 5}, 1), layer("medium", {16, 17}, 2),
+                                 layer("w", {128, 128}, 3)};
+  std::vector<Tensor> tuned;
+  for (const Tensor& tensor : base) tuned.push_back(moved(tensor, kStep, 4));
+  const Pair pair(base, tuned);
   compress(pair, DeltaCome{.bits_per_weight = 0.5});
   CHECK(pair.reason("small") == "small");
   CHECK(pair.reason("medium") == "small");

@@ -471,6 +471,29 @@ TEST_SUITE("values that are not finite") {
   }
 }
 
+TEST_SUITE("plausibility") {
+  TEST_CASE("an unlike pair is refused before anything is written, and told where it is allowed") {
+    const Pair pair({noise("w", DType::f32, {64, 64}, 1)}, {noise("w", DType::f32, {64, 64}, 2)});
+    CompressOptions options = options_of(16);
+    const Error error = fails_leaving_nothing(pair.folder, [&] { pair.compress(options); });
+    CHECK(error.code() == Errc::unlike_models);
+    options.allow_unlike = true;
+    const CheckpointReport report = pair.compress(options);
+    CHECK(report.count(Mode::delta) == 1);
+    REQUIRE(!report.warnings.empty());
+    CHECK(error.detail().starts_with(report.warnings[0].what));
+    CHECK(report.weights_ratio == doctest::Approx(std::sqrt(2)).epsilon(0.05));
+  }
+
+  TEST_CASE("the report has the norm of the delta over that of the weights") {
+    const Pair pair = one_pair(DType::f32, {64, 64});
+    const auto from = values(DType::f32, pair.base[0].bytes);
+    const auto to = values(DType::f32, pair.tuned[0].bytes);
+    CHECK(pair.compress(options_of(16)).weights_ratio ==
+          doctest::Approx(norm(difference(to, from)) / norm(to)));
+  }
+}
+
 TEST_SUITE("outputs") {
   TEST_CASE("one that exists is refused before any work, and replaced where asked") {
     const Pair pair = mixed_pair();

@@ -3,6 +3,7 @@
 
 #include <deltadct/io/budget.hpp>
 #include <deltadct/io/inputs.hpp>
+#include <deltadct/io/plausibility.hpp>
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/tensor_encoder.hpp>
 
@@ -27,7 +28,9 @@ class Compressor {
         encoder_(options, factory, executor, QuantizedScales(base, tuned)),
         writer_(output, options.output, names(), tuned.metadata(), plan()) {}
 
-  CheckpointReport run(const ProgressFn& progress) {
+  CheckpointReport run(Plausibility pair, const ProgressFn& progress) {
+    report_.weights_ratio = pair.weights_ratio;
+    report_.warnings = std::move(pair.warnings);
     if (has_budget()) plan_budget();
     std::uint64_t total = 0;
     std::uint64_t done = 0;
@@ -265,9 +268,9 @@ class Compressor {
 }  // namespace detail
 
 /// Compresses tuned - base into an archive at `output`. Tensors that only one of them has, or that
-/// grew or shrank along their first extent, are taken along. Throws output_is_input where the
-/// output is one of the inputs, or holds one; throws any Error and leaves no output, or the one
-/// that was there.
+/// grew or shrank along their first extent, are taken along. Refuses a pair that judge_pair() does.
+/// Throws output_is_input where the output is one of the inputs, or holds one; throws any Error and
+/// leaves no output, or the one that was there.
 inline CheckpointReport compress_model(const Model& base, const Model& tuned,
                                        const std::filesystem::path& output,
                                        const CompressOptions& options, const CodecFactory& factory,
@@ -277,7 +280,9 @@ inline CheckpointReport compress_model(const Model& base, const Model& tuned,
   inputs.add(base.files());
   inputs.add(tuned.files());
   inputs.require_apart(output, options.output);
-  return detail::Compressor(base, tuned, output, options, factory, executor).run(progress);
+  Plausibility pair = judge_pair(base, tuned, options.allow_unlike);
+  return detail::Compressor(base, tuned, output, options, factory, executor)
+      .run(std::move(pair), progress);
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -48,7 +48,7 @@ inline std::string percent_text(double share) {
 inline std::string alone_text(const TensorList& tensors, const char* model) {
   const bool one = tensors.size() == 1;
   return std::to_string(tensors.size()) + (one ? " tensor is in " : " tensors are in ") + model +
-         " alone, " + (one ? "" : "such as ") + printable(tensors.front()->name);
+         " alone, " + (one ? "" : "such as ") + shortened(tensors.front()->name);
 }
 
 /// Which tensors have a counterpart: a namesake of a shape that differs in the first extent at
@@ -99,7 +99,7 @@ struct Counterparts {
 
   /// "NAME (64x32 in TUNED, 32x64 in BASE)".
   static std::string shapes_text(const Two& two) {
-    return printable(two.tuned->name) + " (" + shape_text(two.tuned->shape) + " in TUNED, " +
+    return shortened(two.tuned->name) + " (" + shape_text(two.tuned->shape) + " in TUNED, " +
            shape_text(two.base->shape) + " in BASE)";
   }
 
@@ -120,7 +120,7 @@ struct Counterparts {
   }
 
   static std::string change_text(const PrefixChange& change) {
-    const auto quoted = [](const std::string& text) { return "'" + printable(text) + "'"; };
+    const auto quoted = [](const std::string& text) { return "'" + shortened(text) + "'"; };
     if (change.to.empty()) return "BASE's names have " + quoted(change.from) + " before TUNED's";
     if (change.from.empty()) return "TUNED's names have " + quoted(change.to) + " before BASE's";
     return "BASE's names have " + quoted(change.from) + " where TUNED's have " + quoted(change.to);
@@ -200,7 +200,7 @@ class PairJudge {
     object(model, std::string(argument) +
                       " is a delta archive, not a model: write that first, with 'deltadct apply "
                       "THE_BASE_OF_IT " +
-                      printable(model.path().string()) + " -o MODEL', and give MODEL");
+                      shortened(model.path().string()) + " -o MODEL', and give MODEL");
   }
 
   /// An adapter shares few tensors with a model. Models have tensors called like an adapter's, too,
@@ -214,7 +214,7 @@ class PairJudge {
     if (named == alone.end() && !config) return;
     std::string why = config ? "adapter_config.json lies beside it" : "";
     if (named != alone.end()) {
-      why += (config ? ", and it has " : "it has ") + printable((*named)->name);
+      why += (config ? ", and it has " : "it has ") + shortened((*named)->name);
     }
     object(model, std::string(argument) + " is an adapter, not a model (" + why +
                       "): merge it into its base first, and give the merged model");
@@ -241,7 +241,7 @@ class PairJudge {
     for (const auto& two : std::span(counterparts_.reshaped)
                                .first(std::min(kMostNamed, counterparts_.reshaped.size()))) {
       if (const auto text = transposed_text(two)) {
-        return "; " + printable(two.tuned->name) + ": " + *text + kBringFirst;
+        return "; " + shortened(two.tuned->name) + ": " + *text + kBringFirst;
       }
     }
     return "";
@@ -321,7 +321,7 @@ class PairJudge {
   /// Of the first of these tensors for which one is found, with the tensor's name; or nothing.
   std::string first_cause(const std::vector<Compared>& unlike) const {
     for (const Compared& one : std::span(unlike).first(std::min(kMostNamed, unlike.size()))) {
-      if (const auto found = cause(one)) return printable(one.two.tuned->name) + ": " + *found;
+      if (const auto found = cause(one)) return shortened(one.two.tuned->name) + ": " + *found;
     }
     return "";
   }
@@ -330,7 +330,7 @@ class PairJudge {
     char ratio[64];
     std::snprintf(ratio, sizeof ratio, "|D|/|W| is %.3g in total; ", found_.weights_ratio);
     return ratio + percent_text(share) + " of the weights that changed are nothing like BASE's (" +
-           printable(first.two.tuned->name) + ": " + first.text() + "); " +
+           shortened(first.two.tuned->name) + ": " + first.text() + "); " +
            (cause.empty() ? "this looks like another base" : cause + kBringFirst);
   }
 

@@ -27,6 +27,8 @@ struct CheckpointReport {
   std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
   std::uint64_t file_bytes = 0;                          ///< of the files written or read
   Recovery recovery;                                     ///< of those stored as deltas
+  /// Of compress_model(): |D| / |W|, the norm of all deltas over that of the fine-tune's weights.
+  double weights_ratio = 0;
   std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted
   std::vector<Warning> warnings;         ///< what the user should know, in the order it was met
 

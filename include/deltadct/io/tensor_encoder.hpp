@@ -32,6 +32,7 @@ struct CompressOptions {
   /// Which tensors may be compressed, by name; others are stored without loss. Empty: all.
   std::function<bool(std::string_view)> selected;
   NonFinite non_finite = NonFinite::refuse;
+  bool allow_unlike = false;  ///< go on, with a warning, where judge_pair() refuses
   /// Bytes of the whole archive, met from below; 0: whatever it takes. A budget as allocator of the
   /// codec asks for bits instead: bytes of the archive over the weights of the tensors that
   /// changed.
