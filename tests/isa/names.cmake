@@ -1,5 +1,5 @@
 # The name of the inline namespace differs for flags that may change results, and only for those.
-# COMPILER compiles with the response file FLAGS; IS_GNU says whether it is g++.
+# COMPILER, of CMake's COMPILER_ID, compiles with the response file FLAGS.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
 
@@ -9,7 +9,7 @@ foreach(flag IN ITEMS -mfma -mf16c -mfma4 -mavxvnni -ffast-math -ffinite-math-on
                       -DXSIMD_NO_SUPPORTED_ARCHITECTURE)
   list(APPEND all_flags "-mavx2 ${flag}")
 endforeach()
-if(IS_GNU) # No macro of clang++ tells.
+if(COMPILER_ID STREQUAL "GNU") # No macro of clang++ tells.
   list(APPEND all_flags -fassociative-math\ -fno-signed-zeros\ -fno-trapping-math -freciprocal-math
        -fno-signed-zeros -frounding-math -mfpmath=387 -mavx512f\ -mfma -mavx512f\ -mf16c)
 endif()
