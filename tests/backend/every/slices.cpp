@@ -133,15 +133,13 @@ void check_policy() {
   const DeltaCodec<Policy, Backend> codec;
   check_slices<T>(codec, c);
   if constexpr (std::same_as<T, float>) {
-    check_slices<half>(codec, c);
     check_slices<bfloat16>(codec, c);
+    if constexpr (Policy::patch == 4) check_slices<half>(codec, c);
   }
 }
 
 #ifndef TEST_CASES
-  #define TEST_CASES                                                                   \
-    Case<float, 4>, Case<float, 8>, Case<float, 12>, Case<float, 16>, Case<float, 32>, \
-        Case<double, 4>, Case<double, 16>
+  #define TEST_CASES Case<float, 4>, Case<float, 8>, Case<float, 16>, Case<double, 4>
 #endif
 
 }  // namespace
@@ -157,5 +155,4 @@ TEST_CASE_TEMPLATE("slices are those of the whole: unit gain", C, TEST_CASES) {
 TEST_CASE("slices are those of the whole: without a transform") {
   check_policy<WithoutDct<float, 4>>();
   check_policy<GaussianWithoutDct<float, 4>>();
-  check_policy<GaussianWithoutDct<float, 16>>();
 }
