@@ -292,6 +292,23 @@ std::string usage_error(const CLI::App*, const CLI::Error& error) {
          "\nRun with --help for more information.\n";
 }
 
+/// The switch that helps with an error, where its text names none.
+const char* switch_for(const deltadct::Error& error) {
+  if (std::string_view(error.what()).find("--") != std::string_view::npos) return "";
+  switch (error.code()) {
+    case deltadct::Errc::output_exists:
+      return "; --force replaces it";
+    case deltadct::Errc::non_finite:
+      return "; --non-finite keep stores such tensors without loss";
+    case deltadct::Errc::wrong_base:
+      return "; apply --force-base goes on all the same";
+    case deltadct::Errc::limit_exceeded:
+      return "; --limit NAME=NUMBER sets another limit";
+    default:
+      return "";
+  }
+}
+
 // In a process that was started without one of the first three descriptors, a file that is opened
 // would take its number, and a library that reports to stderr would write into it. So each gets a
 // file that can be used the wrong way only: reading and writing fail as they would have.
@@ -331,7 +348,7 @@ int main(int argc, char** argv) {
     if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
     return 0;
   } catch (const deltadct::Error& error) {
-    std::fprintf(stderr, "deltadct: %s\n", error.what());
+    std::fprintf(stderr, "deltadct: %s%s\n", error.what(), switch_for(error));
   } catch (const std::bad_alloc&) {
     std::fputs("deltadct: not enough memory\n", stderr);
   } catch (const std::exception& error) {

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import resource
 import shutil
 import signal
@@ -223,7 +224,7 @@ class RoundTrip(Case):
 
     def test_unit_gain_keeps_the_gain(self):
         for options in ([], ["--patch", 16], ["--patch", 64], ["--mix", "4:0.25,1:0.5,-3:0.25"],
-                        ["--bpw", 0.5], ["--bpw", 2.5, "--patch", 16]):
+                        ["--bpw", 2], ["--size", "8kB", "--patch", 16]):
             self.compress("--preset", "unit_gain", "--force", *options)
             out = self.apply("--force")
             self.ok("verify", self.path("delta"), "--base", self.path("base"))
@@ -238,24 +239,81 @@ class RoundTrip(Case):
                 gain = np.sum(delta * found) / np.sum(delta * delta)
                 self.assertLess(abs(gain - 1), error, (name, options))
 
-    def test_a_budget_is_kept(self):
-        for budget in (0.3, 0.6, 1.0, 2.0):
-            self.compress("--preset", "unit_gain", "--bpw", budget, "--force", "--patch", 16)
-            spent = most = 0
-            for entry in self.inspect()["tensors"]:
-                if entry["mode"] != "delta":
-                    continue
-                count, rows, cols = entry["stack"]
-                # Padding counts as weights do; parts of sections are padded to 64 bits.
-                most += budget * count * -(-rows // 16) * -(-cols // 16) * 256 + 3 * 64 * count
-                spent += 8 * entry["bytes"]
-            self.assertLessEqual(spent, most)
-            self.assertGreater(spent, 0.7 * most)
+    def write_larger_pair(self):
+        """Matrices that changed and one that did not, with norms; returns the weights that changed."""
+        random = np.random.default_rng(5)
+        self.base, self.tuned = {}, {}
+        for layer in range(3):
+            before = random.standard_normal((256, 384))
+            after = before + 0.01 * random.standard_normal(before.shape)
+            self.base[f"{layer}.weight"] = model.of_floats("F32", before)
+            self.tuned[f"{layer}.weight"] = model.of_floats("F32", after)
+            self.base[f"{layer}.norm"] = model.of_floats("F32", np.ones(64))
+            self.tuned[f"{layer}.norm"] = model.of_floats("F32", 1 + 0.01 * random.random(64))
+        self.tuned["2.weight"] = self.base["2.weight"]
+        model.write(self.folder / "base", self.base)
+        model.write(self.folder / "tuned", self.tuned)
+        return 2 * 256 * 384 + 3 * 64
 
-    def test_budgets_that_cannot_be_met(self):
-        for preset, budget in (("unit_gain", 0.01), ("unit_gain", 9), ("delta_come", 0.001)):
-            message = self.compress_fails(FAILED, "--preset", preset, "--bpw", budget)
-            self.assertIn("budget", message)
+    def test_a_budget_is_of_the_archive_over_what_changed(self):
+        changed = self.write_larger_pair()
+        for preset, budgets in (("unit_gain", (0.3, 0.5, 1, 2)), ("delta_come", (0.5, 1))):
+            for budget in budgets:
+                for options in (["--bpw", budget], ["--size", int(budget * changed / 8)]):
+                    self.compress("--preset", preset, "--force", *options)
+                    found = 8 * (self.folder / "delta").stat().st_size / changed
+                    self.assertLessEqual(found, budget)
+                    if preset == "unit_gain":
+                        self.assertGreater(found, 0.98 * budget)
+
+    def test_a_budget_that_cannot_be_met_names_the_least(self):
+        self.write_larger_pair()
+        for preset in ("unit_gain", "delta_come"):
+            message = self.compress_fails(FAILED, "--preset", preset, "--bpw", 0.01)
+            least = int(re.search(r"least possible: (\d+) bytes", message)[1])
+            self.compress("--preset", preset, "--size", least)
+            self.assertLessEqual((self.folder / "delta").stat().st_size, least)
+            os.remove(self.folder / "delta")
+        self.assertIn("most possible", self.compress_fails(FAILED, "--preset", "unit_gain",
+                                                           "--bpw", 9))
+
+    def test_what_comes_back_is_told(self):
+        text = self.compress("--verbose")
+        for name in DELTAS:
+            self.assertRegex(text, re.escape(name) + r" .*(gain [\d.]+, SNR|exact)")
+        self.assertRegex(text, r"restored +gain [\d.]+, SNR -?[\d.]+ dB")
+        report = self.inspect()
+        self.assertGreater(report["recovery"]["gain"], 0.7)
+        for entry in report["tensors"]:
+            if entry["mode"] == "delta":
+                self.assertGreater(entry["recovery"]["gain"], 0.5)
+
+    def test_a_delta_that_rounding_swallows_is_told(self):
+        random = np.random.default_rng(6)
+        before = model.from_bf16(model.to_bf16(random.standard_normal((64, 96))))
+        after = before * (1 + 1e-4 * random.standard_normal(before.shape).astype("f4"))
+        model.write(self.folder / "base", {"w": ("BF16", model.to_bf16(before))})
+        model.write(self.folder / "tuned", {"w": ("F32", after)})
+        result = self.run_cli("compress", self.path("base"), self.path("tuned"), "-o",
+                              self.path("delta"), "--preset", "unit_gain")
+        self.assertEqual(result.returncode, DONE)
+        self.assertRegex(result.stderr, r"warning: w: the delta is lost .*BF16.*--dtype tuned")
+        delta = after.astype(float) - before
+
+        def gain(*options):
+            self.ok("apply", self.path("base"), self.path("delta"), "-o", self.path("out"),
+                    "--force", *options)
+            (dtype, found), = model.read(self.folder / "out")[0].values()
+            return dtype, np.sum((model.floats(dtype, found) - before) * delta) / np.sum(delta ** 2)
+
+        self.assertEqual(gain()[0], "BF16")
+        self.assertLess(gain()[1], 0.1)
+        dtype, found = gain("--dtype", "tuned")
+        self.assertEqual(dtype, "F32")
+        self.assertAlmostEqual(found, 1, delta=0.01)
+        dtype, found = gain("--round", "stochastic")
+        self.assertEqual(dtype, "BF16")
+        self.assertAlmostEqual(found, 1, delta=0.3)
 
     def test_methods_of_others(self):
         for preset, least in (("bit_delta", 0.7), ("delta_come", 0.5), ("dare", 0.1),

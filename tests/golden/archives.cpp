@@ -23,6 +23,7 @@ struct Golden {
   bool lossless = false;
   std::uint64_t max_shard_bytes = 0;
   deltadct::AnyBaseline baseline = {};  ///< the settings, of a codec without patches
+  const char* tuned = "tuned";
 };
 
 Golden of_baseline(const char* name, const deltadct::AnyBaseline& baseline) {
@@ -53,6 +54,7 @@ const Golden kGolden[] = {
     of_baseline("dare", deltadct::Dare{.drop = 0.75, .seed = 3}),
     of_baseline("ultra_delta",
                 deltadct::UltraDelta{.groups = {{{0.01, 0.8}, {0.1, 0.7}, {}}}, .seed = 4}),
+    {.name = "outliers", .codec = {}, .tuned = "tuned_outliers"},
 };
 
 /// Every mode and kind of tensor, small.
@@ -99,6 +101,28 @@ void write_models() {
   tuned.back().name = "twin";
   write_model(kFolder / "base", base, {{"format", "pt"}});
   write_model(kFolder / "tuned", tuned, {{"format", "pt"}, {"made by", "deltadct"}});
+}
+
+/// The fine-tune with elements that stand out, in every dtype and in matrices of a stack.
+void write_outliers() {
+  const auto model = io::Model::open(kFolder / "tuned");
+  std::vector<Tensor> tuned;
+  io::TensorBytes bytes;
+  for (const io::ModelTensor& tensor : model.tensors()) {
+    model.read(tensor, bytes);
+    tuned.push_back({tensor.name, tensor.dtype, tensor.shape,
+                     Bytes(bytes.bytes().begin(), bytes.bytes().end())});
+    for (const auto& [name, at] : {std::pair("bf16", 100),
+                                   {"f16", 7},
+                                   {"f32", 200},
+                                   {"f64", 9},
+                                   {"experts", 5},
+                                   {"experts", 4095},
+                                   {"experts", 4096}}) {
+      if (tensor.name == name) tuned.back().set(static_cast<std::size_t>(at), 6.5);
+    }
+  }
+  write_model(kFolder / "tuned_outliers", tuned, model.metadata());
 }
 
 void apply(const Golden& golden, const fs::path& output) {
@@ -315,13 +339,14 @@ TEST_CASE("golden/archives: every archive restores what it did when it was writt
 
 TEST_CASE("write the golden archives" * doctest::skip()) {
   if (!fs::exists(kFolder / "base")) write_models();
+  if (!fs::exists(kFolder / "tuned_outliers")) write_outliers();
   for (const Golden& golden : kGolden) {
     if (fs::exists(kFolder / golden.name)) continue;
     io::CompressOptions options;
     options.codec = golden.codec;
     options.lossless = golden.lossless;
     options.output = {io::Overwrite::yes, golden.max_shard_bytes, io::Resume::no};
-    io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(kFolder / "tuned"),
+    io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(kFolder / golden.tuned),
                        kFolder / golden.name, options,
                        deltadct::with_baselines(serial_codec, golden.baseline));
     apply(golden, kFolder / (std::string(golden.name) + ".out"));

@@ -23,6 +23,7 @@ PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 6: [4, 2], 8: [8]}
 INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 4}  # by the number of classes
 BENDS = {1: 0, 2: 0.05677368, 3: 0.02457252, 4: 0.00872127}  # of quantizer gaussian, by bits
 CHUNK = 1 << 20
+FEATURES = {"outliers"}  # that a manifest may require
 
 # The first `loose` bytes came of a delta, whose largest |value| is `largest`.
 Restored = collections.namedtuple("Restored", "dtype shape data loose largest")
@@ -104,7 +105,8 @@ def read_parts(path):
     manifests = [parse_json(part.pop(f"manifest:{1 + i}")) for i, part in enumerate(sections)]
     for manifest in manifests:
         check(manifest["version"] == 1, "version of the manifest")
-        check(not manifest.get("requires"), f"unknown features: {manifest.get('requires')}")
+        unknown = set(manifest.get("requires", [])) - FEATURES
+        check(not unknown, f"unknown features: {unknown}")
     return list(zip(manifests, sections))
 
 
@@ -360,6 +362,34 @@ def apply_delta(data, entry, codec, base):
     return to_bytes(sums, dtype), np.abs(delta).max(initial=0)
 
 
+def read_gap(section):
+    gap = 0
+    for place in range(9):
+        byte = int(section.take(1)[0])
+        gap |= (byte & 127) << 7 * place
+        if byte < 128:
+            check(byte != 0 or place == 0, "a gap is not in its shortest form")
+            return gap
+    raise ValueError("a gap of more than 9 bytes")
+
+
+def add_outliers(data, dtype, tensor):
+    """The bytes of a tensor, outliers added."""
+    section = Section(data)
+    (count,) = section.take(8).view("<u8")
+    real = "<f8" if dtype == "F64" else "<f4"
+    check(count > 0, "no outliers")
+    values = section.take(int(count) * np.dtype(real).itemsize).view(real)
+    check(np.isfinite(values).all(), "an outlier is not finite")
+    numbers, at = to_numbers(tensor, dtype).astype(real), -1
+    for value in values:
+        at += 1 + read_gap(section)
+        check(at < len(numbers), "an outlier outside the tensor")
+        numbers[at] += value
+    check(len(section.data) < 8 and not section.data.any(), "padding of the outliers")
+    return to_bytes(numbers, dtype)
+
+
 def restore_entry(entry, codecs, sections, base_tensor):
     mode, dtype, shape, name = entry["mode"], entry["dtype"], entry["shape"], entry["name"]
     base_dtype, base_shape, base = base_tensor
@@ -373,6 +403,8 @@ def restore_entry(entry, codecs, sections, base_tensor):
         base, section = base[:size], sections.pop(f"delta:{name}")
         loose = len(base)
         base, largest = apply_delta(section, entry, codecs[entry["codec"]], base)
+        if "outliers" in entry:
+            base = add_outliers(sections.pop(f"outliers:{name}"), dtype, base)
     if mode in LOSSLESS_MODES:
         under = base if mode == "lossless" else base[:0]
         section = sections.pop(f"lossless:{name}")
