@@ -810,7 +810,9 @@ TEST_SUITE("sharded archives") {
       fs::rename(pair.folder / name, pair.folder / "delta" / name);
     }
     fs::remove(pair.folder / "delta" / "delta.safetensors.index.json");
-    CHECK(caught([&] { pair.archive(); }).code() == Errc::bad_index);
+    const Error error = caught([&] { pair.archive(); });
+    CHECK(error.code() == Errc::no_model);
+    CHECK(names(error, "parts of one without its index: 'delta-00001.safetensors'"));
   }
 
   TEST_CASE("parts of two archives in one folder") {

@@ -492,7 +492,8 @@ TEST_SUITE("which file of a folder is the model") {
     fs::remove(folder / "base.safetensors");
     fs::remove(weights);
     CHECK(refuses(folder,
-                  "no model, but delta archives: 'another.safetensors', "
+                  "no model, but delta archives, or parts of one without its index: "
+                  "'another.safetensors', "
                   "'delta.safetensors'") == Errc::no_model);
     fs::remove(folder / "another.safetensors");
     CHECK(DeltaArchive::open(folder.path).entries().size() == 1);

@@ -139,7 +139,8 @@ inline std::string no_model(const FolderContents& contents, const FolderCandidat
            listed(found.models) + ": give the path of one";
   }
   if (!found.archives.empty()) {
-    return "no model, but delta archives: " + listed(found.archives) + ": give the path of one";
+    return "no model, but delta archives, or parts of one without its index: " +
+           listed(found.archives);
   }
   if (contents.adapter) {
     return "no model, but an adapter (" + std::string(kAdapterConfig) + ", " + kAdapterFile +
