@@ -41,6 +41,9 @@ class TimedCodec final : public deltadct::AnyCodec {
       : codec_(std::move(codec)), seconds_(seconds) {}
 
   std::string build() const override { return codec_->build(); }
+  std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const override {
+    return codec_->max_compressed_bytes(rows, cols);
+  }
   void encode_into(deltadct::CompressedTensor& out, std::vector<std::byte>& workspace,
                    deltadct::DType dtype, const void* base, const void* tuned, std::size_t rows,
                    std::size_t cols, const deltadct::ExecutorRef& executor) const override {
@@ -157,14 +160,14 @@ class Bench {
                               executor_);
   }
 
-  /// The codec that makes most of a method's budget, if any can meet it. What it must be given is
-  /// less than that by what manifest and lossless tensors take.
+  /// The codec that makes most of a method's budget, if any can meet it. That is for each weight of
+  /// the model; a codec is asked for bits for each that changed.
   std::optional<Codec> fit(const Method& method) {
     if (method.budget == 0) return method.codec(0);
     std::optional<Codec> best;
     double low = 0;
-    double high = method.budget;
-    double bits = high;
+    double high = 1.2 * method.budget;
+    double bits = method.budget;
     for (int attempt = 0; attempt < 10; ++attempt, bits = (low + high) / 2) {
       Codec codec = method.codec(bits);
       try {
