@@ -54,6 +54,8 @@ CompressedTensor random_tensor(std::size_t rows, std::size_t cols) {
                                static_cast<compute_t<Bound>>(random.value()));
   }
   for (std::byte& codes : c.codes) codes = static_cast<std::byte>(random.below(256));
+  for (std::size_t i = 0; i < rows; ++i)
+    c.outliers.push_back({i, random.below(cols), random.value()});
   return c;
 }
 
