@@ -23,6 +23,7 @@ packages=(
   doctest-dev libbenchmark-dev
   python3 python3-numpy python3-scipy
   g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+  lib32stdc++-12-dev libc6-dev-i386 # g++-multilib and the cross compiler exclude each other
 )
 
 is_installed() {

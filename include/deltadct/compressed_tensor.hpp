@@ -20,7 +20,10 @@
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/matrix_view.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -156,7 +159,8 @@ struct CompressedTensor {
   std::vector<std::byte> codes;
   std::vector<Outlier> outliers;
 
-  operator CompressedView() const noexcept { return {&header, places, bounds, codes, outliers}; }
+  operator CompressedView() const& noexcept { return {&header, places, bounds, codes, outliers}; }
+  operator CompressedView() const&& = delete;  ///< of a temporary, which the view would outlive
 
   /// Bytes held in memory.
   std::size_t bytes() const noexcept {
@@ -263,7 +267,8 @@ inline void check_arrays(const CompressedView& compressed) {
 /// aside: lay_out() then cannot overflow, and the patches of the classes sum to those of the grid.
 inline void validate_header(const TensorHeader& h) {
   using detail::fail_validation;
-  constexpr std::size_t kMaxWholeBytes = std::size_t{1} << 40;
+  constexpr std::uint64_t kMaxBytes = std::numeric_limits<std::size_t>::max();
+  constexpr std::uint64_t kMaxWholeBytes = std::min(std::uint64_t{1} << 40, kMaxBytes);
   if (h.patch < 0 || h.patch > 64) fail_validation("patch size");
   if (h.whole_bytes > (h.patch == 0 ? kMaxWholeBytes : 0)) fail_validation("size of the codes");
   if (!detail::is_finite(h.scale)) fail_validation("scale");
@@ -271,7 +276,7 @@ inline void validate_header(const TensorHeader& h) {
   if (h.classes.size() > kMaxWidthClasses) fail_validation("width classes");
   if (h.patch == 0) {
     if (!h.classes.empty()) fail_validation("width classes");
-    constexpr std::size_t kMaxElements = std::size_t{1} << 56;
+    constexpr std::uint64_t kMaxElements = std::min(std::uint64_t{1} << 56, kMaxBytes);
     if (h.cols != 0 && h.rows > kMaxElements / h.cols) fail_validation("number of elements");
     return;
   }
@@ -282,6 +287,7 @@ inline void validate_header(const TensorHeader& h) {
     fail_validation("number of patches");
   }
   std::size_t patches = 0;
+  std::uint64_t bytes = 0;
   for (std::size_t k = 0; k < h.classes.size(); ++k) {
     const WidthClass& width = h.classes[k];
     if (!is_bit_width_of(width.bits, p * p)) fail_validation("bit width");
@@ -289,8 +295,11 @@ inline void validate_header(const TensorHeader& h) {
     if (width.side_values < 1 || width.side_values > 8) fail_validation("bounds of a patch");
     if (width.patches > h.patches() - patches) fail_validation("patches of a width class");
     patches += width.patches;
+    bytes += std::uint64_t{width.patches} * (h.bounds_stride(width) + h.codes_stride(width));
   }
   if (patches != h.patches()) fail_validation("patches of the width classes");
+  // Where addresses have 32 bits.
+  if (bytes > kMaxBytes) throw Error(Errc::too_large, "codes and bounds");
 }
 
 namespace detail {

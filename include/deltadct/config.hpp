@@ -1,6 +1,21 @@
 // The library's macros: host/device marks, inlining hints and whether there is SIMD.
 #pragma once
 
+#if defined(_MSVC_LANG)
+  #define DELTADCT_CPLUSPLUS _MSVC_LANG
+#else
+  #define DELTADCT_CPLUSPLUS __cplusplus
+#endif
+#if DELTADCT_CPLUSPLUS < 201709L  // what g++ 10 calls C++20
+  #error \
+      "deltadct is C++20: compile with -std=c++20 (g++, clang++, and nvcc from CUDA 12 on), /std:c++20 (MSVC)"
+#endif
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+  #error \
+      "deltadct is for little-endian machines: codes and archives lie in memory as they are stored"
+#endif
+
 #include <deltadct/abi.hpp>
 
 /// Marks what is compiled for host and device; empty outside CUDA.

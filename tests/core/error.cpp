@@ -2,6 +2,8 @@
 #include <deltadct/core/error.hpp>
 
 #include <set>
+#include <type_traits>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -43,6 +45,22 @@ TEST_CASE("error: the text is short, whatever its parts") {
   CHECK(text.size() < 2100);
   CHECK(text.starts_with("file: nnn"));
   CHECK(text.find("nnn: element (3, 4): value is not finite (nnn") != std::string::npos);
+}
+
+// As the language asks of what is thrown and caught by value.
+static_assert(std::is_nothrow_copy_constructible_v<Error>);
+static_assert(std::is_nothrow_copy_assignable_v<Error>);
+static_assert(std::is_nothrow_move_constructible_v<Error>);
+
+TEST_CASE("error: copies have the texts, and so has what was moved from") {
+  Error error(Errc::bad_range, "rows", "5");
+  const Error copy = error;
+  const Error moved = std::move(error);
+  for (const Error& e : {copy, moved, error}) {
+    CHECK(e.where() == "rows");
+    CHECK(e.detail() == "5");
+    CHECK(std::string_view(e.what()) == "rows: range outside the matrix (5)");
+  }
 }
 
 TEST_CASE("error: every code has a text of its own") {

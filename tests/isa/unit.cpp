@@ -13,7 +13,8 @@ std::uint64_t UNIT() {
     x = static_cast<float>(random >> 8) * 0x1p-24F;
   }
   const deltadct::MatrixView<float> matrix(values, 32, 32);
-  codec.decode(codec.encode(matrix), matrix);
+  const deltadct::CompressedTensor tensor = codec.encode(matrix);
+  codec.decode(tensor, matrix);
   std::uint64_t hash = 0;
   for (const float x : values) hash = hash * 31 + std::bit_cast<std::uint32_t>(x);
   return hash;

@@ -1,6 +1,6 @@
 # Compiles SOURCE with COMPILER and the response file FLAGS. As it stands it must compile; with
-# DELTADCT_MUST_FAIL defined it must not, and the compiler must say what the file's line
-# "// expect: <regex>" asks for.
+# DELTADCT_MUST_FAIL defined and what a line "// flags: <flags>" has, if there is one, it must not,
+# and the compiler must say what the file's line "// expect: <regex>" asks for.
 cmake_minimum_required(VERSION 3.25)
 set(ENV{LC_ALL} C)
 
@@ -10,6 +10,10 @@ if(expect STREQUAL "")
   message(FATAL_ERROR "${SOURCE} has no line \"// expect: <regex>\"")
 endif()
 
+file(STRINGS ${SOURCE} flags REGEX "^// flags: ")
+string(REGEX REPLACE "^// flags: " "" flags "${flags}")
+separate_arguments(flags NATIVE_COMMAND "${flags}")
+
 set(compile ${COMPILER} @${FLAGS} -fsyntax-only ${SOURCE})
 
 execute_process(COMMAND ${compile} RESULT_VARIABLE result OUTPUT_VARIABLE output
@@ -18,7 +22,7 @@ if(NOT result EQUAL 0)
   message(FATAL_ERROR "The corrected twin does not compile:\n${output}")
 endif()
 
-execute_process(COMMAND ${compile} -DDELTADCT_MUST_FAIL RESULT_VARIABLE result
+execute_process(COMMAND ${compile} -DDELTADCT_MUST_FAIL ${flags} RESULT_VARIABLE result
                 OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(result EQUAL 0)
   message(FATAL_ERROR "Compiles, and must not")

@@ -140,9 +140,10 @@ class MatrixEncoder {
   void measure_unit(const Source& source, EncodeWorkspace<T>& work, std::size_t unit) const {
     const TileSpan span = walk().unit(unit);
     const PatchExtent corner = patches_.extent(span.grid_row, span.first);
-    // Patches to be measured together: whole ones, as many as fill registers.
+    // Patches to be measured together, to the last bit as one by one: whole ones, as many as fill
+    // registers.
     std::size_t whole = 0;
-    if (sums_terms && corner.rows == P && source.is_dense()) {
+    if (sums_terms && !kExcessPrecision && corner.rows == P && source.is_dense()) {
       constexpr std::size_t step = std::lcm(P, Lanes<Wide>::count) / P;
       whole = std::min(span.count, (cols_ - corner.col) / P) / step * step;
     }

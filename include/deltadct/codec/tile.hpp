@@ -11,9 +11,10 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 // Measured on one core of an AMD EPYC 7003 (Zen 3, AVX2), 4096 x 4096 float, 2 bits.
 
 /// Patches with rows this short, half a cache line, go straight to the matrix: through a tile,
-/// decode_add at P = 8 takes 1.15 times as long; without one, at P = 16, twice as long.
+/// decode_add at P = 8 takes 1.15 times as long; without one, at P = 16, twice as long. A tile also
+/// rounds what registers of the x87 hold, whatever becomes of it.
 template <class T, int P>
-inline constexpr bool kDecodesInPlace = P * sizeof(T) <= 32;
+inline constexpr bool kDecodesInPlace = P * sizeof(T) <= 32 && !kExcessPrecision;
 
 /// Others are decoded into a tile, a run of patches of one grid row that near caches hold (512
 /// bytes a row, 32 KiB at most), before its rows are added: rows of a matrix are often pages apart,

@@ -4,6 +4,7 @@
 #include <deltadct/config.hpp>
 #include <deltadct/core/printable.hpp>
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -106,27 +107,31 @@ constexpr std::string_view describe(Errc code) noexcept {
 }
 
 /// Thrown by everything that can fail. what() reads "where: text of the code (detail)", one line
-/// that is fit for a terminal whatever the names in it (printable()).
+/// that is fit for a terminal whatever the names in it (printable()). Copies share the texts, so
+/// that copying throws nothing.
 class Error : public std::runtime_error {
  public:
   Error(Errc code, std::string_view where, std::string_view detail = {})
       : std::runtime_error(compose(code, where, detail)),
         code_(code),
-        where_(where),
-        detail_(detail) {}
+        texts_(std::make_shared<const Texts>(Texts{std::string(where), std::string(detail)})) {}
+
+  // A move is a copy, too: no error is left without its texts.
+  Error(const Error&) noexcept = default;
+  Error& operator=(const Error&) noexcept = default;
 
   Errc code() const noexcept { return code_; }
 
   /// The tensor, file, argument or element concerned, for programs: its bytes as they are, but for
   /// tensors' names above kLongestName, which have lost their middle. To be shown by printable().
-  const std::string& where() const noexcept { return where_; }
+  const std::string& where() const noexcept { return texts_->where; }
 
   /// What was met and what was expected, with names as they are; may be empty.
-  const std::string& detail() const noexcept { return detail_; }
+  const std::string& detail() const noexcept { return texts_->detail; }
 
   /// The same error with an outer place in front: "tensor: element (3, 4)".
   Error within(std::string_view outer) const {
-    return {code_, std::string(outer) + (where_.empty() ? "" : ": " + where_), detail_};
+    return {code_, std::string(outer) + (where().empty() ? "" : ": " + where()), detail()};
   }
 
  private:
@@ -138,9 +143,13 @@ class Error : public std::runtime_error {
     return text;
   }
 
+  struct Texts {
+    std::string where;
+    std::string detail;
+  };
+
   Errc code_;
-  std::string where_;
-  std::string detail_;
+  std::shared_ptr<const Texts> texts_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI

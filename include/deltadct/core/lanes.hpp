@@ -54,6 +54,18 @@ struct Lanes<T> {
   DELTADCT_HD static void transpose(T (&)[1]) noexcept {}
 };
 
+namespace detail {
+
+/// Whether a register holds more than its type does, as those of the x87: then sums of the same
+/// values in the same order differ by when they are stored.
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+inline constexpr bool kExcessPrecision = true;
+#else
+inline constexpr bool kExcessPrecision = false;
+#endif
+
+}  // namespace detail
+
 /// Combines the lanes of x in lane order.
 template <class V, class Fn>
 DELTADCT_HD typename Lanes<V>::scalar reduce_lanes(V x, Fn&& fn) noexcept {
