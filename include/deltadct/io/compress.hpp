@@ -226,7 +226,7 @@ class Compressor {
   /// A tensor of the fine-tune stored before with the same bytes, or nullptr. One that comes back
   /// exactly; or nearly, where this tensor may do so, too.
   const std::string* find_twin(const ManifestEntry& entry) {
-    const bool may_differ = options_.is_selected(entry.name);
+    const bool may_differ = encoder_.may_differ(entry.name);
     for (const bool exact : {true, false}) {
       const auto found = twins_.find(twin_key(entry, exact));
       if (found == twins_.end() || (!exact && !may_differ)) continue;

@@ -105,10 +105,12 @@ std::vector<Outlier> find_outliers(const U* base, const U* tuned, std::size_t ro
     unit = std::ldexp(1.0, -std::clamp(std::ilogb(sums.peak), -1000, 1000));
     sums = delta.moments(unit, kInfinity, executor);
   }
-  // What is taken out lowers the limit for the rest, until nothing more is above it.
+  // What is taken out lowers the limit for the rest, until nothing more is above it. Deltas whose
+  // elements spread over ever more scales are cut off there.
+  constexpr int kRounds = 32;
   double limit = kInfinity;
   std::size_t taken = SIZE_MAX;
-  while (taken != sums.above && sums.above < count) {
+  for (int round = 0; round < kRounds && taken != sums.above && sums.above < count; ++round) {
     taken = sums.above;
     limit = price * sums.square / static_cast<double>(count - sums.above);
     if (sums.peak * sums.peak <= limit) return {};

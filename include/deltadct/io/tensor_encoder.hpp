@@ -93,6 +93,11 @@ class TensorEncoder {
     return nullptr;
   }
 
+  /// Whether a tensor of that name may come back as something near to it.
+  bool may_differ(std::string_view name) const {
+    return options_.is_selected(name) && !scales_.contains(name);
+  }
+
   /// What an entry whose base is another tensor takes of a budget. Its mode is what it will most
   /// likely be, and the numbers of its delta are of the length they will have.
   void survey(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned, TensorNeed& need) {
