@@ -56,7 +56,8 @@ ManifestEntry delta_entry(const std::string& name, int patch) {
 
 /// One of each mode, and some.
 Manifest manifest() {
-  Manifest result{{{"format", "pt"}, {"caf\u00e9", "\"quoted\"\n"}}, {}};
+  Manifest result;
+  result.metadata = {{"format", "pt"}, {"caf\u00e9", "\"quoted\"\n"}};
   result.entries = {delta_entry("a", 4), delta_entry("b", 16), delta_entry("c", 4)};
   result.entries.push_back(entry_of("stack", Mode::delta, DType::f32, {2, 64, 65}));
   result.entries.back().stack = {2, 64, 65};
@@ -104,6 +105,36 @@ json& entry_named(json& manifest, const std::string& name) {
 }
 
 }  // namespace
+
+TEST_CASE("a folder and its files come back as they were, and are required") {
+  Manifest before = manifest();
+  CHECK(!parse(before).folder);
+  CHECK(parse(before).files.empty());
+  const json plain = json::parse(io::manifest_text(before));
+  for (const char* key : {"folder", "files", "requires"}) CHECK(!plain.contains(key));
+  before.folder = true;
+  before.files = {{"config.json", 12, "sum", "section"}, {"a/caf\u00e9", 0, "x", "y"}};
+  const Manifest after = parse(before);
+  CHECK(after.folder);
+  CHECK(after.files == before.files);
+  json changed = json::parse(io::manifest_text(before));
+  CHECK(changed["requires"] == json::array({"files"}));
+  for (const char* key : {"name", "bytes", "sum", "file"}) {
+    for (const json& value : {json(), json(-1), json({1})}) {
+      changed = json::parse(io::manifest_text(before));
+      changed["files"][1][key] = value;
+      const Error error = caught([&] { io::parse_manifest(changed.dump(), "file"); });
+      CHECK(error.code() == Errc::bad_container);
+      changed["files"][1].erase(key);
+      CHECK(caught([&] { io::parse_manifest(changed.dump(), "file"); }).code() ==
+            Errc::bad_container);
+    }
+  }
+  changed = json::parse(io::manifest_text(before));
+  changed["requires"].push_back("x");
+  CHECK(caught([&] { io::parse_manifest(changed.dump(), "file"); }).code() ==
+        Errc::unsupported_version);
+}
 
 TEST_CASE("entries come back as they were") {
   const Manifest before = manifest();

@@ -4,6 +4,7 @@
 //   delta:NAME      per matrix: bounds, width map, codes, each padded to 8     U8  [bytes]
 //   outliers:NAME   single elements of that delta (outliers.hpp)               U8  [bytes]
 //   lossless:NAME   chunks (lossless.hpp)                                      U8  [bytes]
+//   file:PATH       the same, of a small file beside the fine-tune's weights   U8  [bytes]
 //   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
 
@@ -25,6 +26,7 @@ namespace detail {
 inline constexpr const char* kDeltaPrefix = "delta:";
 inline constexpr const char* kOutliersPrefix = "outliers:";
 inline constexpr const char* kLosslessPrefix = "lossless:";
+inline constexpr const char* kFilePrefix = "file:";
 inline constexpr const char* kManifestPrefix = "manifest:";
 
 }  // namespace detail
@@ -71,9 +73,18 @@ class DeltaArchive {
   /// Every file it is read from.
   std::vector<ModelFile> files() const { return model_.files(); }
 
+  /// Whether the fine-tune was a folder.
+  bool of_folder() const noexcept { return of_folder_; }
+
+  /// The files it carries of that folder, beside tensors.
+  const std::vector<FileEntry>& companions() const noexcept { return companions_; }
+
   /// Where an error about an entry is.
   std::string place(const ManifestEntry& entry) const {
     return detail::tensor_place(path().string(), entry.name);
+  }
+  std::string place(const FileEntry& file) const {
+    return detail::tensor_place(path().string(), detail::kFilePrefix + file.name);
   }
 
   /// Bytes of the archive's data that belong to a tensor.
@@ -84,6 +95,9 @@ class DeltaArchive {
       if (const ModelTensor* section = model_.find(prefix + entry.name)) bytes += section->bytes();
     }
     return bytes;
+  }
+  std::uint64_t stored_bytes(const FileEntry& file) const noexcept {
+    return model_.find(detail::kFilePrefix + file.name)->bytes();
   }
 
   /// The delta of an entry that has one: read, its checksum compared, validated. Throws
@@ -239,6 +253,26 @@ class DeltaArchive {
     }
   }
 
+  /// Passes the bytes of such a file to write(bytes), piece by piece. Throws corrupt_data, io_failure or
+  /// checksum_mismatch, which may come after the last piece.
+  template <class Fn>
+  void read(const FileEntry& file, Fn&& write) const {
+    const TensorBytes stored = read_section(detail::kFilePrefix, file, file.section);
+    double unlimited = std::numeric_limits<double>::infinity();
+    Fingerprint all;
+    within(file, [&] {
+      check_lossless(stored.bytes(), file.bytes, 0, 1, unlimited,
+                     [&](std::span<const std::byte> chunk) {
+                       all.add(chunk);
+                       write(chunk);
+                     });
+    });
+    stored.release();
+    if (checksums_ == Checksums::compare && all.hex() != file.sum) {
+      throw Error(Errc::checksum_mismatch, place(file), "the restored file");
+    }
+  }
+
   /// Throws corrupt_data unless there are as many chunks as a tensor that is kept without loss has
   /// to have: whoever makes room for it should ask first.
   void require_chunks(const ManifestEntry& entry) const {
@@ -267,6 +301,7 @@ class DeltaArchive {
     identity_ = all.hex();
     check_parts();
     by_name_ = detail::sorted_by_name(entries_);
+    detail::check_files(companions_, path().string(), options.limits);
     check_entries(sections);
     check_size();
   }
@@ -275,8 +310,8 @@ class DeltaArchive {
     return *tensor_bytes(entry.base->dtype, entry.base->shape);
   }
 
-  template <class Fn>
-  auto within(const ManifestEntry& entry, Fn&& fn) const -> decltype(fn()) {
+  template <class Entry, class Fn>
+  auto within(const Entry& entry, Fn&& fn) const -> decltype(fn()) {
     try {
       return detail::require_memory([&] { return place(entry); }, fn);
     } catch (const Error& error) {
@@ -286,13 +321,14 @@ class DeltaArchive {
     }
   }
 
-  [[noreturn]] void fail(const ManifestEntry& entry, std::string_view what) const {
+  template <class Entry>
+  [[noreturn]] void fail(const Entry& entry, std::string_view what) const {
     throw Error(Errc::corrupt_data, place(entry), what);
   }
 
   /// Throws checksum_mismatch unless the section is the one that was written.
-  TensorBytes read_section(const char* prefix, const ManifestEntry& entry,
-                           const std::string& sum) const {
+  template <class Entry>
+  TensorBytes read_section(const char* prefix, const Entry& entry, const std::string& sum) const {
     TensorBytes stored;
     model_.read(section(prefix, entry), stored);
     if (checksums_ == Checksums::compare && fingerprint(stored.bytes()) != sum) {
@@ -359,6 +395,8 @@ class DeltaArchive {
         parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where,
                        options, most_matrices() - matrices_);
     if (part == 1) metadata_ = std::move(manifest.metadata);
+    if (part == 1) of_folder_ = manifest.folder;
+    std::ranges::move(manifest.files, std::back_inserter(companions_));
     if (manifest.entries.size() > limits_.tensors - entries_.size()) {
       throw Error(Errc::limit_exceeded, where, "too many tensors");
     }
@@ -410,6 +448,10 @@ class DeltaArchive {
       }
       if (entry.mode == Mode::tied) check_tie(entry);
     }
+    for (const FileEntry& file : companions_) {
+      static_cast<void>(section(detail::kFilePrefix, file));
+      ++sections;
+    }
     if (sections != model_.tensors().size()) {
       throw Error(Errc::corrupt_data, path().string(), "it has sections that no tensor owns");
     }
@@ -449,7 +491,8 @@ class DeltaArchive {
     return section.dtype == DType::u8 && section.shape.size() == 1;
   }
 
-  const ModelTensor& section(const char* prefix, const ManifestEntry& entry) const {
+  template <class Entry>
+  const ModelTensor& section(const char* prefix, const Entry& entry) const {
     const ModelTensor* found = model_.find(prefix + entry.name);
     if (found == nullptr || !is_bytes(*found)) {
       fail(entry, "section " + std::string(prefix) + " is missing or not U8 [bytes]");
@@ -463,6 +506,8 @@ class DeltaArchive {
   std::size_t matrices_ = 0;
   std::string identity_;
   Metadata metadata_;
+  bool of_folder_ = false;
+  std::vector<FileEntry> companions_;
   std::vector<ManifestEntry> entries_;
   std::vector<std::size_t> by_name_;
 };

@@ -54,11 +54,13 @@ struct Sections {
 /// Writes an archive; it appears complete with finish(), or never.
 class ArchiveWriter {
  public:
-  /// `names` are all the tensors that may be added: the headers' room is for them.
-  /// `metadata` is the fine-tune's. A run may be resumed by one with the same plan.
+  /// `names` are all the tensors and files that may be added: the headers' room is for them.
+  /// `metadata` is the fine-tune's, which may be a folder. A run may be resumed by one with the
+  /// same plan.
   ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
-                std::span<const std::string> names, Metadata metadata, std::string_view plan = {})
-      : path_(path), output_(output), metadata_(std::move(metadata)) {
+                std::span<const std::string> names, Metadata metadata, std::string_view plan = {},
+                bool of_folder = false)
+      : path_(path), output_(output), metadata_(std::move(metadata)), of_folder_(of_folder) {
     for (const std::string& name : names) room_left_ += room(name);
     if (output.max_shard_bytes != 0) {
       folder_.emplace(path, output.overwrite, output.resume, plan);
@@ -70,12 +72,13 @@ class ArchiveWriter {
 
   /// What an interrupted run has written already.
   const std::vector<ManifestEntry>& resumed() const noexcept { return resumed_; }
+  const std::vector<FileEntry>& resumed_files() const noexcept { return resumed_files_; }
 
   /// Tells how large the archive will be, which bytes() and overhead() go by: the header of a large
   /// one takes all its room.
   void expect(std::uint64_t bytes) {
     has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
-    const std::string empty = manifest_text({metadata_, {}});
+    const std::string empty = manifest_text({metadata_, {}, of_folder_, {}});
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
   }
 
@@ -88,9 +91,7 @@ class ArchiveWriter {
     std::uint64_t names = 0;
     const auto add = [&](const char* prefix, std::string& sum) {
       sum = "0123456789abcdef";
-      const std::size_t name = json_quoted(prefix + entry.name, "tensor").size();
-      names += has_whole_room_ ? 0 : name + kSectionHeader;
-      names += folder_ ? name + kSectionInIndex : 0;
+      names += name_bytes(prefix + entry.name);
     };
     if (has_delta(entry.mode)) add(detail::kDeltaPrefix, entry.delta_sum);
     if (has_outliers) add(detail::kOutliersPrefix, entry.outliers_sum);
@@ -100,13 +101,7 @@ class ArchiveWriter {
 
   /// Adds a tensor with its sections; sets the entry's checksums.
   void add(ManifestEntry entry, const Sections& sections) {
-    const std::size_t header = room(entry.name);
-    const std::uint64_t part_bytes = sections.bytes() + entry_bytes(entry);
-    const bool full = folder_ && !entries_.empty() &&
-                      (capacity_ + data_bytes_ + part_bytes > output_.max_shard_bytes ||
-                       header_bytes_ + header > capacity_);
-    if (full) finish_part();
-    if (!part_) begin_part(header);
+    make_room(entry.name, sections.bytes() + entry_bytes(entry));
     if (has_delta(entry.mode)) {
       entry.delta_sum = add_section(detail::kDeltaPrefix + entry.name, sections.delta);
     }
@@ -116,11 +111,16 @@ class ArchiveWriter {
     if (has_lossless(entry.mode)) {
       entry.lossless_sum = add_section(detail::kLosslessPrefix + entry.name, sections.lossless);
     }
-    data_bytes_ += part_bytes;
-    header_bytes_ += header;
-    room_left_ -= std::min(room_left_, header);
     bytes_ += sections.bytes() + overhead(entry, !sections.outliers.empty());
     entries_.push_back(std::move(entry));
+  }
+
+  /// Adds a file with its section, whose checksum it sets.
+  void add(FileEntry file, std::span<const std::byte> section) {
+    make_room(file.name, section.size() + entry_bytes(file));
+    file.section = add_section(detail::kFilePrefix + file.name, section);
+    files_.push_back(std::move(file));
+    bytes_ += section.size() + overhead(files_);
   }
 
   /// Puts the archive in place. Returns the bytes of its files.
@@ -153,10 +153,41 @@ class ArchiveWriter {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }
 
+  /// What the name of a section takes in the header and the index.
+  std::uint64_t name_bytes(const std::string& section) const {
+    const std::size_t name = json_quoted(section, "section").size();
+    return (has_whole_room_ ? 0 : name + kSectionHeader) + (folder_ ? name + kSectionInIndex : 0);
+  }
+
+  /// Bytes that the last of some files adds beside its section; the first, what announces them.
+  std::uint64_t overhead(std::span<const FileEntry> files) const {
+    constexpr std::size_t kAnnounced = 33;  // "files":[],"requires":["files"],
+    const FileEntry& file = files.back();
+    return (files.size() == 1 ? kAnnounced : 0) + entry_bytes(file) +
+           name_bytes(detail::kFilePrefix + file.name);
+  }
+
+  static std::size_t entry_bytes(const FileEntry& file) {
+    return detail::file_json(file).dump().size() + 1;
+  }
+
   /// What an entry adds to the manifest, its codec counted anew.
   static std::size_t entry_bytes(const ManifestEntry& entry) {
     std::vector<nlohmann::json> codecs;
     return detail::entry_json(entry, codecs).dump().size() + 1;
+  }
+
+  /// Begins another part where this one has no room for a tensor or file of so many bytes.
+  void make_room(const std::string& name, std::uint64_t bytes) {
+    const std::size_t header = room(name);
+    const bool full = folder_ && !(entries_.empty() && files_.empty()) &&
+                      (capacity_ + data_bytes_ + bytes > output_.max_shard_bytes ||
+                       header_bytes_ + header > capacity_);
+    if (full) finish_part();
+    if (!part_) begin_part(header);
+    data_bytes_ += bytes;
+    header_bytes_ += header;
+    room_left_ -= std::min(room_left_, header);
   }
 
   static std::string part_name(std::size_t part) {
@@ -181,7 +212,9 @@ class ArchiveWriter {
   }
 
   void finish_part() {
-    const std::string text = manifest_text({parts_ == 1 ? metadata_ : Metadata{}, entries_});
+    const bool first = parts_ == 1;
+    const std::string text =
+        manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_});
     // What cannot be read is not written.
     static_cast<void>(parse_manifest(text, path_.string(), kReadOwn));
     const auto bytes = std::as_bytes(std::span(text));
@@ -193,6 +226,7 @@ class ArchiveWriter {
     part_.reset();
     manifests_.add(bytes);
     entries_.clear();
+    files_.clear();
   }
 
   std::string add_section(const std::string& name, std::span<const std::byte> bytes) {
@@ -231,16 +265,23 @@ class ArchiveWriter {
       room_left_ -= std::min(room_left_, room(entry.name));
       resumed_.push_back(std::move(entry));
     }
+    for (FileEntry& file : manifest.files) {
+      room_left_ -= std::min(room_left_, room(file.name));
+      resumed_files_.push_back(std::move(file));
+      bytes_ += overhead(resumed_files_);
+    }
     file_bytes_ += part.file_bytes();
   }
 
   std::filesystem::path path_;
   OutputOptions output_;
   Metadata metadata_;
+  bool of_folder_;
   std::optional<AtomicFolder> folder_;
   std::optional<SafetensorsWriter> part_;
   std::size_t parts_ = 0;               // begun, the current one included
   std::vector<ManifestEntry> entries_;  // of the current part
+  std::vector<FileEntry> files_;        // of the current part
   std::uint64_t data_bytes_ = 0;        // of the current part, what the manifest will take included
   std::uint64_t header_bytes_ = 0;
   std::uint64_t capacity_ = 0;
@@ -252,6 +293,7 @@ class ArchiveWriter {
   ShardIndex index_;
   Fingerprint manifests_;
   std::vector<ManifestEntry> resumed_;
+  std::vector<FileEntry> resumed_files_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

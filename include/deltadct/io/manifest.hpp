@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
+#include <deltadct/io/file_entry.hpp>
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/json.hpp>
 #include <deltadct/io/recovery.hpp>
@@ -112,6 +113,8 @@ struct ManifestEntry {
 struct Manifest {
   Metadata metadata;  ///< of the fine-tune's file
   std::vector<ManifestEntry> entries;
+  bool folder = false;             ///< whether the fine-tune was a folder
+  std::vector<FileEntry> files{};  ///< of that folder
 };
 
 /// The shape of what a tensor shares with its base where they differ in nothing but the first
@@ -497,19 +500,22 @@ class ManifestReader {
 
 /// Features beyond the first release, which a reader must know to restore anything.
 inline constexpr const char* kOutliersFeature = "outliers";
+inline constexpr const char* kFilesFeature = "files";
 
-/// Those that the entries make use of.
-inline std::vector<std::string> required_by(std::span<const ManifestEntry> entries) {
+/// Those that a manifest makes use of.
+inline std::vector<std::string> required_by(const Manifest& manifest) {
   std::vector<std::string> features;
   const auto has_outliers = [](const ManifestEntry& entry) { return !entry.outliers_sum.empty(); };
-  if (std::ranges::any_of(entries, has_outliers)) features.push_back(kOutliersFeature);
+  if (!manifest.files.empty()) features.push_back(kFilesFeature);
+  if (std::ranges::any_of(manifest.entries, has_outliers)) features.push_back(kOutliersFeature);
   return features;
 }
 
 inline void check_required(const nlohmann::json& json, std::string_view file) {
   if (!json.contains("requires")) return;
   for (const auto& item : json_array(json["requires"], file, "requires")) {
-    if (json_string(item, file, "requires") == kOutliersFeature) continue;
+    const std::string& feature = json_string(item, file, "requires");
+    if (feature == kOutliersFeature || feature == kFilesFeature) continue;
     throw Error(Errc::unsupported_version, file,
                 "it requires '" + shortened(json_string(item, file, "requires")) + "'");
   }
@@ -528,7 +534,9 @@ inline std::string manifest_text(const Manifest& manifest) {
                          {"metadata", manifest.metadata},
                          {"codecs", codecs},
                          {"tensors", std::move(tensors)}};
-  auto features = detail::required_by(manifest.entries);
+  if (manifest.folder) json["folder"] = true;
+  for (const FileEntry& file : manifest.files) json["files"].push_back(detail::file_json(file));
+  auto features = detail::required_by(manifest);
   if (!features.empty()) json["requires"] = std::move(features);
   return json.dump();
 }
@@ -541,13 +549,23 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
                                        const Limits& limits) {
   nlohmann::json members = nlohmann::json::object();
   const auto take = [&](const std::string& key, nlohmann::json&& value) {
-    for (const char* known : {"version", "requires", "metadata", "codecs", "tensors"}) {
+    for (const char* known :
+         {"version", "requires", "metadata", "codecs", "tensors", "folder", "files"}) {
       if (key == known) members[key] = std::move(value);
     }
   };
   parse_json_items(text, file, take, {"tensors", [](nlohmann::json&&) {}}, limits.tensors,
                    limits.depth);
   return members;
+}
+
+/// Whether the fine-tune is a folder, and which files it has.
+inline void read_folder(const nlohmann::json& json, Manifest& manifest, std::string_view file) {
+  manifest.folder = json.contains("folder") && json["folder"] == true;
+  if (!json.contains("files")) return;
+  for (const auto& item : json_array(json["files"], file, "files")) {
+    manifest.files.push_back(read_file_entry(item, file));
+  }
 }
 
 }  // namespace detail
@@ -572,7 +590,9 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file,
   }
   detail::check_required(json, file);
   static_cast<void>(json_member(json, "tensors", file));
-  Manifest manifest{detail::read_metadata(json_member(json, "metadata", file), file, limits), {}};
+  Manifest manifest;
+  manifest.metadata = detail::read_metadata(json_member(json, "metadata", file), file, limits);
+  detail::read_folder(json, manifest, file);
   detail::ManifestReader reader(json, file, options, max_matrices);
   const auto take = [&](nlohmann::json&& tensor) {
     manifest.entries.push_back(reader.read(tensor));

@@ -23,6 +23,8 @@ struct Limits {
   std::uint64_t bytes = std::uint64_t{1} << 44;
   /// Bytes an archive may restore for every byte it has, beyond 64 MiB and twice its base's.
   double expansion = 1000;
+  std::uint64_t file_bytes = std::uint64_t{64} << 20;    ///< of a file beside the weights
+  std::uint64_t files_bytes = std::uint64_t{256} << 20;  ///< of all of them
 };
 
 /// Whether the checksums of an archive are compared. Whoever ignores them is still safe: nothing is

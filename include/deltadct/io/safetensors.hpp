@@ -19,18 +19,24 @@ namespace detail {
 
 inline constexpr std::size_t kLengthBytes = 8;
 
-/// Reads N, and refuses it before anything of that size is read or allocated.
-inline std::uint64_t header_length(const InputFile& file, const Limits& limits) {
-  const std::string where = file.path().string();
-  if (file.size() < kLengthBytes) {
-    throw Error(Errc::bad_container, where, std::to_string(file.size()) + " bytes, too short");
-  }
+/// The length N at the start of a file.
+inline std::uint64_t stored_length(const InputFile& file) {
   std::vector<std::byte> storage;
   std::uint64_t length = 0;
   const auto bytes = file.bytes(0, kLengthBytes, storage);
   for (std::size_t i = kLengthBytes; i-- > 0;) {
     length = length << 8 | std::to_integer<std::uint64_t>(bytes[i]);
   }
+  return length;
+}
+
+/// Reads N, and refuses it before anything of that size is read or allocated.
+inline std::uint64_t header_length(const InputFile& file, const Limits& limits) {
+  const std::string where = file.path().string();
+  if (file.size() < kLengthBytes) {
+    throw Error(Errc::bad_container, where, std::to_string(file.size()) + " bytes, too short");
+  }
+  const std::uint64_t length = stored_length(file);
   const std::string text = "header of " + std::to_string(length) + " bytes";
   if (length > kMaxHeaderBytes) throw Error(Errc::bad_container, where, text);
   if (length > file.size() - kLengthBytes) {

@@ -1,0 +1,133 @@
+// A small file that an archive carries beside tensors: what the manifest says of it, and which
+// names may be restored.
+#pragma once
+
+#include <deltadct/io/json.hpp>
+#include <deltadct/io/safetensors.hpp>
+
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// The most files an archive carries.
+inline constexpr std::size_t kMaxFiles = 10'000;
+
+/// A file of the fine-tune's folder that holds no weights.
+struct FileEntry {
+  std::string name;  ///< its path within the folder, parts divided by '/'
+  std::uint64_t bytes = 0;
+  std::string sum;      ///< fingerprint of its bytes
+  std::string section;  ///< fingerprint of the section file:NAME
+
+  bool operator==(const FileEntry&) const = default;
+};
+
+namespace detail {
+
+/// ASCII letters in lower case: names that differ in nothing else are one on some file systems.
+inline std::string lower_case(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return result;
+}
+
+/// What the model's own files in an output are called.
+inline bool is_model_name(std::string_view lower) noexcept {
+  return lower.ends_with(".safetensors") || lower.ends_with(".safetensors.index.json");
+}
+
+/// Why no file of that name is carried or restored; nullptr where it may be. A name cannot lead out
+/// of the folder on any system, and meets neither the model's own files, nor those of an
+/// interrupted run, nor what is hidden (.git/hooks would be run).
+inline const char* file_name_fault(std::string_view name) {
+  constexpr std::size_t kLongest = 1024;
+  constexpr std::size_t kLongestPart = 255;
+  constexpr std::size_t kMostParts = 16;
+  if (name.size() > kLongest) return "its path is too long";
+  if (name.find_first_of("\\:") != name.npos || has_controls(name)) {
+    return "its path has characters that are not portable";
+  }
+  std::size_t parts = 0;
+  for (std::size_t begin = 0; begin <= name.size(); ++parts) {
+    const std::size_t end = std::min(name.find('/', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    if (part.empty()) return "its path is absolute or has an empty part";
+    if (part.front() == '.') return "a part of its path is hidden, or leads elsewhere";
+    if (part.size() > kLongestPart) return "its path is too long";
+    const std::string lower = lower_case(part);
+    if (is_model_name(lower)) return "its name is one of the model's own files";
+    if (lower.starts_with("deltadct.")) return "its name is one of an interrupted run's files";
+    begin = end + 1;
+  }
+  return parts > kMostParts ? "it lies too deep" : nullptr;
+}
+
+/// Names that a file system can hold beside one another, whether it tells upper from lower case or
+/// not: no two the same, and none the folder of another.
+class FileNames {
+ public:
+  /// Why a name that has no fault of its own cannot join the others; nullptr where it has.
+  const char* add(std::string_view name) {
+    std::string lower = lower_case(name);
+    if (files_.contains(lower)) return "another file has its path, but for upper and lower case";
+    if (folders_.contains(lower)) return "a folder has its path";
+    for (std::size_t end = lower.find('/'); end != lower.npos; end = lower.find('/', end + 1)) {
+      if (files_.contains(lower.substr(0, end))) return "a file has the path of its folder";
+    }
+    for (std::size_t end = lower.find('/'); end != lower.npos; end = lower.find('/', end + 1)) {
+      folders_.insert(lower.substr(0, end));
+    }
+    files_.insert(std::move(lower));
+    return nullptr;
+  }
+
+ private:
+  std::set<std::string, std::less<>> files_;
+  std::set<std::string, std::less<>> folders_;
+};
+
+inline nlohmann::json file_json(const FileEntry& file) {
+  return {{"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
+}
+
+inline FileEntry read_file_entry(const nlohmann::json& json, std::string_view where) {
+  FileEntry file;
+  file.name = json_string(json_member(json, "name", where), where, "name");
+  const std::string place = tensor_place(where, file.name);
+  file.bytes = json_unsigned(json_member(json, "bytes", place), place, "bytes");
+  file.sum = json_string(json_member(json, "sum", place), place, "sum");
+  file.section = json_string(json_member(json, "file", place), place, "file");
+  return file;
+}
+
+/// Throws corrupt_data for a name that is not safe to restore, limit_exceeded beyond the limits.
+inline void check_files(std::span<const FileEntry> files, std::string_view where,
+                        const Limits& limits) {
+  if (files.size() > kMaxFiles) throw Error(Errc::limit_exceeded, where, "too many files");
+  FileNames names;
+  std::uint64_t left = limits.files_bytes;
+  for (const FileEntry& file : files) {
+    const char* fault = file_name_fault(file.name);
+    if (fault == nullptr) fault = names.add(file.name);
+    const std::string place = tensor_place(where, file.name);
+    if (fault != nullptr) throw Error(Errc::corrupt_data, place, std::string("a file: ") + fault);
+    const std::string size = "a file of " + std::to_string(file.bytes) + " bytes ";
+    if (file.bytes > limits.file_bytes) {
+      throw Error(Errc::limit_exceeded, place, size + "(--limit file=NUMBER)");
+    }
+    if (file.bytes > left) {
+      throw Error(Errc::limit_exceeded, place, size + "too many in all (--limit files=NUMBER)");
+    }
+    left -= file.bytes;
+  }
+}
+
+}  // namespace detail
+
+}  // namespace deltadct::inline DELTADCT_ABI::io
