@@ -239,7 +239,10 @@ TEST_SUITE("a folder") {
     put(folder / "elsewhere", bytes_of("mine"));
     const std::function<void()> others[] = {
         [&] { put(out / "config.json", bytes_of("{}")); },
-        [&] { fs::create_directory(out / "x.safetensors"); },
+        [&] {
+          fs::create_directory(out / "x.safetensors");
+          put(out / "x.safetensors" / "y.safetensors", bytes_of("mine"));
+        },
         [&] { fs::create_symlink("../elsewhere", out / "x.safetensors"); },
     };
     for (const auto& make : others) {
@@ -249,7 +252,7 @@ TEST_SUITE("a folder") {
       CHECK(folder.entries() == 2);
       CHECK(get(out / "a.safetensors") == bytes_of("old"));
       fs::remove(out / "config.json");
-      fs::remove(out / "x.safetensors");
+      fs::remove_all(out / "x.safetensors");
     }
     CHECK(get(folder / "elsewhere") == bytes_of("mine"));
     fs::remove_all(out);
@@ -325,6 +328,7 @@ TEST_SUITE("a stage") {
         },
         [&] {
           fs::create_directories(stage / "mine");
+          put(stage / "mine" / "mine.txt", bytes_of("mine"));
           put(stage / "deltadct.plan", bytes_of("plan"));
         },
         [&] {

@@ -10,6 +10,7 @@
 
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -110,6 +111,11 @@ class AtomicFile {
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     flush();
     put(offset, bytes, Cache::use);
+  }
+
+  /// Attaches a text to the file, where the file system has such attributes.
+  void attach(const char* name, std::string_view text) noexcept {
+    static_cast<void>(::fsetxattr(descriptor_.get(), name, text.data(), text.size(), 0));
   }
 
   /// Brings the bytes to the disk and then under the output's name; to be called once, last.

@@ -5,11 +5,13 @@
 //     deltadct.plan          what is being written; resuming needs the same
 //     deltadct.replaced      marks an output that has changed places with a new one
 //     *.safetensors, *.json  each complete as soon as it is there (AtomicFile)
+//     others, also deeper    the same; told from what others put there by written_files.hpp
 //   NAME/                    from publish() on
 #pragma once
 
 #include <deltadct/io/atomic_file.hpp>
 #include <deltadct/io/input_file.hpp>
+#include <deltadct/io/written_files.hpp>
 
 #include <sys/file.h>
 
@@ -22,12 +24,13 @@ enum class Resume : bool { no, yes };
 /// resume or to start over in, unless it holds nothing that is complete.
 class AtomicFolder {
  public:
-  /// Throws output_exists, cannot_resume where what is there was made by another plan, and
-  /// io_failure; also where the output or its stage is a folder with files of another kind, or
-  /// another process is writing it.
+  /// `files` are those it will hold beside shards and index. Throws output_exists, cannot_resume
+  /// where what is there was made by another plan, and io_failure; also where the output or its
+  /// stage is a folder with files of another kind, or another process is writing it.
   AtomicFolder(const std::filesystem::path& path, Overwrite overwrite, Resume resume,
-               std::string_view plan)
-      : AtomicFolder(path, overwrite) {  // from here on the destructor runs, whatever is thrown
+               std::string_view plan, FileSums files = {})
+      // From here on the destructor runs, whatever is thrown.
+      : AtomicFolder(path, overwrite, std::move(files)) {
     if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
     check_output();
     do make_stage();
@@ -40,7 +43,7 @@ class AtomicFolder {
     // An empty one needs no descriptor to look into it.
     if (!mine_ || ::rmdir(stage_.c_str()) == 0) return;
     try {
-      if (!holds_complete_files()) remove(stage_);
+      if (!holds_complete_files()) remove(stage_, files_);
     } catch (const std::exception&) {  // a later run starts over in what stays
     }
   }
@@ -63,6 +66,22 @@ class AtomicFolder {
         std::filesystem::symlink_status(stage_ / name, ignored));
   }
 
+  /// Writes a file beside the shards: write(file) writes its bytes and returns their fingerprint.
+  /// One that an interrupted run has written stays. Returns its bytes.
+  template <class Write>
+  std::uint64_t add(const std::string& name, Write&& write) const {
+    const auto path = place(name);
+    const auto expected = files_.find(name);
+    if (expected != files_.end() && detail::file_sum(path) == expected->second) {
+      return std::filesystem::file_size(path);
+    }
+    AtomicFile file(path, Overwrite::no);
+    file.attach(detail::kSumAttribute, write(file));
+    const std::uint64_t bytes = file.position();
+    file.commit();
+    return bytes;
+  }
+
   /// Puts the folder in place; to be called once, last.
   void publish() {
     sync(stage_);
@@ -77,7 +96,7 @@ class AtomicFolder {
     static_cast<void>(sync_folder(path_.has_parent_path() ? path_.parent_path() : "."));
     try {
       ::unlink((path_ / kPlan).c_str());
-      if (replaced) remove(stage_);
+      if (replaced) remove(stage_, {});
     } catch (const std::exception&) {
     }
   }
@@ -88,10 +107,24 @@ class AtomicFolder {
   static constexpr const char* kPlan = "deltadct.plan";
   static constexpr const char* kReplaced = "deltadct.replaced";
 
-  AtomicFolder(const std::filesystem::path& path, Overwrite overwrite)
+  AtomicFolder(const std::filesystem::path& path, Overwrite overwrite, FileSums files)
       : path_(path.has_filename() ? path : path.parent_path()),
         stage_(stage_of(path)),
-        overwrite_(overwrite) {}
+        overwrite_(overwrite),
+        files_(std::move(files)) {}
+
+  /// Makes the folders in the stage that lead to a file, and returns its path.
+  std::filesystem::path place(const std::string& name) const {
+    for (std::size_t end = name.find('/'); end != name.npos; end = name.find('/', end + 1)) {
+      const auto folder = stage_ / name.substr(0, end);
+      if (::mkdir(folder.c_str(), 0777) == 0) {
+        sync(folder.parent_path());
+      } else if (errno != EEXIST) {
+        detail::throw_errno(folder, "mkdir");
+      }
+    }
+    return stage_ / name;
+  }
 
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     if (number == EEXIST || number == ENOTEMPTY) throw Error(Errc::output_exists, path_.string());
@@ -120,29 +153,33 @@ class AtomicFolder {
         "this file system cannot exchange it for " + stage_.string() + "; remove it and resume");
   }
 
-  static bool is_own(const std::filesystem::directory_entry& entry) {
-    std::error_code error;
-    const std::string name = entry.path().filename().string();
-    return entry.symlink_status(error).type() == std::filesystem::file_type::regular &&
-           (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") ||
-            is_mark(name) || detail::is_temporary_name(name));
+  static bool is_folder(const std::filesystem::directory_entry& entry) {
+    std::error_code ignored;
+    return std::filesystem::is_directory(entry.symlink_status(ignored));
   }
 
-  template <class Fn>
-  static void for_each_file(const std::filesystem::path& folder, Fn fn) {
-    std::error_code error;
-    std::filesystem::directory_iterator at(folder, error);
-    for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) fn(*at);
-    if (error) throw Error(Errc::io_failure, folder.string(), error.message());
+  /// Whether something in an output, or a stage, is of such a run: in a stage also where it has the
+  /// bytes that this run will write there. A folder in it is where all that it holds is.
+  static bool is_own(const std::filesystem::path& folder,
+                     const std::filesystem::directory_entry& entry, const FileSums& expected) {
+    if (is_folder(entry)) return true;
+    std::error_code ignored;
+    const std::string name = entry.path().filename().string();
+    if (entry.symlink_status(ignored).type() != std::filesystem::file_type::regular) return false;
+    const bool named = name.ends_with(".safetensors") ||
+                       name.ends_with(".safetensors.index.json") || is_mark(name);
+    return (named && entry.path().parent_path() == folder) || detail::is_temporary_name(name) ||
+           detail::is_as_written(folder, entry.path(), expected);
   }
 
   /// A folder may be replaced where it holds nothing but what such an output consists of.
   static void check_own(const std::filesystem::path& folder) {
-    for_each_file(folder, [&](const auto& entry) {
-      if (is_own(entry)) return;
-      throw Error(
-          Errc::io_failure, folder.string(),
-          "holds '" + entry.path().filename().string() + "', which is not of such an output");
+    detail::for_each_entry(folder, [&](const auto& entry) {
+      if (is_own(folder, entry, {})) return;
+      throw Error(Errc::io_failure, folder.string(),
+                  "holds '" + entry.path().lexically_relative(folder).string() +
+                      "', which is not of such an output, or was changed since; "
+                      "what is not needed is to be removed first");
     });
   }
 
@@ -166,8 +203,8 @@ class AtomicFolder {
       detail::throw_errno(stage_, "mkdir", EEXIST);
     }
     const bool ours = has(kPlan) || has(kReplaced);
-    for_each_file(stage_, [&](const auto& entry) {
-      if (ours && is_own(entry)) return;
+    detail::for_each_entry(stage_, [&](const auto& entry) {
+      if (ours && is_own(stage_, entry, files_)) return;
       throw Error(Errc::io_failure, stage_.string(), "exists, and is not of an interrupted run");
     });
   }
@@ -196,14 +233,16 @@ class AtomicFolder {
     if (resume == Resume::yes && holds_complete_files() && !has(kReplaced)) {
       if (read_plan() != plan) throw Error(Errc::cannot_resume, stage_.string());
     } else {
-      clear([](const std::string& name) { return name != kPlan; });
+      clear([&](const std::filesystem::path& path) { return path != stage_ / kPlan; });
       if (::ftruncate(plan_.get(), 0) != 0) detail::throw_errno(stage_, "ftruncate");
       detail::write_at(plan_.get(), 0, std::as_bytes(std::span(plan)), stage_);
       if (detail::retry([&] { return ::fsync(plan_.get()); }) != 0) {
         detail::throw_errno(stage_, "fsync");
       }
     }
-    clear(detail::is_temporary_name);
+    clear([](const std::filesystem::path& path) {
+      return detail::is_temporary_name(path.filename().string());
+    });
     sync(stage_);
   }
 
@@ -227,21 +266,25 @@ class AtomicFolder {
 
   template <class Choose>
   void clear(Choose choose) const {
-    for_each_file(stage_, [&](const auto& entry) {
-      if (choose(entry.path().filename().string()) && ::unlink(entry.path().c_str()) != 0) {
-        detail::throw_errno(entry.path(), "unlink");
+    detail::for_each_entry(stage_, [&](const auto& entry) {
+      if (!choose(entry.path())) return;
+      const bool folder = is_folder(entry);
+      if ((folder ? ::rmdir(entry.path().c_str()) : ::unlink(entry.path().c_str())) != 0) {
+        detail::throw_errno(entry.path(), folder ? "rmdir" : "unlink");
       }
     });
   }
 
   /// Removes a file, or a folder with what such an output consists of.
-  static void remove(const std::filesystem::path& path) {
-    std::error_code error;
-    std::filesystem::directory_iterator at(path, error);
-    for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
-      if (is_own(*at)) ::unlink(at->path().c_str());
+  static void remove(const std::filesystem::path& path, const FileSums& expected) {
+    std::error_code ignored;
+    if (is_folder(std::filesystem::directory_entry(path, ignored))) {
+      detail::for_each_entry(path, [&](const auto& entry) {
+        // A folder goes where it has become empty.
+        if (is_own(path, entry, expected)) std::filesystem::remove(entry.path(), ignored);
+      });
     }
-    std::filesystem::remove(path, error);
+    std::filesystem::remove(path, ignored);
   }
 
   /// False, with errno, where that fails.
@@ -259,6 +302,7 @@ class AtomicFolder {
   std::filesystem::path path_;
   std::filesystem::path stage_;
   Overwrite overwrite_;
+  FileSums files_;
   detail::Descriptor plan_;
   bool mine_ = false;  // the stage: made or locked by this, and not published
 };

@@ -1,0 +1,77 @@
+// Which files of a folder this library wrote itself and nobody has changed since: what may be
+// removed without anything being lost.
+//
+// A file beside the shards may have any name, so its name proves nothing. It has the fingerprint of
+// its bytes attached (kSumAttribute), where the file system has such attributes. An editor that
+// replaces the file drops the attribute; one that writes into it makes it wrong. So do copies, in
+// most cases: what cannot be proved counts as somebody else's.
+#pragma once
+
+#include <deltadct/io/fingerprint.hpp>
+#include <deltadct/io/input_file.hpp>
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+
+#include <sys/xattr.h>
+
+namespace deltadct::inline DELTADCT_ABI::io {
+
+/// Fingerprints of files by their paths in a folder, parts divided by '/'.
+using FileSums = std::map<std::string, std::string>;
+
+namespace detail {
+
+inline constexpr const char* kSumAttribute = "user.deltadct.sum";
+
+/// The fingerprint attached to a file, or nothing.
+inline std::string attached_sum(const std::filesystem::path& path) {
+  std::array<char, 64> text{};
+  const auto length = ::lgetxattr(path.c_str(), kSumAttribute, text.data(), text.size());
+  return length <= 0 ? std::string() : std::string(text.data(), static_cast<std::size_t>(length));
+}
+
+/// The fingerprint of a regular file's bytes; nothing where it cannot be read.
+inline std::optional<std::string> file_sum(const std::filesystem::path& path) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  try {
+    const InputFile file = InputFile::open(path, Access::read, Links::refuse);
+    Fingerprint sum;
+    std::vector<std::byte> storage;
+    for (std::uint64_t at = 0; at < file.size(); at += kPiece) {
+      sum.add(file.bytes(at, std::min(kPiece, file.size() - at), storage));
+    }
+    return sum.hex();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+/// Whether a file of a folder is as it was written there, or as `expected` says it will be.
+inline bool is_as_written(const std::filesystem::path& folder, const std::filesystem::path& path,
+                          const FileSums& expected) {
+  const std::string attached = attached_sum(path);
+  const auto found = expected.find(path.lexically_relative(folder).generic_string());
+  if (attached.empty() && found == expected.end()) return false;
+  const auto sum = file_sum(path);
+  return sum && (*sum == attached || (found != expected.end() && *sum == found->second));
+}
+
+/// Calls fn(entry) for all that a folder holds, what a folder in it holds before that folder.
+template <class Fn>
+void for_each_entry(const std::filesystem::path& folder, Fn&& fn) {
+  std::error_code error;
+  std::filesystem::directory_iterator at(folder, error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(at->symlink_status(ignored))) for_each_entry(at->path(), fn);
+    fn(*at);
+  }
+  if (error) throw Error(Errc::io_failure, folder.string(), error.message());
+}
+
+}  // namespace detail
+
+}  // namespace deltadct::inline DELTADCT_ABI::io
