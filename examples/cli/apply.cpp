@@ -32,12 +32,14 @@ void apply(const ApplyArguments& arguments, const Common& common) {
                                with_baselines(patch_factory(common)), executor, std::ref(progress));
     seconds = progress.seconds();
   }
+  const std::string files =
+      report.files == 0 ? "" : ", " + std::to_string(report.files) + " files beside them";
   tell_of_output([&] {
     warn(report.warnings);
     for (const std::string& name : report.wrong_bases) {
       warn({name, std::string(deltadct::describe(deltadct::Errc::wrong_base))});
     }
-    std::printf("%s; %s in %.2f s, %.2f GB/s\n", modes_text(report).c_str(),
+    std::printf("%s%s; %s in %.2f s, %.2f GB/s\n", modes_text(report).c_str(), files.c_str(),
                 bytes_text(static_cast<double>(report.model_bytes)).c_str(), seconds,
                 static_cast<double>(report.model_bytes) / seconds / 1e9);
   });

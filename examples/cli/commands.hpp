@@ -42,6 +42,7 @@ struct CompressArguments {
   std::vector<std::string> include, exclude;
   std::string non_finite = "refuse";
   bool no_dct = false;
+  bool no_files = false;
   bool allow_unlike = false;
   bool verbose = false;
 };

@@ -22,6 +22,7 @@ namespace {
 void print_summary(const io::CheckpointReport& report, double seconds) {
   const auto model = static_cast<double>(report.model_bytes);
   std::printf("tensors          %s\n", modes_text(report).c_str());
+  if (report.files != 0) std::printf("files            %zu beside them\n", report.files);
   std::printf("size             %s, %.2f times smaller than %s\n",
               bytes_text(static_cast<double>(report.file_bytes)).c_str(),
               model / static_cast<double>(std::max<std::uint64_t>(report.file_bytes, 1)),
@@ -62,6 +63,7 @@ void compress(const CompressArguments& arguments, const Common& common) {
   options.lossless = arguments.preset == "lossless";
   options.non_finite = arguments.non_finite == "keep" ? io::NonFinite::keep : io::NonFinite::refuse;
   options.allow_unlike = arguments.allow_unlike;
+  options.companions = arguments.no_files ? io::Companions::leave : io::Companions::carry;
   options.output = writing(common);
   const auto include = compile(arguments.include);
   const auto exclude = compile(arguments.exclude);

@@ -95,12 +95,16 @@ void inspect_text(const io::DeltaArchive& archive, const io::CheckpointReport& r
               "bits", "remarks");
   for (const io::ManifestEntry& entry : archive.entries()) {
     const std::uint64_t bytes = archive.stored_bytes(entry);
-    std::printf("%-44s %-8s %-7s %-16s %12llu %8.3f  %s\n",
-                deltadct::printable(entry.name).c_str(),
+    std::printf("%-44s %-8s %-7s %-16s %12llu %8.3f  %s\n", deltadct::printable(entry.name).c_str(),
                 std::string(io::mode_name(entry.mode)).c_str(),
                 std::string(deltadct::dtype_name(entry.dtype)).c_str(),
                 io::shape_text(entry.shape).c_str(), static_cast<unsigned long long>(bytes),
                 per_weight(bytes, io::elements(entry.shape)), remark(entry).c_str());
+  }
+  for (const io::FileEntry& file : archive.companions()) {
+    std::printf("%-44s %-8s %-7s %-16llu %12llu\n", deltadct::printable(file.name).c_str(), "file",
+                "", static_cast<unsigned long long>(file.bytes),
+                static_cast<unsigned long long>(archive.stored_bytes(file)));
   }
   std::printf("total: %s, %.3f bits per weight\n",
               bytes_text(static_cast<double>(archive.file_bytes())).c_str(),
@@ -119,12 +123,16 @@ void inspect(const std::string& delta, bool json, const Common& common) {
   report.file_bytes = archive.file_bytes();
   for (const io::ManifestEntry& entry : archive.entries()) report.add(entry);
   if (!json) return inspect_text(archive, report);
-  nlohmann::json result = {{"version", io::kFormatVersion},
-                           {"bytes", archive.file_bytes()},
-                           {"weights", report.elements},
-                           {"bits_per_weight", report.bits_per_weight()},
-                           {"tensors", nlohmann::json::array()}};
+  nlohmann::json result = {
+      {"version", io::kFormatVersion},     {"bytes", archive.file_bytes()},
+      {"weights", report.elements},        {"bits_per_weight", report.bits_per_weight()},
+      {"folder", archive.of_folder()},     {"files", nlohmann::json::array()},
+      {"tensors", nlohmann::json::array()}};
   if (report.recovery.energy != 0) result["recovery"] = recovery_json(report.recovery);
+  for (const io::FileEntry& file : archive.companions()) {
+    result["files"].push_back(
+        {{"name", file.name}, {"size", file.bytes}, {"bytes", archive.stored_bytes(file)}});
+  }
   for (const io::ManifestEntry& entry : archive.entries()) {
     result["tensors"].push_back(entry_json(archive, entry));
   }

@@ -118,7 +118,7 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
       ->check(CLI::IsMember({"map", "read"}))
       ->capture_default_str();
   command.add_flag("--follow-links", reading.follow_links,
-                   "accept shards that are symbolic links, as in a download cache");
+                   "accept shards and files that are symbolic links, as in a download cache");
   command.add_flag("--strict", reading.strict,
                    "refuse what readers only pass over, as a stale total_size in an index");
   command
@@ -129,8 +129,8 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
       ->capture_default_str();
   command
       .add_option("--limit", reading.limits,
-                  "NAME=NUMBER: refuse inputs beyond bytes, tensors, header, rank, depth, shards "
-                  "or expansion")
+                  "NAME=NUMBER: refuse inputs beyond bytes, tensors, header, rank, depth, shards, "
+                  "expansion, file or files; compress leaves files beyond the last two out")
       ->allow_extra_args(false)
       ->check(check_limit);
 }
@@ -193,6 +193,8 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   command.add_flag("--allow-unlike", arguments.allow_unlike,
                    "go on with a warning where TUNED does not look like a fine-tune of BASE");
   command.add_flag("-v,--verbose", arguments.verbose, "tell of every tensor what comes back");
+  command.add_flag("--no-files", arguments.no_files,
+                   "leave out the small files of TUNED's folder: configuration, tokenizer, code");
   add_writing(command, common.writing, "the archive to write");
   add_renaming(command, common.reading);
   add_reading(command, common.reading);
@@ -237,7 +239,8 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
                   "deltas below half a unit in the last place in the mean")
       ->check(CLI::IsMember({"nearest", "stochastic"}))
       ->capture_default_str();
-  add_writing(command, common.writing, "the model to write");
+  add_writing(command, common.writing,
+              "the model to write: a folder where TUNED was one, but for NAME.safetensors");
   add_renaming(command, common.reading);
   add_reading(command, common.reading);
   add_running(command, common);

@@ -14,8 +14,7 @@ namespace {
 void require_matchable(std::string_view name) {
   constexpr std::size_t kLongest = 4096;
   if (name.size() > kLongest) {
-    throw deltadct::Error(deltadct::Errc::limit_exceeded, name,
-                          "too long a name for a pattern");
+    throw deltadct::Error(deltadct::Errc::limit_exceeded, name, "too long a name for a pattern");
   }
 }
 

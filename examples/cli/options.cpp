@@ -90,6 +90,8 @@ void set_limit(io::Limits& limits, const std::string& text) {
       {"depth", [&] { limits.depth = static_cast<int>(std::min(value, 1e6)); }},
       {"shards", [&] { limits.shards = static_cast<std::size_t>(whole); }},
       {"expansion", [&] { limits.expansion = value; }},
+      {"file", [&] { limits.file_bytes = whole; }},
+      {"files", [&] { limits.files_bytes = whole; }},
   };
   const auto setter = setters.find(name);
   if (setter == setters.end()) {

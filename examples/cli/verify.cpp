@@ -23,9 +23,11 @@ void verify(const std::string& delta, const std::string& base_path, const Common
     io::verify_archive(archive, base ? &*base : nullptr, with_baselines(patch_factory(common)),
                        executor, std::ref(progress));
   }
-  std::printf("%s: %zu tensors sound%s\n",
+  const std::size_t count = archive.companions().size();
+  const std::string files = count == 0 ? "" : " and " + std::to_string(count) + " files";
+  std::printf("%s: %zu tensors%s sound%s\n",
               deltadct::printable(delta, deltadct::kLongestText).c_str(), archive.entries().size(),
-              base ? ", made from this base" : "");
+              files.c_str(), base ? ", made from this base" : "");
 }
 
 }  // namespace cli

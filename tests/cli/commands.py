@@ -58,6 +58,19 @@ SAME = {"frozen.weight", "mask"}
 FLOATING = DELTAS | {"layers.0.attn.bias", "frozen.weight", "scale"}
 
 
+def has_attributes(folder):
+    """Whether the file system keeps what outputs are recognised by."""
+    probe = folder / "probe"
+    probe.write_bytes(b"")
+    try:
+        os.setxattr(probe, "user.deltadct.probe", b"x")
+        return True
+    except OSError:
+        return False
+    finally:
+        probe.unlink()
+
+
 class Case(unittest.TestCase):
     """A folder with a pair in it; commands run in another folder, with paths relative to that."""
 
@@ -136,8 +149,11 @@ class Case(unittest.TestCase):
 
     def apply(self, *options, base="base", delta="delta", output="out"):
         self.ok("apply", self.path(base), self.path(delta), "-o", self.path(output), *options)
-        if (self.folder / output).is_file():
-            return model.read(self.folder / output)[0]
+        path = self.folder / output
+        if path.is_dir() and (path / "model.safetensors").exists():
+            path /= "model.safetensors"
+        if path.is_file():
+            return model.read(path)[0]
         shards = model.read_folder(self.folder / output)
         return {name: tensor for tensors, _ in shards.values() for name, tensor in tensors.items()}
 
@@ -765,9 +781,14 @@ class Sharded(Case):
         for base, tuned in (("bases", "tuneds"), ("base", "tuneds"), ("bases", "tuned"),
                             (os.path.join("bases", self.INDEX), "tuneds")):
             self.ok("compress", self.path(base), self.path(tuned), "-o", self.path("d"), "--force")
-            self.assertEqual(self.bytes("d"), self.bytes("delta"))
-            self.apply("--force", base=base, delta="d", output="o")
-            self.assertEqual(self.bytes("o"), self.bytes("out"))
+            folder = tuned == "tuneds"
+            found, expected = self.inspect("d"), self.inspect()
+            self.assertEqual(found["folder"], folder)
+            self.assertEqual(found["tensors"], expected["tensors"])
+            output = "os" if folder else "o"
+            self.apply("--force", base=base, delta="d", output=output)
+            whole = os.path.join(output, "model.safetensors") if folder else output
+            self.assertEqual(self.bytes(whole), self.bytes("out"))
             self.ok("verify", self.path("d"), "--base", self.path(base))
 
     def test_a_sharded_archive_says_and_gives_what_a_single_one_does(self):
@@ -985,7 +1006,8 @@ class Sharded(Case):
 
     def test_links_are_followed_where_asked(self):
         self.write_folders()
-        self.compress(*self.SIZE)
+        self.ok("compress", self.path("bases"), self.path("tuneds"), "-o", self.path("delta"),
+                *self.SIZE)
         self.apply(*self.SIZE)
         expected = self.folder_of("delta"), self.folder_of("out")
         blobs = self.folder / "blobs"
@@ -1112,6 +1134,123 @@ class Sharded(Case):
         (one / "model.safetensors").symlink_to(self.folder / "base")
         self.assertIn("--follow-links", self.fails(FAILED, "compress", self.path("one"),
                                                    self.path("tuned"), "-o", self.path("delta")))
+
+
+class Folders(Case):
+    """Folders with configuration, tokenizer and code beside the weights."""
+
+    FILES = {"config.json": '{"model_type": "bert"}', "tokenizer.json": "{}" * 1000,
+             "merges.txt": "", "added_tokens.json": "{}", "modeling_custom.py": "import this",
+             "1_Pooling/config.json": "{}", "LICENSE": "free"}
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "tuneds").mkdir()
+        model.write(self.folder / "tuneds" / "model.safetensors", self.tuned, METADATA)
+        for name, text in self.FILES.items():
+            self.put(name, text)
+
+    def put(self, name, text, folder="tuneds"):
+        path = self.folder / folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def compress_folder(self, *options, run=None):
+        return (run or self.ok)("compress", self.path("base"), self.path("tuneds"), "-o",
+                                self.path("delta"), "--force", *options)
+
+    def tree(self, name):
+        return {str(path.relative_to(self.folder / name)): path.read_bytes()
+                for path in (self.folder / name).rglob("*") if path.is_file()}
+
+    def files_of(self, name):
+        return {path: data.decode() for path, data in self.tree(name).items()
+                if not path.endswith((".safetensors", ".index.json"))}
+
+    def test_a_folder_in_is_a_folder_out(self):
+        self.assertIn("7 beside", self.compress_folder("--preset", "lossless"))
+        self.assert_same_tensors(self.apply(), self.tuned)
+        self.assertEqual(self.tree("out"), self.tree("tuneds"))
+        self.assertIn("7 files sound", self.ok("verify", self.path("delta")))
+        out = self.apply("--max-shard-size", "20kB", output="outs")
+        self.assert_same_tensors(out, self.tuned)
+        self.assertEqual(self.files_of("outs"), self.FILES)
+        self.assertIn("model.safetensors.index.json", self.tree("outs"))
+
+    def test_inspect_lists_the_files(self):
+        self.compress_folder()
+        report = self.inspect()
+        self.assertTrue(report["folder"])
+        self.assertEqual({file["name"]: file["size"] for file in report["files"]},
+                         {name: len(text) for name, text in self.FILES.items()})
+        self.assertLess(sum(file["bytes"] for file in report["files"]), 1000)
+        listed = self.ok("inspect", self.path("delta"))
+        for name in self.FILES:
+            self.assertRegex(listed, f"(?m)^{name} +file ")
+
+    def test_a_file_in_is_a_file_out(self):
+        self.compress()
+        report = self.inspect()
+        self.assertEqual((report["folder"], report["files"]), (False, []))
+        self.apply()
+        self.assertTrue((self.folder / "out").is_file())
+
+    def test_an_output_that_asks_for_a_file(self):
+        self.compress_folder()
+        message = self.warns("apply", self.path("base"), self.path("delta"), "-o",
+                             self.path("out.safetensors"))
+        self.assertIn("7 files", message)
+        self.assertTrue((self.folder / "out.safetensors").is_file())
+
+    def test_files_that_are_not_wanted(self):
+        self.compress_folder("--no-files")
+        self.assertEqual(self.inspect()["files"], [])
+        self.apply()
+        self.assertEqual(set(self.tree("out")), {"model.safetensors"})
+
+    def test_what_is_not_carried_is_told(self):
+        self.put("pytorch_model.bin", "weights")
+        self.put("large.json", "x" * 5000)
+        (self.folder / "tuneds" / "vocab.txt").symlink_to("merges.txt")
+        message = self.compress_folder("--limit", "file=3000", run=self.warns)
+        for text in ("pytorch_model.bin", "large.json", "5000", "--limit file", "vocab.txt",
+                     "--follow-links"):
+            self.assertIn(text, message)
+        self.apply()
+        self.assertEqual(self.files_of("out"), self.FILES)
+        self.put("pytorch_model.bin", "weights")
+        self.compress_folder("--follow-links", "--limit", "files=100000", run=self.warns)
+        self.remove("out")
+        self.apply()
+        self.assertEqual(self.files_of("out"),
+                         {**self.FILES, "large.json": "x" * 5000, "vocab.txt": ""})
+
+    def test_an_output_of_ones_own_is_replaced_and_nothing_else(self):
+        self.compress_folder()
+        self.apply()
+        self.assertIn("holds '", self.apply_fails(FAILED, "--force", output="tuneds"))
+        if not has_attributes(self.folder):
+            self.assertIn("holds '", self.apply_fails(FAILED, "--force"))
+            return
+        self.apply("--force")
+        self.assertEqual(self.files_of("out"), self.FILES)
+        self.put("config.json", "edited", "out")
+        self.assertIn("config.json", self.apply_fails(FAILED, "--force"))
+        self.remove("out")
+        self.apply()
+        self.put("thesis.txt", "mine", "out")
+        self.assertIn("thesis.txt", self.apply_fails(FAILED, "--force"))
+
+    def test_an_interrupted_run_is_resumed(self):
+        self.compress_folder("--preset", "lossless")
+        size = ["--max-shard-size", "20kB"]
+        self.apply(*size, output="whole")
+        command = ["apply", self.path("base"), self.path("delta"), *size, "-o", self.path("out")]
+        self.interrupt(*command, killed=True, most=20000)
+        self.assertFalse((self.folder / "out").exists())
+        self.assertTrue((self.folder / "out.partial").exists())
+        self.ok(*command, "--resume")
+        self.assertEqual(self.tree("out"), self.tree("whole"))
 
 
 class Modes(Case):

@@ -7,6 +7,7 @@ so that runs take long enough to be killed, and no longer.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -28,6 +29,7 @@ DONE, FAILED = 0, 1
 KILLS = 50
 COLS, TENSORS = 1024, 16
 PLAN, REPLACED = "deltadct.plan", "deltadct.replaced"
+FILES = ("config.json", "1_Pooling/config.json")
 
 
 def write_pair(folder, rows):
@@ -47,16 +49,23 @@ def write_pair(folder, rows):
     tuned["head"] = tuned["0.weight"]
     model.write(folder / "base", base)
     model.write_folder(folder / "tuned", tuned, (6, 11), {"format": "pt"})
+    for name in FILES:
+        (folder / "tuned" / name).parent.mkdir(exist_ok=True)
+        (folder / "tuned" / name).write_text(json.dumps({"of": name}))
 
 
 def contents(path):
     """A digest of every file of an output; None where there is none."""
     if not os.path.lexists(path):
         return None
-    files = ([file for file in path.iterdir() if file.name not in (PLAN, REPLACED)]
+    files = ([file for file in files_in(path) if file.name not in (PLAN, REPLACED)]
              if path.is_dir() else [path])
-    return {file.name if path.is_dir() else "": hashlib.sha1(file.read_bytes()).hexdigest()
+    return {str(file.relative_to(path)): hashlib.sha1(file.read_bytes()).hexdigest()
             for file in files}
+
+
+def files_in(path):
+    return [file for file in path.rglob("*") if not file.is_dir()]
 
 
 class Operation:
@@ -66,7 +75,7 @@ class Operation:
         inputs = {"compress": ("base", "tuned"), "apply": ("base", "delta")}[command]
         self.command = [CLI, command, *[str(folder / name) for name in inputs]]
         self.sharded = shards > 1
-        self.name = command + (" to a folder" if self.sharded else "")
+        self.name = command + (" to shards" if self.sharded else "")
         if self.sharded:
             whole = (folder / "delta").stat().st_size
             if command == "apply":
@@ -75,7 +84,8 @@ class Operation:
         output = folder / "whole"
         self.seconds = min(self.timed(output) for _ in range(3))
         self.whole = contents(output)
-        sizes = [file.stat().st_size for file in (output.iterdir() if self.sharded else [output])]
+        self.folder = output.is_dir()
+        sizes = [file.stat().st_size for file in (files_in(output) if self.folder else [output])]
         self.largest, self.bytes = max(sizes), sum(sizes)
         remove(output)
 
@@ -151,7 +161,7 @@ class Case(unittest.TestCase):
 
     def write_old(self, operation):
         """An output to be replaced."""
-        if operation.sharded:
+        if operation.folder:
             self.output.mkdir()
             (self.output / "old.safetensors").write_bytes(b"old")
         else:
@@ -165,8 +175,8 @@ class Case(unittest.TestCase):
                   if not (name.startswith(".deltadct-") and name.endswith(".tmp"))}
         self.assertEqual(others, set())
         if self.partial.is_dir():
-            names = [path.name for path in self.partial.iterdir()]
-            self.assertFalse([name for name in names if name not in (PLAN, REPLACED) and not
+            names = [str(path.relative_to(self.partial)) for path in files_in(self.partial)]
+            self.assertFalse([name for name in names if name not in (PLAN, REPLACED, *FILES) and not
                               name.endswith((".tmp", ".safetensors", ".index.json"))])
 
     def clear(self):
@@ -322,7 +332,7 @@ class Small(Case):
 
     def test_a_kill_at_any_call_of_the_system(self):
         calls = ("openat,rename,renameat,renameat2,fsync,pwrite64,unlink,unlinkat,mkdir,"
-                 "ftruncate,rmdir,linkat")
+                 "ftruncate,rmdir,linkat,fsetxattr")
         self.trace("true", calls)
         counts = {}
         for operation in self.operations:
@@ -337,8 +347,9 @@ class Small(Case):
                     break
                 self.assertEqual(code, -signal.SIGKILL)
                 counts[operation.name] = number
-                if operation.sharded:
-                    self.finish(operation, "--force", *["--resume"] * (number % 2))
+                if operation.folder:
+                    resume = operation.sharded and number % 2
+                    self.finish(operation, "--force", *["--resume"] * resume)
             else:
                 self.fail("every run was killed")
         print(counts, flush=True)
@@ -391,7 +402,7 @@ class Small(Case):
 
     def test_a_kill_before_the_plan_is_removed(self):
         for operation in self.operations:
-            if operation.sharded:
+            if operation.folder:
                 self.clear()
                 self.finish(operation)
                 (self.output / PLAN).write_text("of the run that was killed")

@@ -1,6 +1,7 @@
 // A base and a delta archive into a model; and whether the archive is sound.
 #pragma once
 
+#include <deltadct/io/companion_files.hpp>
 #include <deltadct/io/inputs.hpp>
 #include <deltadct/io/model_writer.hpp>
 #include <deltadct/io/report.hpp>
@@ -38,6 +39,14 @@ inline void require_applicable(const Model& base, const DeltaArchive& archive,
   archive.require_proportion(base.tensor_bytes());
 }
 
+/// A path that ends in ".safetensors" asks for a file, but for shards.
+inline ModelLayout layout_of(const DeltaArchive& archive, const std::filesystem::path& output,
+                             const OutputOptions& options) {
+  const bool asks_for_file = output.string().ends_with(".safetensors");
+  const bool folder = options.max_shard_bytes != 0 || (archive.of_folder() && !asks_for_file);
+  return folder ? ModelLayout::folder : ModelLayout::file;
+}
+
 /// Where the output goes, once it is known to leave the inputs alone. The base may be replaced, as
 /// if Overwrite::yes were given, where that is asked for.
 inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive,
@@ -55,7 +64,7 @@ inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive
                      "with nothing else in it"
                    : "; to replace the base needs ApplyOptions::in_place (--in-place)");
   }
-  inputs.require_apart(output, result);
+  inputs.require_apart(output, layout_of(archive, output, result) == ModelLayout::folder);
   return result;
 }
 
@@ -84,12 +93,29 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
       .dump();
 }
 
+/// Puts the files that the archive carries into the folder that is written, if it is one.
+inline void add_companions(const DeltaArchive& archive, const ModelWriter& writer,
+                           const std::filesystem::path& output, CheckpointReport& report) {
+  const std::size_t count = archive.companions().size();
+  if (writer.folder() != nullptr) {
+    report.file_bytes = restore_companions(archive, *writer.folder());
+    report.files = count;
+  } else if (count != 0) {
+    report.warnings.push_back(
+        {output.string(), std::to_string(count) +
+                              " files of the fine-tune's folder are left out of a file; an "
+                              "output without .safetensors is a folder that holds them"});
+  }
+}
+
 }  // namespace detail
 
 /// Writes the fine-tune, or what is nearest to it, to `output`: its tensors in their order and with
 /// its metadata; compressed tensors in the base's dtypes, or where that is asked for in the
-/// fine-tune's, all others as they were, bit for bit. Throws output_is_input where the output is
-/// one of the inputs, or holds one; wrong_base, naming the tensor, where the base is not the one the
+/// fine-tune's, all others as they were, bit for bit. Of a folder it makes a folder, with the files
+/// the archive carries, unless output ends in ".safetensors", which asks for a file; sharded
+/// outputs are folders whatever they are called. Throws output_is_input where the output is one of
+/// the inputs, or holds one; wrong_base, naming the tensor, where the base is not the one the
 /// archive was made from; leaves no output then, or the one that was there.
 inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& archive,
                                       const std::filesystem::path& output,
@@ -107,8 +133,11 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
     tensors.push_back({entry.name, dtype, entry.shape, 0, *tensor_bytes(dtype, entry.shape)});
   }
   detail::require_applicable(base, archive, restorer);
+  const ModelLayout layout = detail::layout_of(archive, output, where);
+  if (layout == ModelLayout::folder) detail::check_companions(archive);
   ModelWriter writer(output, where, std::move(tensors), archive.metadata(),
-                     detail::apply_plan(base, archive, options, factory));
+                     detail::apply_plan(base, archive, options, factory), layout,
+                     companion_sums(archive));
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
     if (entry.mode == Mode::removed) {
@@ -124,7 +153,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
     if (progress) progress({entry.name, done, report.model_bytes});
   }
   report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
-  report.file_bytes = writer.finish();  // last: what is in place cannot fail
+  detail::add_companions(archive, writer, output, report);
+  report.file_bytes += writer.finish();  // last: what is in place cannot fail
   return report;
 }
 
@@ -148,11 +178,12 @@ inline void verify_delta(const DeltaArchive& archive, const ManifestEntry& entry
 
 }  // namespace detail
 
-/// Reads the whole archive: every checksum, and that every delta can be decoded by some codec of
-/// this version. With a base, also that it is the right one, and that what is kept without loss
-/// comes back bit for bit; without one, that it does so as far as no base is needed, and that the
-/// rest decodes, as far as Limits::expansion allows. Throws at the first bad tensor; limit_exceeded
-/// where an archive is out of proportion to what it would restore, from a base that is not given.
+/// Reads the whole archive: every checksum, that every file is sound, and that every delta can be
+/// decoded by some codec of this version. With a base, also that it is the right one, and that what
+/// is kept without loss comes back bit for bit; without one, that it does so as far as no base is
+/// needed, and that the rest decodes, as far as Limits::expansion allows. Throws at the first bad
+/// tensor; limit_exceeded where an archive is out of proportion to what it would restore, from a
+/// base that is not given.
 inline void verify_archive(const DeltaArchive& archive, const Model* base,
                            const CodecFactory& factory,
                            const ExecutorRef& executor = SerialExecutor{},
@@ -165,6 +196,7 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
   double budget = base == nullptr ? archive.require_proportion() : 0;
   detail::CodecCache codecs(factory);
   std::uint64_t done = 0;
+  done += detail::check_companions(archive);
   for (const ManifestEntry& entry : archive.entries()) {
     if (has_delta(entry.mode)) detail::verify_delta(archive, entry, codecs);
     if (restorer && entry.mode == Mode::lossless) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deltadct/io/budget.hpp>
+#include <deltadct/io/companion_files.hpp>
 #include <deltadct/io/inputs.hpp>
 #include <deltadct/io/plausibility.hpp>
 #include <deltadct/io/report.hpp>
@@ -19,18 +20,22 @@ inline constexpr std::uint64_t kTiedBytes = 4096;
 /// Walks through a pair of models.
 class Compressor {
  public:
-  Compressor(const Model& base, const Model& tuned, const std::filesystem::path& output,
-             const CompressOptions& options, const CodecFactory& factory,
-             const ExecutorRef& executor)
+  Compressor(const Model& base, const Model& tuned, CompanionFiles companions,
+             const std::filesystem::path& output, const CompressOptions& options,
+             const CodecFactory& factory, const ExecutorRef& executor)
       : base_(base),
         tuned_(tuned),
         options_(options),
         encoder_(options, factory, executor, QuantizedScales(base, tuned)),
-        writer_(output, options.output, names(), tuned.metadata(), plan()) {}
+        companions_(std::move(companions)),
+        writer_(output, options.output, names(), tuned.metadata(), plan(), companions_.folder) {}
 
   CheckpointReport run(Plausibility pair, const ProgressFn& progress) {
     report_.weights_ratio = pair.weights_ratio;
     report_.warnings = std::move(pair.warnings);
+    std::ranges::copy(companions_.warnings, std::back_inserter(report_.warnings));
+    report_.files = companions_.files.size();
+    store_companions(companions_, writer_);
     if (has_budget()) plan_budget();
     std::uint64_t total = 0;
     std::uint64_t done = 0;
@@ -63,6 +68,7 @@ class Compressor {
     for (const ModelTensor& tensor : base_.tensors()) {
       if (tuned_.find(tensor.name) == nullptr) result.push_back(tensor.name);
     }
+    for (const CompanionFile& file : companions_.files) result.push_back(file.name);
     return result;
   }
 
@@ -85,7 +91,8 @@ class Compressor {
                           {"non_finite", static_cast<int>(options_.non_finite)},
                           {"max_shard_bytes", options_.output.max_shard_bytes},
                           {"base", identity_json(base_)},
-                          {"tuned", identity_json(tuned_)}}
+                          {"tuned", identity_json(tuned_)},
+                          {"files", identity_json(companions_)}}
         .dump();
   }
 
@@ -255,6 +262,7 @@ class Compressor {
   const Model& tuned_;
   const CompressOptions& options_;
   TensorEncoder encoder_;
+  CompanionFiles companions_;
   ArchiveWriter writer_;
   CheckpointReport report_;
   std::unordered_map<std::string, std::string> twins_;
@@ -268,9 +276,10 @@ class Compressor {
 }  // namespace detail
 
 /// Compresses tuned - base into an archive at `output`. Tensors that only one of them has, or that
-/// grew or shrank along their first extent, are taken along. Refuses a pair that judge_pair() does.
-/// Throws output_is_input where the output is one of the inputs, or holds one; throws any Error and
-/// leaves no output, or the one that was there.
+/// grew or shrank along their first extent, are taken along; and where tuned is a folder, its small
+/// files (companion_files.hpp). Refuses a pair that judge_pair() does. Throws output_is_input where
+/// the output is one of the inputs, or holds one; throws any Error and leaves no output, or the one
+/// that was there.
 inline CheckpointReport compress_model(const Model& base, const Model& tuned,
                                        const std::filesystem::path& output,
                                        const CompressOptions& options, const CodecFactory& factory,
@@ -279,9 +288,11 @@ inline CheckpointReport compress_model(const Model& base, const Model& tuned,
   detail::Inputs inputs;
   inputs.add(base.files());
   inputs.add(tuned.files());
-  inputs.require_apart(output, options.output);
+  CompanionFiles companions = find_companions(tuned, options.companions);
+  inputs.add(companions.model_files());
+  inputs.require_apart(output, options.output.max_shard_bytes != 0);
   Plausibility pair = judge_pair(base, tuned, options.allow_unlike);
-  return detail::Compressor(base, tuned, output, options, factory, executor)
+  return detail::Compressor(base, tuned, std::move(companions), output, options, factory, executor)
       .run(std::move(pair), progress);
 }
 

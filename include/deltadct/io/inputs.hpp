@@ -34,9 +34,9 @@ class Inputs {
 
   /// Throws output_is_input where the output is one of the files by any name, or a folder around
   /// one; of an output that is a folder the same holds for its stage. Nothing is opened.
-  void require_apart(const std::filesystem::path& output, const OutputOptions& options) const {
+  void require_apart(const std::filesystem::path& output, bool is_folder) const {
     check(output, output);
-    if (options.max_shard_bytes != 0) check(output, AtomicFolder::stage_of(output));
+    if (is_folder) check(output, AtomicFolder::stage_of(output));
   }
 
  private:

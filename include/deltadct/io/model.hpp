@@ -160,6 +160,9 @@ class Model {
     return result;
   }
 
+  /// How it was opened.
+  const ReadOptions& options() const noexcept { return options_; }
+
   /// What the user should know of how the model was read.
   std::vector<Warning> warnings() const { return warnings_.warnings(); }
 

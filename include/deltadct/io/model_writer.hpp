@@ -1,26 +1,36 @@
-// Writes a model: one safetensors file, or a folder of shards with an index.
+// Writes a model: one safetensors file, or a folder of one or of shards with an index.
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
+/// What a model is written as where its files have no greatest size.
+enum class ModelLayout {
+  file,    ///< the file itself
+  folder,  ///< a folder with model.safetensors
+};
+
 /// Writes a model whose tensors are known beforehand; it appears complete with finish(), or never.
 class ModelWriter {
  public:
-  /// Tensors in the order they will be written, their offsets aside. A run may be resumed by one
-  /// with the same plan.
+  /// Tensors in the order they will be written, their offsets aside; `files` are those that a
+  /// folder will hold beside them. A run may be resumed by one with the same plan.
   ModelWriter(const std::filesystem::path& path, const OutputOptions& output,
-              std::vector<TensorInfo> tensors, Metadata metadata, std::string_view plan = {})
+              std::vector<TensorInfo> tensors, Metadata metadata, std::string_view plan = {},
+              ModelLayout layout = ModelLayout::file, FileSums files = {})
       : path_(path), output_(output), metadata_(std::move(metadata)) {
     divide(std::move(tensors));
-    if (output.max_shard_bytes != 0) {
-      folder_.emplace(path, output.overwrite, output.resume, plan);
+    if (output.max_shard_bytes != 0 || layout == ModelLayout::folder) {
+      folder_.emplace(path, output.overwrite, output.resume, plan, std::move(files));
     } else {
       begin_shard();  // sooner rather than after hours of work
     }
     skip_finished();
   }
+
+  /// The folder that is written, for files to be added to it; nullptr where it is a file.
+  const AtomicFolder* folder() const noexcept { return folder_ ? &*folder_ : nullptr; }
 
   /// Whether the next tensor is yet to be written: an interrupted run may have done so.
   bool wants_next() const noexcept { return !skipped(); }
@@ -48,8 +58,14 @@ class ModelWriter {
 
   /// Puts the model in place. Returns the bytes of its files.
   std::uint64_t finish() {
+    const bool empty = shards_[0].tensors.empty() && !shards_[0].finished;
+    if (empty && folder_ && !is_sharded()) begin_shard();  // no tensor has begun it
     if (writer_) finish_shard();
     if (!folder_) return file_bytes_;
+    if (!is_sharded()) {
+      folder_->publish();
+      return file_bytes_;
+    }
     ShardIndex index;
     index.total_size = 0;
     for (std::size_t i = 0; i < shards_.size(); ++i) {
@@ -68,13 +84,15 @@ class ModelWriter {
     bool finished = false;
   };
 
+  bool is_sharded() const noexcept { return output_.max_shard_bytes != 0; }
+
   void divide(std::vector<TensorInfo>&& tensors) {
     shards_.emplace_back();
     std::uint64_t end = 0;
     for (TensorInfo& tensor : tensors) {
       const std::uint64_t bytes = tensor.bytes();
-      const bool full = output_.max_shard_bytes != 0 && !shards_.back().tensors.empty() &&
-                        end + bytes > output_.max_shard_bytes;
+      const bool full =
+          is_sharded() && !shards_.back().tensors.empty() && end + bytes > output_.max_shard_bytes;
       if (full) {
         shards_.emplace_back();
         end = 0;
@@ -86,6 +104,7 @@ class ModelWriter {
   }
 
   std::string shard_name(std::size_t shard) const {
+    if (!is_sharded()) return "model.safetensors";
     return numbered("model", shard + 1) + numbered("-of", shards_.size()) + ".safetensors";
   }
 

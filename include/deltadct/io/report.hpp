@@ -27,6 +27,7 @@ struct CheckpointReport {
   std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
   std::uint64_t file_bytes = 0;                          ///< of the files written or read
   Recovery recovery;                                     ///< of those stored as deltas
+  std::size_t files = 0;                                 ///< carried beside the tensors
   /// Of compress_model(): |D| / |W|, the norm of all deltas over that of the fine-tune's weights.
   double weights_ratio = 0;
   std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted

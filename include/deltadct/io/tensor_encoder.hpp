@@ -3,6 +3,7 @@
 
 #include <deltadct/io/archive_writer.hpp>
 #include <deltadct/io/budget.hpp>
+#include <deltadct/io/companion_files.hpp>
 #include <deltadct/io/convert.hpp>
 #include <deltadct/io/lossless.hpp>
 #include <deltadct/io/measure_recovery.hpp>
@@ -32,7 +33,8 @@ struct CompressOptions {
   /// Which tensors may be compressed, by name; others are stored without loss. Empty: all.
   std::function<bool(std::string_view)> selected;
   NonFinite non_finite = NonFinite::refuse;
-  bool allow_unlike = false;  ///< go on, with a warning, where judge_pair() refuses
+  bool allow_unlike = false;                  ///< go on, with a warning, where judge_pair() refuses
+  Companions companions = Companions::carry;  ///< the small files of a fine-tune that is a folder
   /// Bytes of the whole archive, met from below; 0: whatever it takes. A budget as allocator of the
   /// codec asks for bits instead: bytes of the archive over the weights of the tensors that
   /// changed.
