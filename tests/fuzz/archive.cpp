@@ -27,6 +27,14 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         } catch (const Error&) {
         }
       }
+      for (const io::FileEntry& entry : archive.companions()) {
+        std::uint64_t bytes = 0;
+        try {
+          archive.read(entry, [&](std::span<const std::byte> piece) { bytes += piece.size(); });
+          require(bytes == entry.bytes);
+        } catch (const Error&) {
+        }
+      }
       restore_everything(base, archive, is_sound(archive));
     } catch (const Error&) {
     }

@@ -6,6 +6,7 @@ Small archives of every mode, and their headers, indices and manifests.
 import hashlib
 import json
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -94,6 +95,15 @@ def claim_base(tensors):
                     "base": "0" * 16})
 
 
+def write_folder(path, tuned):
+    """A fine-tune with files beside it, one of which takes two chunks."""
+    (path / "1_Pooling").mkdir(parents=True)
+    model.write(path / "model.safetensors", tuned)
+    for name, text in (("config.json", "{}"), ("1_Pooling/config.json", "{" + " " * 99 + "}"),
+                       ("merges.txt", ""), ("tokenizer.json", "t" * ((1 << 20) + 1))):
+        (path / name).write_text(text)
+
+
 def main():
     tool = sys.argv[1]
     base, tuned = models()
@@ -125,6 +135,11 @@ def main():
         put_archive(folder / "delta", {})
         run("--max-shard-size", "1000")
         put("index", (folder / "delta" / "delta.safetensors.index.json").read_bytes())
+        shutil.rmtree(folder / "delta")
+        (folder / "tuned").unlink()
+        write_folder(folder / "tuned", {"x": ("I8", np.arange(3))})
+        run()
+        put("archive", (folder / "delta").read_bytes())
     put("index", b'{"weight_map":{}}')
     put("index", b'{"metadata":{"total_size":12,"a":"b"},"weight_map":{"x":"1.st","y":"2.st"}}')
 

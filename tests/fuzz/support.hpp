@@ -33,6 +33,7 @@ inline io::Limits limits() {
   io::Limits limits;
   limits.tensors = 1000;
   limits.bytes = 1 << 20;
+  limits.file_bytes = 1 << 21;
   return limits;
 }
 

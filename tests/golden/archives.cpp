@@ -24,6 +24,7 @@ struct Golden {
   std::uint64_t max_shard_bytes = 0;
   deltadct::AnyBaseline baseline = {};  ///< the settings, of a codec without patches
   const char* tuned = "tuned";
+  bool folder = false;  ///< of a fine-tune with files beside it
 };
 
 Golden of_baseline(const char* name, const deltadct::AnyBaseline& baseline) {
@@ -55,7 +56,19 @@ const Golden kGolden[] = {
     of_baseline("ultra_delta",
                 deltadct::UltraDelta{.groups = {{{0.01, 0.8}, {0.1, 0.7}, {}}}, .seed = 4}),
     {.name = "outliers", .codec = {}, .tuned = "tuned_outliers"},
+    {.name = "files", .codec = {}, .folder = true},
 };
+
+/// The fine-tune, in a folder with files of every kind.
+void write_folder(const fs::path& folder) {
+  fs::create_directories(folder / "1_Pooling");
+  fs::copy(kFolder / "tuned", folder / "model.safetensors");
+  put_text(folder / "config.json", "{\n  \"model_type\": \"bert\"\n}\n");
+  put_text(folder / "merges.txt", "");
+  put_text(folder / "tokenizer.json", std::string(5000, ' ') + "{}");
+  put_text(folder / "caf\u00e9.md", "text");
+  put_text(folder / "1_Pooling" / "config.json", "{}");
+}
 
 /// Every mode and kind of tensor, small.
 void write_models() {
@@ -144,12 +157,25 @@ double ulps(DType dtype, double a, double b) {
   return std::abs(a - b) / std::ldexp(1.0, std::ilogb(scale) + 1 - digits);
 }
 
+/// The files beside a model in a folder; none beside a file.
+std::map<std::string, Bytes> files_beside(const fs::path& path) {
+  std::map<std::string, Bytes> files;
+  if (!fs::is_directory(path)) return files;
+  for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    if (!entry.is_regular_file() || entry.path().extension() == ".safetensors") continue;
+    files.emplace(entry.path().lexically_relative(path).generic_string(), get(entry.path()));
+  }
+  return files;
+}
+
 void check_equal(const fs::path& found_path, const fs::path& expected_path,
                  const io::DeltaArchive& archive) {
   const auto found = io::Model::open(found_path);
   const auto expected = io::Model::open(expected_path);
   REQUIRE(found.tensors().size() == expected.tensors().size());
   CHECK(found.metadata() == expected.metadata());
+  CHECK(fs::is_directory(found_path) == fs::is_directory(expected_path));
+  CHECK(files_beside(found_path) == files_beside(expected_path));
   io::TensorBytes a;
   io::TensorBytes b;
   for (std::size_t i = 0; i < found.tensors().size(); ++i) {
@@ -346,7 +372,10 @@ TEST_CASE("write the golden archives" * doctest::skip()) {
     options.codec = golden.codec;
     options.lossless = golden.lossless;
     options.output = {io::Overwrite::yes, golden.max_shard_bytes, io::Resume::no};
-    io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(kFolder / golden.tuned),
+    const Folder folder;
+    write_folder(folder / "tuned");
+    const fs::path tuned = golden.folder ? folder / "tuned" : kFolder / golden.tuned;
+    io::compress_model(io::Model::open(kFolder / "base"), io::Model::open(tuned),
                        kFolder / golden.name, options,
                        deltadct::with_baselines(serial_codec, golden.baseline));
     apply(golden, kFolder / (std::string(golden.name) + ".out"));

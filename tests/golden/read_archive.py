@@ -23,7 +23,7 @@ PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 6: [4, 2], 8: [8]}
 INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 4}  # by the number of classes
 BENDS = {1: 0, 2: 0.05677368, 3: 0.02457252, 4: 0.00872127}  # of quantizer gaussian, by bits
 CHUNK = 1 << 20
-FEATURES = {"outliers"}  # that a manifest may require
+FEATURES = {"outliers", "files"}  # that a manifest may require
 
 # The first `loose` bytes came of a delta, whose largest |value| is `largest`.
 Restored = collections.namedtuple("Restored", "dtype shape data loose largest")
@@ -66,7 +66,10 @@ def read_file(path):
 
 def read_files(path, index_name):
     """What read_file gives for each file of `path`, and its index, empty where it has none."""
-    path = os.path.join(path, index_name) if os.path.isdir(path) else path
+    if os.path.isdir(path):
+        folder, path = path, os.path.join(path, index_name)
+        if not os.path.exists(path):
+            path = os.path.join(folder, "model.safetensors")
     if not path.endswith(".json"):
         return [read_file(path)], {}
     with open(path, "rb") as file:
@@ -413,10 +416,34 @@ def restore_entry(entry, codecs, sections, base_tensor):
     return Restored(dtype, shape, base.tobytes(), loose, largest)
 
 
+def is_safe(name):
+    parts, lower = name.split("/"), name.lower()
+    return (len(name.encode()) <= 1024 and len(parts) <= 16
+            and all(0 < len(part.encode()) <= 255 and part[0] != "." for part in parts)
+            and not any(c in "\\:" or c < " " or "\x7f" <= c <= "\x9f" for c in name)
+            and not any(part.endswith((".safetensors", ".safetensors.index.json"))
+                        or part.startswith("deltadct.") for part in lower.split("/")))
+
+
+def restore_files(manifest, sections, files):
+    """Adds what one part has to name -> bytes."""
+    for file in manifest.get("files", []):
+        name = file["name"]
+        check(is_safe(name), f"{name!r}: name of a file")
+        taken = [other.lower() for other in files]
+        folders = [name.lower()[:end] for end, c in enumerate(name) if c == "/"]
+        check(name.lower() not in taken and not set(folders) & set(taken)
+              and not any(other.startswith(name.lower() + "/") for other in taken), f"{name}: twice")
+        data = decode_lossless(sections.pop(f"file:{name}"), file["bytes"], 1, np.empty(0, np.uint8))
+        files[name] = data.tobytes()
+
+
 def restore(base_path, archive_path):
-    """Ordered dict name -> Restored."""
+    """Ordered dict name -> Restored, and the files beside them, name -> bytes."""
     base, names, restored, tied = read_model(base_path), set(), collections.OrderedDict(), []
+    files = {}
     for manifest, sections in read_parts(archive_path):
+        restore_files(manifest, sections, files)
         for entry in manifest["tensors"]:
             name, mode = entry["name"], entry["mode"]
             check(mode in MODES and name not in names, f"{name}: mode or name")
@@ -441,12 +468,12 @@ def restore(base_path, archive_path):
         check(target and target[:2] == (entry["dtype"], entry["shape"]), "target of a tied tensor")
         restored[entry["name"]] = target
     check(names >= set(base), f"of the base only: {sorted(set(base) - names)}")
-    return restored
+    return restored, files
 
 
 def read_archive(base_path, archive_path):
     """Ordered dict name -> (dtype, shape, bytes)."""
-    restored = restore(base_path, archive_path)
+    restored, _ = restore(base_path, archive_path)
     return collections.OrderedDict((name, tensor[:3]) for name, tensor in restored.items())
 
 
@@ -470,12 +497,24 @@ def difference(got, dtype, shape, data):
     return None
 
 
+def files_beside(path):
+    """The files of a folder, but for the model's, name -> bytes."""
+    files = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if not name.endswith((".safetensors", ".safetensors.index.json")):
+                full = os.path.join(folder, name)
+                with open(full, "rb") as file:
+                    files[os.path.relpath(full, path).replace(os.sep, "/")] = file.read()
+    return files
+
+
 def main():
     if len(sys.argv) != 4:
         sys.exit("usage: read_archive.py BASE ARCHIVE EXPECTED")
     np.seterr(over="ignore", invalid="ignore")  # infinities
     try:
-        restored, expected = restore(*sys.argv[1:3]), read_model(sys.argv[3])
+        (restored, files), expected = restore(*sys.argv[1:3]), read_model(sys.argv[3])
     except (KeyError, OSError, ValueError) as error:
         sys.exit(f"refused: {type(error).__name__}: {error}")
     for place, names in enumerate(itertools.zip_longest(restored, expected)):
@@ -484,7 +523,9 @@ def main():
         problem = difference(restored[names[0]], *expected[names[0]])
         if problem:
             sys.exit(f"{names[0]}: {problem}")
-    print(f"{len(restored)} tensors agree")
+    if files != files_beside(sys.argv[3]):
+        sys.exit(f"other files than {sorted(files)}")
+    print(f"{len(restored)} tensors and {len(files)} files agree")
 
 
 if __name__ == "__main__":
