@@ -140,11 +140,12 @@ class ArchiveWriter {
   // dtype, extent and offsets.
   static constexpr std::size_t kFixedRoom = 512;
   // What takes how many bytes, for those who have to plan with it: the header without sections, a
-  // section's dtype, shape and offsets in it, its place in an index, and a codec in the manifest.
-  static constexpr std::size_t kFixedHeader = 180;
-  static constexpr std::size_t kSectionHeader = 66;
+  // section's dtype, shape and offsets in it without their digits, its place in an index, and a codec
+  // in the manifest.
+  static constexpr std::size_t kFixedHeader = 170;
+  static constexpr std::size_t kSectionHeader = 46;
   static constexpr std::size_t kSectionInIndex = 40;
-  static constexpr std::size_t kCodecBytes = 90;
+  static constexpr std::size_t kCodecBytes = 80;
 
   /// How what a writer wrote is read again.
   static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep,
@@ -289,6 +290,7 @@ class ArchiveWriter {
   std::uint64_t file_bytes_ = 0;
   std::uint64_t total_bytes_ = 0;
   std::uint64_t bytes_ = 0;
+  std::size_t digits_ = 0;  // of an offset, at most
   bool has_whole_room_ = false;
   ShardIndex index_;
   Fingerprint manifests_;

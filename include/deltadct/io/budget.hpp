@@ -69,7 +69,7 @@ class BudgetPlan {
  private:
   // What is known of names only, and of widths that are not chosen yet, is not exact.
   static constexpr double kReserve = 1e-3;
-  static constexpr double kReserveBytes = 64;
+  static constexpr double kReserveBytes = 24;
 
   struct Step {
     double before;  // bytes that are planned for what comes before this tensor
