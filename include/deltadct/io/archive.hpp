@@ -253,8 +253,8 @@ class DeltaArchive {
     }
   }
 
-  /// Passes the bytes of such a file to write(bytes), piece by piece. Throws corrupt_data, io_failure or
-  /// checksum_mismatch, which may come after the last piece.
+  /// Passes the bytes of such a file to write(bytes), piece by piece. Throws corrupt_data,
+  /// io_failure or checksum_mismatch, which may come after the last piece.
   template <class Fn>
   void read(const FileEntry& file, Fn&& write) const {
     const TensorBytes stored = read_section(detail::kFilePrefix, file, file.section);

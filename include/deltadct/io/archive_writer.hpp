@@ -82,8 +82,10 @@ class ArchiveWriter {
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
   }
 
-  /// Bytes of the archive if it ended here, within a few.
+  /// Bytes of the archive if it ended here, within a few; and what of that tensors of an
+  /// interrupted run take.
   std::uint64_t bytes() const noexcept { return bytes_; }
+  std::uint64_t resumed_bytes() const noexcept { return resumed_bytes_; }
 
   /// Bytes that an entry adds beside what its sections hold: to the manifest and, with the names of
   /// its sections, to the header and the index. Checksums that are not known yet count.
@@ -140,10 +142,10 @@ class ArchiveWriter {
   // dtype, extent and offsets.
   static constexpr std::size_t kFixedRoom = 512;
   // What takes how many bytes, for those who have to plan with it: the header without sections, a
-  // section's dtype, shape and offsets in it without their digits, its place in an index, and a codec
-  // in the manifest.
+  // section's dtype, shape and offsets in it without their digits, its place in an index, and a
+  // codec in the manifest.
   static constexpr std::size_t kFixedHeader = 170;
-  static constexpr std::size_t kSectionHeader = 46;
+  static constexpr std::size_t kSectionHeader = 60;
   static constexpr std::size_t kSectionInIndex = 40;
   static constexpr std::size_t kCodecBytes = 80;
 
@@ -257,19 +259,26 @@ class ArchiveWriter {
     Manifest manifest =
         parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()},
                        part.path().string(), kReadOwn);
+    const std::uint64_t before = bytes_;
     for (const ModelTensor& tensor : part.tensors()) {
       note_section(tensor.name, tensor.bytes());
-      if (tensor.name != name) bytes_ += tensor.bytes();
+      const bool is_of_tensor =
+          tensor.name != name && !tensor.name.starts_with(detail::kFilePrefix);
+      bytes_ += is_of_tensor ? tensor.bytes() : 0;
     }
-    for (ManifestEntry& entry : manifest.entries) {
+    for (const ManifestEntry& entry : manifest.entries) {
       bytes_ += overhead(entry, !entry.outliers_sum.empty());
+    }
+    resumed_bytes_ += bytes_ - before;
+    for (ManifestEntry& entry : manifest.entries) {
       room_left_ -= std::min(room_left_, room(entry.name));
       resumed_.push_back(std::move(entry));
     }
     for (FileEntry& file : manifest.files) {
       room_left_ -= std::min(room_left_, room(file.name));
       resumed_files_.push_back(std::move(file));
-      bytes_ += overhead(resumed_files_);
+      const ModelTensor* stored = part.find(detail::kFilePrefix + resumed_files_.back().name);
+      bytes_ += overhead(resumed_files_) + (stored == nullptr ? 0 : stored->bytes());
     }
     file_bytes_ += part.file_bytes();
   }
@@ -290,7 +299,7 @@ class ArchiveWriter {
   std::uint64_t file_bytes_ = 0;
   std::uint64_t total_bytes_ = 0;
   std::uint64_t bytes_ = 0;
-  std::size_t digits_ = 0;  // of an offset, at most
+  std::uint64_t resumed_bytes_ = 0;
   bool has_whole_room_ = false;
   ShardIndex index_;
   Fingerprint manifests_;

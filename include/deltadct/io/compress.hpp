@@ -120,7 +120,9 @@ class Compressor {
     twins_.clear();
     const std::uint64_t bytes = *wanted_bytes(needs);
     writer_.expect(bytes);
-    needs.insert(needs.begin(), TensorNeed{.fixed = writer_.bytes()});
+    // What the archive takes as such: the tensors of an interrupted run are among the others.
+    const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
+    needs.insert(needs.begin(), TensorNeed{.fixed = own});
     plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainSideBytes);
   }
 
@@ -209,7 +211,7 @@ class Compressor {
       // What the archive takes as such comes before the tensors.
       const auto share =
           plan_ ? std::optional(plan_->share(index + 1, writer_.bytes())) : std::nullopt;
-      encoder_.encode(entry, base_bytes_, tuned_bytes_, share, sections_, report_.warnings);
+      encoder_.encode(entry, base_bytes_, tuned_bytes_, share, sections_);
     } else {
       entry.mode = Mode::added;
       encoder_.encode_added(entry, tuned_bytes_, sections_);
@@ -245,6 +247,7 @@ class Compressor {
 
   void remember(const ManifestEntry& entry) {
     report_.add(entry);
+    if (entry.recovery && entry.recovery->is_lost()) report_.warnings.push_back(lost_delta(entry));
     if (options_.on_entry) options_.on_entry(entry);
     note_twin(entry);
   }

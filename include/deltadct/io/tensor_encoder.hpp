@@ -63,6 +63,25 @@ inline double rate_of(const CodecSpec& spec) {
   return bits;
 }
 
+/// Tells of a delta that is gone once it is restored, and what helps.
+inline Warning lost_delta(const ManifestEntry& entry) {
+  char numbers[80];
+  std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB); ", entry.recovery->gain(),
+                entry.recovery->snr_db());
+  const bool is_short = dtype_bytes(entry.dtype) == 2;
+  std::string what = "the delta is lost";
+  if (is_short) what += " where weights are rounded to " + std::string(dtype_name(entry.dtype));
+  what += numbers;
+  if (entry.tuned_dtype && holds_all_of(*entry.tuned_dtype, entry.dtype)) {
+    what +=
+        "apply --dtype tuned restores it in " + std::string(dtype_name(*entry.tuned_dtype)) + ", ";
+  } else if (is_short) {
+    what += "apply --round stochastic keeps it in the mean, ";
+  }
+  what += "--preset lossless, or --exclude for this tensor, keeps all of it";
+  return {entry.name, std::move(what)};
+}
+
 /// Chooses and encodes. Its buffers are reused from tensor to tensor.
 class TensorEncoder {
  public:
@@ -131,19 +150,14 @@ class TensorEncoder {
   }
 
   /// Sets the mode of an entry whose base is another tensor, and the sections that go with it.
-  /// `share`: bytes for the delta, where there is a budget. Warnings tell what the user would not
-  /// expect.
+  /// `share`: bytes for the delta, where there is a budget.
   void encode(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned,
-              std::optional<double> share, Sections& sections, std::vector<Warning>& warnings) {
+              std::optional<double> share, Sections& sections) {
     base_ = &base;
     tuned_ = &tuned;
     const char* why = reason(entry);
     if (why == nullptr) why = add_delta(entry, share, sections);
-    if (why != nullptr) {
-      keep(entry, why, sections);
-    } else if (entry.recovery && entry.recovery->is_lost()) {
-      warnings.push_back(lost(entry));
-    }
+    if (why != nullptr) keep(entry, why, sections);
   }
 
   /// Sets the section of a tensor that the base does not have.
@@ -380,24 +394,6 @@ class TensorEncoder {
       rows = converted;
     }
     sections.lossless = encode_lossless(rows, {}, dtype_bytes(entry.dtype), executor_);
-  }
-
-  static Warning lost(const ManifestEntry& entry) {
-    char numbers[80];
-    std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB); ", entry.recovery->gain(),
-                  entry.recovery->snr_db());
-    const bool is_short = dtype_bytes(entry.dtype) == 2;
-    std::string what = "the delta is lost";
-    if (is_short) what += " where weights are rounded to " + std::string(dtype_name(entry.dtype));
-    what += numbers;
-    if (entry.tuned_dtype && holds_all_of(*entry.tuned_dtype, entry.dtype)) {
-      what += "apply --dtype tuned restores it in " + std::string(dtype_name(*entry.tuned_dtype)) +
-              ", ";
-    } else if (is_short) {
-      what += "apply --round stochastic keeps it in the mean, ";
-    }
-    what += "--preset lossless, or --exclude for this tensor, keeps all of it";
-    return {entry.name, std::move(what)};
   }
 
   // Bounds, widths and codes of a matrix are padded to 8 bytes each.
