@@ -6,8 +6,8 @@
 // the norms agree. Harsh fine-tunes reach a ratio of 0.95 with a cosine of 0.35.
 #pragma once
 
+#include <deltadct/core/finite.hpp>
 #include <deltadct/core/random.hpp>
-#include <deltadct/core/reduce.hpp>
 #include <deltadct/io/model.hpp>
 
 #include <cmath>
