@@ -275,7 +275,7 @@ TEST_CASE("what encode() could not have made is refused before it is decoded") {
 
 TEST_CASE("all that encode() makes is valid, of the tiniest and the largest deltas, too") {
   for (const int patch : {4, 16}) {
-    for (const double step : {0.0, 1e-38, 1e-20, 1.0, 1e30, 1e36}) {
+    for (const double step : {0.0, 1e-30, 1e-20, 1.0, 1e30, 1e36}) {
       CAPTURE(step);
       const auto codec = make_codec<Serial>(
           {.patch = patch,

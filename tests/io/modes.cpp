@@ -554,11 +554,11 @@ TEST_SUITE("dtypes") {
         if (from == to) continue;
         CAPTURE(dtype_name(from));
         CAPTURE(dtype_name(to));
-        const Tensor base = noise("w", from, {33, 20}, 1);
+        const Tensor base = noise("w", from, {32, 32}, 1);
         const Tensor tuned = as(moved(base, kStep, 2), to);
         const Tensor vector = noise("v", from, {50}, 3);
         const Pair pair({base, vector}, {tuned, as(vector, to)});
-        pair.compress(options_of(4, kFine));
+        pair.compress(options_of(16, {{8, 1.0}}));
         CHECK(pair.mode("w") == Mode::delta);
         CHECK(pair.mode("v") == Mode::lossless);
         CHECK(pair.archive().find("w")->dtype == from);
