@@ -415,15 +415,16 @@ TEST_SUITE("grown and shrunk") {
     CHECK(std::isinf(values(DType::f32, data(pair.out(), "w"))[25 * 24]));
 
     // BF16 rows in an F32 base's dtype: exactly.
-    const Tensor half = as(with_rows(moved(base, kStep, 2), 30, 3), DType::bf16);
-    const Pair mixed = pair_of(base, half);
-    mixed.compress(options_of(4, kFine));
+    const Tensor wide = noise("w", DType::f32, {32, 32}, 1);
+    const Tensor half = as(with_rows(moved(wide, kStep, 2), 40, 3), DType::bf16);
+    const Pair mixed = pair_of(wide, half);
+    mixed.compress(options_of(16, kFine));
     CHECK(mixed.mode("w") == Mode::grown);
     mixed.apply();
     CHECK(mixed.out().find("w")->dtype == DType::f32);
     const auto out = values(DType::f32, data(mixed.out(), "w"));
     const auto expected = values(DType::bf16, half.bytes);
-    CHECK(std::equal(out.begin() + 20 * 24, out.end(), expected.begin() + 20 * 24));
+    CHECK(std::equal(out.begin() + 32 * 32, out.end(), expected.begin() + 32 * 32));
     CHECK(is_near(DType::f32, data(mixed.out(), "w"), expected));
 
     const Pair less = pair_of(base, as(with_rows(base, 10, 3), DType::f16));
