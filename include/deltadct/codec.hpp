@@ -197,7 +197,8 @@ class DeltaCodec {
       detail::fail_validation("scale and bounds, which decode to values that are not finite");
     }
     for (const Outlier& outlier : compressed.outliers) {
-      if (!detail::is_within<Compute>(outlier.value)) detail::fail_validation("value of an outlier");
+      if (!detail::is_within<Compute>(outlier.value))
+        detail::fail_validation("value of an outlier");
     }
   }
 

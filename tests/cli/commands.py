@@ -392,11 +392,14 @@ class RoundTrip(Case):
                                 cwd=self.folder / "elsewhere", stdout=subprocess.PIPE,
                                 stderr=follow, check=False)
         os.close(follow)
+        shown = b""
         try:
-            shown = os.read(lead, 65536).decode()
-        except OSError:  # nothing was written
-            shown = ""
+            while more := os.read(lead, 65536):
+                shown += more
+        except OSError:  # there is no more
+            pass
         os.close(lead)
+        shown = shown.decode()
         self.assertEqual(result.returncode, DONE)
         self.assertIn(b"bits per weight", result.stdout)
         self.assertTrue(shown == "" or shown.endswith("\r\x1b[K"), repr(shown))

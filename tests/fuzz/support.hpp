@@ -53,8 +53,8 @@ inline bool is_sound(const io::DeltaArchive& archive) {
 }
 
 /// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
-/// refused. Errors of one tensor do not keep the others from being tried; of a sound archive's there
-/// are none, but for what the base lacks.
+/// refused. Errors of one tensor do not keep the others from being tried; of a sound archive's
+/// there are none, but for what the base lacks.
 inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive,
                                bool sound = false) {
   const auto codecs = with_baselines(make_codec<Serial>);
@@ -79,7 +79,8 @@ inline void restore_everything(const io::Model& base, const io::DeltaArchive& ar
         const std::size_t first = (k * stack.rows + block.row) * stack.cols;
         try {
           const auto part = restorer.restore_block(entry, block);
-          require(std::ranges::equal(part, std::span(whole).subspan(first * bits / 8, part.size())));
+          require(
+              std::ranges::equal(part, std::span(whole).subspan(first * bits / 8, part.size())));
         } catch (const Error& error) {
           // A block within a byte.
           if (error.code() != Errc::bad_range || bits % 8 == 0) throw;
