@@ -40,9 +40,9 @@ extern "C" void report_lost_input(int) {
 }
 
 // Who no longer listens to what is said does not end what writes a file.
-void begin_writing(const cli::Writing& writing) {
+void begin_writing(const cli::Writing& writing, bool may_be_folder) {
   std::signal(SIGPIPE, SIG_IGN);
-  if (writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
+  if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
 }
 
 void add_running(CLI::App& command, cli::Common& common) {
@@ -211,7 +211,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
     const bool has_budget = preset == "unit_gain" || preset == "delta_come";
     refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
     refuse("--size", arguments.bytes != 0 && !has_budget);
-    begin_writing(common.writing);
+    begin_writing(common.writing, false);
     cli::compress(arguments, common);
   });
 }
@@ -245,7 +245,7 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] {
-    begin_writing(common.writing);
+    begin_writing(common.writing, !common.writing.output.ends_with(".safetensors"));
     cli::apply(arguments, common);
   });
 }
