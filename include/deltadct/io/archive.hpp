@@ -88,7 +88,7 @@ class DeltaArchive {
   }
 
   /// Bytes of the archive's data that belong to a tensor.
-  std::uint64_t stored_bytes(const ManifestEntry& entry) const noexcept {
+  std::uint64_t stored_bytes(const ManifestEntry& entry) const {
     std::uint64_t bytes = 0;
     for (const char* prefix :
          {detail::kDeltaPrefix, detail::kOutliersPrefix, detail::kLosslessPrefix}) {
@@ -96,7 +96,7 @@ class DeltaArchive {
     }
     return bytes;
   }
-  std::uint64_t stored_bytes(const FileEntry& file) const noexcept {
+  std::uint64_t stored_bytes(const FileEntry& file) const {
     return model_.find(detail::kFilePrefix + file.name)->bytes();
   }
 

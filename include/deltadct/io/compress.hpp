@@ -222,7 +222,7 @@ class Compressor {
     return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
   }
 
-  bool is_same(const ManifestEntry& entry) const noexcept {
+  bool is_same(const ManifestEntry& entry) const {
     return entry.base && *entry.base == BaseTensor{entry.dtype, entry.shape, entry.tuned} &&
            equal(base_bytes_.bytes(), tuned_bytes_.bytes());
   }
