@@ -345,8 +345,9 @@ class TensorEncoder {
                                         stack.rows, stack.cols, rate, executor_);
       });
     }
+    if (!share) return outliers;
     const auto bytes = static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
-    if (share && 2 * bytes > *share) outliers.assign(stack.count, {});
+    if (2 * bytes > *share) outliers.assign(stack.count, {});
     return outliers;
   }
 
