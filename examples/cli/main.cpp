@@ -323,11 +323,8 @@ void claim_standard_descriptors() {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  claim_standard_descriptors();
-  std::signal(SIGBUS, report_lost_input);
+// What the command line asks for. Returns the exit code.
+int run(int argc, char** argv) {
   CLI::App app("Data-free compression of the difference between a fine-tune and its base",
                "deltadct");
   app.failure_message(usage_error);
@@ -343,13 +340,21 @@ int main(int argc, char** argv) {
   add_verify(app, files, common);
   add_diff(app, files, common);
   try {
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {  // or a wish for help
-      if (app.exit(error) != 0) return kUsage;
-    }
-    if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
-    return 0;
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {  // or a wish for help
+    if (app.exit(error) != 0) return kUsage;
+  }
+  if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  claim_standard_descriptors();
+  std::signal(SIGBUS, report_lost_input);
+  try {
+    return run(argc, argv);
   } catch (const deltadct::Error& error) {
     std::fprintf(stderr, "deltadct: %s%s\n", error.what(), switch_for(error));
   } catch (const std::bad_alloc&) {
