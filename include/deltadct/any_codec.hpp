@@ -101,7 +101,7 @@ inline CodecSpec unit_gain_spec() {
 }
 
 /// What its patches store beside their codes.
-inline constexpr std::size_t kUnitGainSideBytes = sizeof(UnitGainPolicy<float, 32>::Bound);
+inline constexpr std::size_t kUnitGainBoundsBytes = sizeof(UnitGainPolicy<float, 32>::Bound);
 
 /// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype.
 /// All throw unsupported_dtype, or codec_mismatch where the dtype's compute type is not the

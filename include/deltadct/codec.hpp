@@ -11,8 +11,8 @@
 #if DELTADCT_HAS_SIMD
   #include <deltadct/backend/simd/simd.hpp>
 #endif
-#include <deltadct/codec/decode.hpp>
-#include <deltadct/codec/encode.hpp>
+#include <deltadct/codec/host/decode.hpp>
+#include <deltadct/codec/host/encode.hpp>
 #include <deltadct/compressed_tensor.hpp>
 #include <deltadct/core/executor.hpp>
 #include <deltadct/policy.hpp>
@@ -35,7 +35,7 @@ using DefaultBackend = Serial;
 /// float, half and bfloat16, or double.
 ///
 /// Errors are thrown as deltadct::Error, by decoding before anything is written to a destination.
-template <concepts::Policy Policy, class Backend = DefaultBackend>
+template <concepts::Policy Policy, concepts::Backend Backend = DefaultBackend>
 class DeltaCodec {
  public:
   using Compute = compute_t<typename Policy::Element>;
@@ -111,7 +111,7 @@ class DeltaCodec {
     check_shape(out, compressed.header->rows, compressed.header->cols, "out");
     const detail::Region all{0, 0, out.rows, out.cols};
     const auto scale = static_cast<Compute>(compressed.header->scale);
-    Region(kernel_, compressed, all, scale).run(detail::StoreRows<U>{out}, executor);
+    Decoder(kernel_, compressed, all, scale).run(detail::StoreRows<U>{out}, executor);
     detail::add_outliers(compressed.outliers, all, 1.0, out);
   }
 
@@ -170,10 +170,10 @@ class DeltaCodec {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", "wider than the compute type");
     }
     for (const WidthClass& k : header.classes) {
-      if (!detail::PatchCodec<Policy, Backend>::has_width(k.bits)) {
+      if (!Plan::has_width(k.bits)) {
         throw Error(Errc::codec_mismatch, "bit width", std::to_string(k.bits));
       }
-      require_number(k.side_values, side_values(k.bits), "bounds of a patch");
+      require_number(k.bound_count, Plan::bound_count(k.bits), "bounds of a patch");
     }
     detail::check_arrays(compressed);
   }
@@ -182,7 +182,6 @@ class DeltaCodec {
   /// tensor; it is then within its arrays, and decodes to finite values. Linear in the patches. For
   /// tensors that somebody else made, once, before they are decoded.
   static void validate(const CompressedView& compressed) {
-    using Codec = detail::PatchCodec<Policy, Backend>;
     check(compressed);
     deltadct::validate(compressed);
     const DType bound = compressed.header->bound;
@@ -190,8 +189,8 @@ class DeltaCodec {
     for (const PatchPlace place : compressed.places) {
       const int bits = compressed.width_class(place).bits;
       const std::byte* bounds = compressed.bounds_of(place);
-      Codec::validate(bits, compressed.codes_of(place), bounds, bound);
-      largest = std::max(largest, Codec::largest_value(bits, bounds, bound));
+      detail::validate_patch<Policy>(bits, compressed.codes_of(place), bounds, bound);
+      largest = std::max(largest, detail::largest_element<Policy>(bits, bounds, bound));
     }
     if (!detail::is_within<Compute>(compressed.header->scale * largest)) {
       detail::fail_validation("scale and bounds, which decode to values that are not finite");
@@ -210,18 +209,12 @@ class DeltaCodec {
   /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
   /// Throws too_large where encode() would.
   std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
-    using Bound = typename Policy::Bound;
-    const std::size_t patches = count_patches(rows, cols, patch);
-    std::size_t most = 0;
-    for (const int bits : allocator_.widths()) {
-      most = std::max(most, code_bytes(bits, std::size_t{patch} * patch) +
-                                static_cast<std::size_t>(side_values(bits)) * sizeof(Bound));
-    }
-    return checked_size(SaturatingSize(patches) * (most + sizeof(PatchPlace)), rows, cols);
+    return Plan::max_bytes(allocator_, rows, cols);
   }
 
  private:
-  using Region = detail::RegionDecoder<Policy, Backend>;
+  using Plan = detail::Plan<Policy>;
+  using Decoder = detail::RegionDecoder<Policy, Backend>;
 
   template <class Source, class Executor>
   void encode_source(CompressedTensor& out, std::span<std::byte> workspace, std::size_t rows,
@@ -245,12 +238,8 @@ class DeltaCodec {
     check_apart(base, out, "out");
     const auto factor = detail::checked_factor<Compute>(alpha, compressed.header->scale);
     const detail::Region region{row, col, out.rows, out.cols};
-    Region(kernel_, compressed, region, factor).run(detail::AddRows<U>{base, out}, executor);
+    Decoder(kernel_, compressed, region, factor).run(detail::AddRows<U>{base, out}, executor);
     detail::add_outliers(compressed.outliers, region, alpha, out);
-  }
-
-  static int side_values(int bits) noexcept {
-    return detail::PatchCodec<Policy, Backend>::side_values(bits);
   }
 
   Allocator allocator_;

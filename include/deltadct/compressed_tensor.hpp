@@ -2,9 +2,9 @@
 //
 //     classes   widths, descending; class k has `patches` patches of `bits` bits
 //     places    per patch, row-major over the grid: class (3 bits), slot within the class (29 bits)
-//     bounds    class by class, slot by slot: side_values stored values, of dtype `bound`
+//     bounds    class by class, slot by slot: bound_count stored values, of dtype `bound`
 //     codes     class by class, slot by slot: P * P codes of `bits` bits (core/bits.hpp); fewer,
-//               which coefficients share, where that is negative (stage/largest.hpp)
+//               which coefficients share, where that is negative (stage/quantizer/largest.hpp)
 //     outliers  single elements, row-major, that are added to what the patches decode to
 //
 // Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
@@ -59,7 +59,7 @@ inline std::size_t count_patches(std::size_t rows, std::size_t cols, std::size_t
 /// Patches that share a bit width.
 struct WidthClass {
   int bits = 0;
-  int side_values = 1;  ///< stored values a patch
+  int bound_count = 1;  ///< stored values a patch
   std::size_t patches = 0;
   std::size_t bounds_at = 0;  ///< byte where the class begins in bounds
   std::size_t codes_at = 0;   ///< byte where the class begins in codes
@@ -95,7 +95,7 @@ struct TensorHeader {
     return code_bytes(k.bits, static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch));
   }
   std::size_t bounds_stride(const WidthClass& k) const noexcept {
-    return static_cast<std::size_t>(k.side_values) * dtype_bytes(bound);
+    return static_cast<std::size_t>(k.bound_count) * dtype_bytes(bound);
   }
 
   /// Where a row or column of the matrix lies within its patch; in the matrix, without patches.
@@ -292,7 +292,7 @@ inline void validate_header(const TensorHeader& h) {
     const WidthClass& width = h.classes[k];
     if (!is_bit_width_of(width.bits, p * p)) fail_validation("bit width");
     if (k > 0 && width.bits >= h.classes[k - 1].bits) fail_validation("order of the width classes");
-    if (width.side_values < 1 || width.side_values > 8) fail_validation("bounds of a patch");
+    if (width.bound_count < 1 || width.bound_count > 8) fail_validation("bounds of a patch");
     if (width.patches > h.patches() - patches) fail_validation("patches of a width class");
     patches += width.patches;
     bytes += std::uint64_t{width.patches} * (h.bounds_stride(width) + h.codes_stride(width));

@@ -24,7 +24,7 @@
 #include <functional>
 
 #if defined(__CUDACC__)
-  #include <deltadct/codec/device/cuda_means.hpp>
+  #include <deltadct/codec/device/queue.hpp>
 #endif
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -74,11 +74,11 @@ struct CudaKernels {
   static void decode(const Decode<detail::DecodeMode::add_in_place>& kernel, cudaStream_t stream);
   static void encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
                      const typename Policy::Allocator& allocator,
-                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                     const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
                      const LayOut& lay_out, cudaStream_t stream);
   static void encode(const detail::DeviceEncoder<Policy, U, false>& encoder,
                      const typename Policy::Allocator& allocator,
-                     const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                     const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
                      const LayOut& lay_out, cudaStream_t stream);
   /// What sorting so many patches takes of the device's memory.
   static std::size_t sorting_bytes(std::size_t patches);
@@ -150,7 +150,7 @@ class DeltaCodec<Policy, Cuda> {
   /// A tensor in the host's memory; waits for the stream. Throws device_failure.
   static CompressedTensor download(const Tensor& tensor, cudaStream_t stream = nullptr) {
     CompressedTensor out;
-    detail::begin_header<Policy>(out.header, tensor.rows_, tensor.cols_);
+    detail::Plan<Policy>::begin(out.header, tensor.rows_, tensor.cols_);
     out.header.scale = tensor.scale_;
     out.header.classes = detail::classes_on_device(tensor.arrays_, out.header.bound);
     detail::resize_arrays(out);
@@ -165,12 +165,12 @@ class DeltaCodec<Policy, Cuda> {
     return out;
   }
 
-  /// Bytes of the device's memory that encode() takes as scratch, for matrices of U. Throws
+  /// Bytes of the device's memory that encode() takes as workspace, for matrices of U. Throws
   /// too_large where encode() would.
   template <class U = typename Policy::Element>
   static std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) {
     const std::size_t patches = Encoder<U, false>::patches_of(rows, cols);
-    return detail::DeviceScratch<Compute>(nullptr, patches,
+    return detail::DeviceWorkspace<Compute>(nullptr, patches,
                                           CudaKernels<Policy, U>::sorting_bytes(patches))
         .bytes;
   }
@@ -268,15 +268,15 @@ class DeltaCodec<Policy, Cuda> {
                         cudaStream_t stream) const {
     const Encoder<U, Subtracts> encoder(delta);
     const std::size_t patches = encoder.patches_of(delta.tuned.rows, delta.tuned.cols);
-    const detail::DeviceScratch<Compute> scratch(workspace.data(), patches,
+    const detail::DeviceWorkspace<Compute> workspace(workspace.data(), patches,
                                                  CudaKernels<Policy, U>::sorting_bytes(patches));
-    check_memory(workspace, scratch.bytes, "workspace");
+    check_memory(workspace, workspace.bytes, "workspace");
     check_memory(memory, 0, "memory");
     Encoding encoding;
-    encoding.outcome_ = scratch.outcome;
+    encoding.outcome_ = workspace.outcome;
     encoding.stream_ = stream;
     CudaKernels<Policy, U>::encode(
-        encoder, allocator_, scratch, encoding.header_,
+        encoder, allocator_, workspace, encoding.header_,
         [&](const TensorHeader& header) {
           const std::size_t bytes =
               detail::lay_out_on_device(header, memory.data(), encoding.arrays_);
@@ -346,12 +346,12 @@ std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
   T* sorted = nullptr;
   const std::uint32_t* index = nullptr;
   std::uint32_t* order = nullptr;
-  using Means = detail::CudaMeans;
+  using Queue = detail::CudaQueue;
   detail::check_cuda(
-      Means::sort_scores(nullptr, scores, values, sorted, index, order, patches, nullptr),
+      Queue::sort_scores(nullptr, scores, values, sorted, index, order, patches, nullptr),
       "cub::DeviceRadixSort");
   detail::check_cuda(
-      Means::sort_classes(nullptr, classes, index, order, index, order, patches, nullptr),
+      Queue::sort_classes(nullptr, classes, index, order, index, order, patches, nullptr),
       "cub::DeviceRadixSort");
   return std::max(scores, classes);
 }
@@ -359,18 +359,18 @@ std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
 template <concepts::Policy Policy, concepts::Element U>
 void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
                                     const typename Policy::Allocator& allocator,
-                                    const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                                    const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
                                     const LayOut& lay_out, cudaStream_t stream) {
-  encoder.run(detail::CudaMeans{stream, scratch.sorting, scratch.sorting_bytes}, allocator, scratch,
+  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator, workspace,
               header, lay_out);
 }
 
 template <concepts::Policy Policy, concepts::Element U>
 void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, false>& encoder,
                                     const typename Policy::Allocator& allocator,
-                                    const detail::DeviceScratch<T>& scratch, TensorHeader& header,
+                                    const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
                                     const LayOut& lay_out, cudaStream_t stream) {
-  encoder.run(detail::CudaMeans{stream, scratch.sorting, scratch.sorting_bytes}, allocator, scratch,
+  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator, workspace,
               header, lay_out);
 }
 

@@ -1,15 +1,23 @@
 // Policies: which stages a codec is made of. A policy is a struct of named aliases; derive from
 // DefaultPolicy<T, P> and override one line to replace one stage.
+//
+//     stage                       in a policy        what it must be
+//     Patchifier<T, P>            Element, patch     matrix -> P x P patches (not replaceable)
+//     importance scorer           Scorer             concepts::ImportanceScorer
+//     bit allocator               Allocator          concepts::BitAllocator
+//     transform                   Transform          concepts::Transform, run by DctKernel<Backend>
+//     Quantizer<Bits>             Quantizer, Bound   concepts::Quantizer
+//     rescale                     Rescale            concepts::Rescale
 #pragma once
 
 #include <deltadct/dct/randomized.hpp>
 #include <deltadct/stage/bit_allocator.hpp>
 #include <deltadct/stage/budget_allocator.hpp>
-#include <deltadct/stage/gaussian.hpp>
 #include <deltadct/stage/importance.hpp>
-#include <deltadct/stage/largest.hpp>
 #include <deltadct/stage/patchifier.hpp>
 #include <deltadct/stage/quantizer.hpp>
+#include <deltadct/stage/quantizer/gaussian.hpp>
+#include <deltadct/stage/quantizer/min_max.hpp>
 #include <deltadct/stage/rescale.hpp>
 
 namespace deltadct::inline DELTADCT_ABI {
@@ -21,7 +29,6 @@ struct DefaultPolicy {
   static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
 
   using Element = T;
-  using Patches = Patchifier<T, P>;  ///< matrix -> patches
   using Scorer = L2Norm;             ///< patch -> score
   using Allocator = RatioAllocator;  ///< scores -> bit widths
   using Transform = Dct;             ///< patch <-> coefficients
@@ -58,17 +65,24 @@ struct WithoutDct : DefaultPolicy<T, P> {
 
 namespace concepts {
 
+/// A function of a patch, P * P values row-major. One that gives term() and from_sum(), too, is
+/// measured while the matrix is read, see L2Norm; its degree d is that of score(c x) = c^d score(x).
 template <class S, class T, int P>
-concept Scorer = std::default_initializable<S> &&
+concept ImportanceScorer = std::default_initializable<S> &&
     requires(const S& scorer, std::span<const T, static_cast<std::size_t>(P) * P> patch) {
   { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
-};
+} && (!requires(T x) { S::term(x); } || requires(T x) {
+  { S::term(x) } -> std::same_as<T>;
+  { S::from_sum(x, x) } -> std::same_as<bool>;
+  { S::degree } -> std::convertible_to<int>;
+});
 
 /// Gives every patch the class of a width, the wider the higher its score. A NaN counts as the
 /// lowest score, as minus infinity does: no patch is given less. Codecs hand the lowest finite
-/// number over in the place of both.
+/// number over in the place of both. One that gives counts(n), too, how many of n patches get each
+/// width, gives out bits by rank alone: a device then needs nothing of the host.
 template <class A, class T>
-concept Allocator = std::copy_constructible<A> && requires(const A& allocator) {
+concept BitAllocator = std::copy_constructible<A> && requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;
 } &&(
     requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {
@@ -81,47 +95,26 @@ template <class R>
 concept Rescale = requires(double x) {
   { R::enabled } -> std::convertible_to<bool>;
   { R::original(x) } -> std::convertible_to<double>;
-  { R::pair(x, x) } -> std::convertible_to<double>;
-  { R::constant(x, x, x) } -> std::convertible_to<double>;
+  { R::reconstructed(x, x) } -> std::convertible_to<double>;
+  { R::reconstructed_constant(x, x, x) } -> std::convertible_to<double>;
 };
 
-template <class T>
-concept Transform = requires {
-  { T::name } -> std::convertible_to<std::string_view>;
-  { T::template gain<4> } -> std::convertible_to<int>;
-};
-
-// Of a policy, for nvcc cannot take a template of a dependent type as a concept's argument.
+/// The quantizer of a policy: it has zero bits and one bit, at least. Of a policy, for nvcc cannot
+/// take a template of a dependent type as a concept's argument.
 template <class P>
-concept HasQuantizer = requires(double x,
-                                const double (&side)[P::template Quantizer<1>::side_values]) {
-  { P::template Quantizer<0>::name } -> std::convertible_to<std::string_view>;
-  { P::template Quantizer<0>::constant(x) } -> std::convertible_to<double>;
-  { P::template Quantizer<1>::representable(side, x) } -> std::same_as<bool>;
-  { P::template Quantizer<1>::largest(side) } -> std::same_as<double>;
-}
-&&P::template Quantizer<0>::side_values == 1 && P::template Quantizer<1>::side_values >= 1;
+concept Quantizer =
+    ConstantQuantizer<typename P::template Quantizer<0>, compute_t<typename P::Element>> &&
+    ElementQuantizer<typename P::template Quantizer<1>, compute_t<typename P::Element>>;
 
 /// What DeltaCodec takes.
 template <class P>
 concept Policy =
     is_patch_size(P::patch) && Element<typename P::Element> && Element<typename P::Bound> &&
-    Scorer<typename P::Scorer, compute_t<typename P::Element>, P::patch> &&
-    Allocator<typename P::Allocator, compute_t<typename P::Element>> &&
-    Transform<typename P::Transform> && HasQuantizer<P> && Rescale<typename P::Rescale>;
+    ImportanceScorer<typename P::Scorer, compute_t<typename P::Element>, P::patch> &&
+    BitAllocator<typename P::Allocator, compute_t<typename P::Element>> &&
+    Transform<typename P::Transform, compute_t<typename P::Element>, P::patch> && Quantizer<P> &&
+    Rescale<typename P::Rescale>;
 
 }  // namespace concepts
-
-namespace detail {
-
-/// Whether what Rescale compares is the same for coefficients, so that none need be transformed
-/// back: products of patches, of which the original's padding is zero.
-template <class Policy>
-inline constexpr bool compares_coefficients = requires {
-  requires Policy::Rescale::is_product;
-  requires Policy::Transform::is_orthogonal;
-};
-
-}  // namespace detail
 
 }  // namespace deltadct::inline DELTADCT_ABI

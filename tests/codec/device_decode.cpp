@@ -183,7 +183,7 @@ TEST_CASE("device decode: a width without patches keeps its place among the othe
   CompressedTensor tensor =
       DeltaCodec<Policy, Serial>(RatioAllocator{{4, 0.5}, {0, 0.5}}).encode(delta.view());
   tensor.header.classes.insert(tensor.header.classes.begin() + 1,
-                               WidthClass{.bits = 2, .side_values = 2});
+                               WidthClass{.bits = 2, .bound_count = 2});
   for (PatchPlace& place : tensor.places) {
     if (place.width_class() == 1) place = PatchPlace::make(2, place.slot());
   }

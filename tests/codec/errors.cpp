@@ -262,7 +262,7 @@ TEST_CASE("errors: a tensor that another codec made is refused by what differs")
   refuse("patch size", [](TensorHeader& h) { h.patch = 16; });
   refuse("transform", [](TensorHeader& h) { h.transform = "identity"; });
   refuse("quantizer", [](TensorHeader& h) { h.quantizer = "sign"; });
-  refuse("bounds of a patch", [](TensorHeader& h) { h.classes[0].side_values = 1; });
+  refuse("bounds of a patch", [](TensorHeader& h) { h.classes[0].bound_count = 1; });
   CompressedTensor c = good;
   c.header.patch = 16;
   const Error error = caught([&] { codec.decode(c, MatrixView<float>(x.data(), 35, 60)); });
@@ -353,8 +353,8 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   refuse("order of the width classes",
          [](C& c) { std::swap(c.header.classes[0].bits, c.header.classes[1].bits); });
   refuse("order of the width classes", [](C& c) { c.header.classes[1].bits = 8; });
-  refuse("bounds of a patch", [](C& c) { c.header.classes[0].side_values = 0; });
-  refuse("bounds of a patch", [](C& c) { c.header.classes[0].side_values = 9; });
+  refuse("bounds of a patch", [](C& c) { c.header.classes[0].bound_count = 0; });
+  refuse("bounds of a patch", [](C& c) { c.header.classes[0].bound_count = 9; });
   refuse("patches of a width class", [](C& c) { c.header.classes[0].patches = SIZE_MAX; });
   refuse("patches of the width classes", [](C& c) { --c.header.classes[0].patches; });
   refuse("patches of the width classes", [](C& c) { c.header.classes.pop_back(); });

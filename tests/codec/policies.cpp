@@ -48,7 +48,7 @@ struct Unheard {
 template <int Bits>
 struct Symmetric {
   static constexpr std::string_view name = "symmetric";
-  static constexpr int side_values = 1;
+  static constexpr int bound_count = 1;
   static constexpr int levels = (1 << Bits) - 1;
 
   template <class V, class T>

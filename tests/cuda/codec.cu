@@ -216,7 +216,7 @@ TEST_SUITE("device") {
   TEST_CASE("downloads what was uploaded, widths without patches, too") {
     CompressedTensor tensor = compressed();
     tensor.header.classes.insert(tensor.header.classes.begin() + 1,
-                                 WidthClass{.bits = 1, .side_values = 2});
+                                 WidthClass{.bits = 1, .bound_count = 2});
     for (PatchPlace& place : tensor.places) {
       if (place.width_class() == 1) place = PatchPlace::make(2, place.slot());
     }

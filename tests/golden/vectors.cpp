@@ -102,7 +102,7 @@ CompressedTensor pack(const Golden& golden) {
   const int p = content.p;
   out.header = {content.rows, content.cols, p, "dct", "min_max", DType::f32, content.scale, {}};
   for (const BitShare& share : golden.mix) {
-    out.header.classes.push_back({.bits = share.bits, .side_values = share.bits == 0 ? 1 : 2});
+    out.header.classes.push_back({.bits = share.bits, .bound_count = share.bits == 0 ? 1 : 2});
   }
   for (const auto& patch : content.patches) {
     const auto k = std::ranges::find(golden.mix, patch.bits, &BitShare::bits) - golden.mix.begin();

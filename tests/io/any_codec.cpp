@@ -244,7 +244,7 @@ TEST_CASE("what encode() could not have made is refused before it is decoded") {
   CHECK(refused([](auto& c) { c.header.bound = DType::bf16; }) == Errc::corrupt_data);
   CHECK(refused([](auto& c) { c.header.transform = "identity"; }) == Errc::codec_mismatch);
   CHECK(refused([](auto& c) { c.header.quantizer = "magic"; }) == Errc::codec_mismatch);
-  CHECK(refused([](auto& c) { c.header.classes[0].side_values = 1; }) == Errc::codec_mismatch);
+  CHECK(refused([](auto& c) { c.header.classes[0].bound_count = 1; }) == Errc::codec_mismatch);
   CHECK(refused([](auto& c) { c.header.classes[1].codes_at += 1; }) == Errc::corrupt_data);
   CHECK(refused([](auto& c) { c.codes.pop_back(); }) == Errc::corrupt_data);
   CHECK(refused([](auto& c) { c.bounds.resize(c.bounds.size() + 4); }) == Errc::corrupt_data);

@@ -446,7 +446,7 @@ TEST_SUITE("round trip") {
       REQUIRE(view.header->classes.size() == before.header.classes.size());
       for (std::size_t k = 0; k < before.header.classes.size(); ++k) {
         CHECK(view.header->classes[k].bits == before.header.classes[k].bits);
-        CHECK(view.header->classes[k].side_values == before.header.classes[k].side_values);
+        CHECK(view.header->classes[k].bound_count == before.header.classes[k].bound_count);
         CHECK(view.header->classes[k].patches == before.header.classes[k].patches);
         CHECK(view.header->classes[k].bounds_at == before.header.classes[k].bounds_at);
         CHECK(view.header->classes[k].codes_at == before.header.classes[k].codes_at);
@@ -1129,7 +1129,7 @@ TEST_SUITE("malformed delta") {
 
   TEST_CASE("a wrong number of bounds a patch never reaches the decoder") {
     // The section is made to fit, so that nothing but the number itself is wrong.
-    const auto side_values = [](int two_bits, int zero_bits) {
+    const auto bound_count = [](int two_bits, int zero_bits) {
       return altered([&](Draft& draft) {
         classes(draft.entry("w"))[0][1] = two_bits;
         classes(draft.entry("w"))[1][1] = zero_bits;
@@ -1142,14 +1142,14 @@ TEST_SUITE("malformed delta") {
         draft.seal("w");
       });
     };
-    check_refused(side_values(1, 1), Errc::codec_mismatch, Step::validate);
-    check_refused(side_values(3, 1), Errc::codec_mismatch, Step::validate);
-    check_refused(side_values(2, 2), Errc::codec_mismatch, Step::validate);
-    check_refused(side_values(8, 8), Errc::codec_mismatch, Step::validate);
-    check_refused(side_values(0, 1), Errc::corrupt_data, Step::open);
-    check_refused(side_values(2, 0), Errc::corrupt_data, Step::open);
-    check_refused(side_values(9, 1), Errc::corrupt_data, Step::open);
-    check_refused(side_values(99, 1), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(1, 1), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(3, 1), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(2, 2), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(8, 8), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(0, 1), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(2, 0), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(9, 1), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(99, 1), Errc::corrupt_data, Step::open);
     check_refused(altered_entry([](json& e) { classes(e)[0][1] = std::int64_t{1} << 62; }),
                   Errc::corrupt_data, Step::open);
   }

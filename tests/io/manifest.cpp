@@ -24,7 +24,7 @@ TensorHeader header_of(std::size_t rows, std::size_t cols, int patch, double sca
   header.quantizer = "min_max";
   header.scale = scale;
   const std::size_t patches = header.patches();
-  header.classes = {{.bits = 2, .side_values = 2, .patches = patches / 2},
+  header.classes = {{.bits = 2, .bound_count = 2, .patches = patches / 2},
                     {.patches = patches - patches / 2}};
   return header;
 }
@@ -171,7 +171,7 @@ TEST_CASE("entries come back as they were") {
       REQUIRE(found.classes.size() == header.classes.size());
       for (std::size_t k = 0; k < header.classes.size(); ++k) {
         CHECK(found.classes[k].bits == header.classes[k].bits);
-        CHECK(found.classes[k].side_values == header.classes[k].side_values);
+        CHECK(found.classes[k].bound_count == header.classes[k].bound_count);
         CHECK(found.classes[k].patches == header.classes[k].patches);
       }
     }

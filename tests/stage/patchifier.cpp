@@ -1,4 +1,5 @@
 // The grid of patches over matrices of any shape, and what loading one reads.
+#include <deltadct/codec/ends.hpp>
 #include <deltadct/stage/patchifier.hpp>
 
 #include <vector>

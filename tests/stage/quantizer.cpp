@@ -123,7 +123,7 @@ TEST_CASE_TEMPLATE("quantizer: a gain divides out, a factor multiplies", V, VECT
 
 TEST_CASE("quantizer: zero bits keep the mean") {
   CHECK(MinMax<0>::constant(0.125F) == 0.125F);
-  CHECK(MinMax<0>::side_values == 1);
-  CHECK(MinMax<8>::side_values == 2);
+  CHECK(MinMax<0>::bound_count == 1);
+  CHECK(MinMax<8>::bound_count == 2);
   CHECK(MinMax<0>::name == MinMax<8>::name);
 }

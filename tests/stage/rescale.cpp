@@ -1,5 +1,5 @@
 // What each rescaling sums over the delta and its reconstruction.
-#include <deltadct/policy.hpp>
+#include <deltadct/codec.hpp>
 
 #include <doctest/doctest.h>
 
@@ -16,7 +16,7 @@ double factor() {
   double compared = 0;
   for (int k = 0; k < 4; ++k) {
     original += R::original(kDelta[k]);
-    compared += R::pair(kDelta[k], kBack[k]);
+    compared += R::reconstructed(kDelta[k], kBack[k]);
   }
   return original / compared;
 }
@@ -33,7 +33,7 @@ TEST_CASE("rescale: only NoRescale is not enabled") {
   CHECK(UnitGain::enabled);
   CHECK(!NoRescale::enabled);
   CHECK(NoRescale::original(3.0) == 0);
-  CHECK(NoRescale::pair(3.0, 2.0) == 0);
+  CHECK(NoRescale::reconstructed(3.0, 2.0) == 0);
 }
 
 TEST_CASE("rescale: names differ") {
@@ -45,14 +45,17 @@ TEST_CASE("rescale: the stages of the library are what the policies ask for") {
   static_assert(concepts::Rescale<MeanAbs>);
   static_assert(concepts::Rescale<UnitGain>);
   static_assert(concepts::Rescale<NoRescale>);
-  static_assert(concepts::HasQuantizer<DefaultPolicy<float, 8>>);
-  static_assert(concepts::Transform<Dct>);
-  static_assert(concepts::Transform<Identity>);
-  static_assert(concepts::Scorer<L2Norm, float, 16>);
-  static_assert(concepts::Allocator<RatioAllocator, double>);
+  static_assert(concepts::Quantizer<DefaultPolicy<float, 8>>);
+  static_assert(concepts::Transform<Dct, float, 8>);
+  static_assert(concepts::Transform<Identity, double, 12>);
+  static_assert(concepts::ImportanceScorer<L2Norm, float, 16>);
+  static_assert(concepts::BitAllocator<RatioAllocator, double>);
   static_assert(concepts::Policy<DefaultPolicy<half, 64>>);
   static_assert(concepts::Policy<PaperPolicy<double, 4>>);
+  static_assert(concepts::Transform<RandomizedDct, float, 64>);
+  static_assert(concepts::Backend<Serial>);
+  static_assert(!concepts::Backend<int>);
   static_assert(!concepts::Rescale<int>);
-  static_assert(!concepts::Scorer<int, float, 8>);
+  static_assert(!concepts::ImportanceScorer<int, float, 8>);
   CHECK(true);
 }

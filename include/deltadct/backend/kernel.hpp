@@ -4,8 +4,9 @@
 
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/lanes.hpp>
-#include <deltadct/dct/randomized.hpp>
+#include <deltadct/dct/transform.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <string_view>
@@ -34,6 +35,18 @@ namespace deltadct::inline DELTADCT_ABI {
 ///   inverse_patches<P, T>(from, to, count)
 template <class Backend>
 struct DctKernel;
+
+namespace concepts {
+
+/// A tag that DctKernel is specialised for, of a host or a device. That it does what is listed
+/// there, tests/backend/every says of a backend that tests/CMakeLists.txt lists.
+template <class B>
+concept Backend = std::copy_constructible<DctKernel<B>> && requires {
+  { DctKernel<B>::name } -> std::convertible_to<std::string_view>;
+  { DctKernel<B>::available() } -> std::same_as<bool>;
+};
+
+}  // namespace concepts
 
 /// The members of a kernel whose transform runs in registers, from any source to any sink.
 template <class Kernel>
@@ -70,8 +83,8 @@ struct ArrayKernel {
       through_memory<P, T>(source, sink, [this](const T* patch, T* coefficients) {
         self().template forward_patch<P, T>(patch, coefficients);
       });
-    } else if constexpr (std::same_as<Transform, RandomizedDct>) {
-      forward<Dct, P, T>(SignedSource<P, Source>{source}, sink);
+    } else if constexpr (concepts::MappedTransform<Transform>) {
+      forward<typename Transform::Base, P, T>(MappedSource<Transform, P, Source>{source}, sink);
     } else {
       Transform::template forward<P, T>(source, sink);
     }
@@ -83,8 +96,8 @@ struct ArrayKernel {
       through_memory<P, T>(source, sink, [this](const T* coefficients, T* patch) {
         self().template inverse_patch<P, T>(coefficients, patch);
       });
-    } else if constexpr (std::same_as<Transform, RandomizedDct>) {
-      inverse<Dct, P, T>(source, SignedSink<P, Sink>{sink});
+    } else if constexpr (concepts::MappedTransform<Transform>) {
+      inverse<typename Transform::Base, P, T>(source, MappedSink<Transform, P, Sink>{sink});
     } else {
       Transform::template inverse<P, T>(source, sink);
     }

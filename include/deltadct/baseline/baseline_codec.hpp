@@ -7,7 +7,7 @@
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/matrix_view.hpp>
-#include <deltadct/core/spread.hpp>
+#include <deltadct/core/lost.hpp>
 #include <deltadct/stage/patchifier.hpp>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <deltadct/core/repeat.hpp>
 
 #include <cmath>
+#include <type_traits>
 
 namespace deltadct::inline DELTADCT_ABI {
 
@@ -55,6 +56,15 @@ struct Lanes<T> {
 };
 
 namespace detail {
+
+/// Lane l of a scalar, or of what holds its lanes in an array.
+template <class V>
+DELTADCT_HD DELTADCT_INLINE constexpr auto& lane(V& x, int l) noexcept {
+  if constexpr (Lanes<std::remove_const_t<V>>::count == 1)
+    return x;
+  else
+    return x.lane[l];
+}
 
 /// Whether a register holds more than its type does, as those of the x87: then sums of the same
 /// values in the same order differ by when they are stored.

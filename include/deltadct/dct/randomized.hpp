@@ -6,6 +6,10 @@
 #include <deltadct/core/random.hpp>
 #include <deltadct/dct/transform.hpp>
 
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+
 namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
@@ -26,52 +30,47 @@ struct SignTable {
 template <class T, int P>
 inline constexpr SignTable<T, P> kSigns{};
 
+/// Changes the signs of row i of columns j, j + 1, ... as the table does, without one.
 template <int P, class V>
-DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
+DELTADCT_HD DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
   using T = typename Lanes<V>::scalar;
-  return x * Lanes<V>::load_elements(kSigns<T, P>.factor + i * P + j);
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  using Row = std::conditional_t<P <= 32, std::uint32_t, std::uint64_t>;
+  constexpr int lanes = Lanes<V>::count;
+  constexpr int last = 8 * sizeof(Row) - 1;
+  // The last lane's bit, then one after another, moves to the top: one shift by what is not known
+  // beforehand.
+  const Row row = static_cast<Row>(random_bits(0, static_cast<std::uint64_t>(i)))
+                  << (last + 1 - lanes - j);
+  for (int l = 0; l < lanes; ++l) {
+    const Row bit = row << (lanes - 1 - l) & Row{1} << last;
+    Bits sign;
+    if constexpr (sizeof(Bits) < sizeof(Row))
+      sign = static_cast<Bits>(bit >> 32);
+    else
+      sign = static_cast<Bits>(bit) << (8 * (sizeof(Bits) - sizeof(Row)));
+    lane(x, l) = std::bit_cast<T>(std::bit_cast<Bits>(lane(x, l)) ^ sign);
+  }
+  return x;
 }
 
 }  // namespace detail
 
-/// A patch from a source, its signs changed.
-template <int P, class Source>
-struct SignedSource {
-  const Source& source;
-
-  template <class V>
-  DELTADCT_INLINE V load(int i, int j) const noexcept {
-    return detail::change_signs<P>(source.template load<V>(i, j), i, j);
-  }
-};
-
-/// A patch to a sink, its signs changed.
-template <int P, class Sink>
-struct SignedSink {
-  const Sink& sink;
-
-  template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
-    sink.store(i, j, detail::change_signs<P>(x, i, j));
-  }
-};
-
 /// The DCT after a change of signs that is the same for all patches of a size.
-struct RandomizedDct {
+struct RandomizedDct : MappedTransform<RandomizedDct, Dct> {
   static constexpr std::string_view name = "randomized_dct";
-  static constexpr bool is_orthogonal = true;
 
-  template <int P>
-  static constexpr int gain = Dct::gain<P>;
-
-  template <int P, class V, class Source, class Sink>
-  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
-    Dct::forward<P, V>(SignedSource<P, Source>{source}, sink);
-  }
-
-  template <int P, class V, class Source, class Sink>
-  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
-    Dct::inverse<P, V>(source, SignedSink<P, Sink>{sink});
+  template <int P, class V>
+  DELTADCT_HD DELTADCT_INLINE static V map(V x, int i, int j) noexcept {
+    using T = typename Lanes<V>::scalar;
+    // A device computes the signs: it would wait for a table.
+    constexpr bool has_table = !detail::kOnDevice && requires(const T* from) {
+      Lanes<V>::load_elements(from);
+    };
+    if constexpr (has_table)
+      return x * Lanes<V>::load_elements(detail::kSigns<T, P>.factor + i * P + j);
+    else
+      return detail::change_signs<P>(x, i, j);
   }
 };
 

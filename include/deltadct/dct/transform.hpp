@@ -5,6 +5,10 @@
 //   coefficient side:  (k_column, k_row)    (transposed: one transpose fewer on the way)
 // source.template load<V>(i, j) yields, sink.template store<V>(i, j, v) takes the Lanes<V>::count
 // values from (i, j) on. So dequantize, inverse transform and whatever the sink does are one pass.
+//
+// A transform of one's own either derives from MappedTransform, and then runs on every backend as
+// fast as what it is based on, or gives forward() and inverse() itself, DELTADCT_HD for devices,
+// where every thread of a patch then computes all of it.
 #pragma once
 
 #include <deltadct/dct/butterfly.hpp>
@@ -20,7 +24,7 @@ struct ArraySource {
   const T* from;
 
   template <class V>
-  DELTADCT_INLINE V load(int i, int j) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
     return Lanes<V>::load_elements(from + i * Stride + j);
   }
 };
@@ -31,7 +35,7 @@ struct ArraySink {
   T* to;
 
   template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     Lanes<V>::store_elements(to + i * Stride + j, x);
   }
 };
@@ -72,13 +76,13 @@ struct ColumnGroups {
   }
 };
 
-// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `turned`. Each
+// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `transposed`. Each
 // is written as it will be read, by Groups: a load that spans two stores would wait for both.
 template <class Groups, int P, class X, class T>
-DELTADCT_INLINE void turn_columns(const X (&x)[P], int c, T* turned) {
+DELTADCT_INLINE void transpose_columns(const X (&x)[P], int c, T* transposed) {
   using V = typename Groups::Narrow;
   constexpr int n = Lanes<X>::count;
-  const ArraySink<T, P> sink{turned};
+  const ArraySink<T, P> sink{transposed};
   const auto block = [&](int k, X(&tile)[n]) DELTADCT_INLINE_LAMBDA {
     repeat<n>([&](int i) DELTADCT_INLINE_LAMBDA { tile[i] = x[k + i]; });
     Lanes<X>::transpose(tile);
@@ -131,16 +135,16 @@ template <int P, class V, class Columns, class Source, class Sink>
 DELTADCT_INLINE void separable(Columns columns, const Source& source, const Sink& sink) {
   using Groups = ColumnGroups<P, V>;
   using T = typename Lanes<V>::scalar;
-  alignas(64) T turned[P * P];
+  alignas(64) T transposed[P * P];
   Groups::for_each([&]<class X>(int c) DELTADCT_INLINE_LAMBDA {
     X x[P];
     columns.template operator()<X>(
         [&](int j) DELTADCT_INLINE_LAMBDA { return source.template load<X>(j, c); },
         [&](int k, X value) DELTADCT_INLINE_LAMBDA { x[k] = value; });
-    turn_columns<Groups>(x, c, turned);
+    transpose_columns<Groups>(x, c, transposed);
   });
   Groups::for_each([&]<class X>(int c) DELTADCT_INLINE_LAMBDA {
-    const ArraySource<T, P> rows{turned};
+    const ArraySource<T, P> rows{transposed};
     columns.template operator()<X>(
         [&](int j) DELTADCT_INLINE_LAMBDA { return rows.template load<X>(j, c); },
         [&](int k, X value) DELTADCT_INLINE_LAMBDA { sink.store(k, c, value); });
@@ -196,5 +200,70 @@ struct Identity {
     forward<P, V>(source, sink);
   }
 };
+
+/// A patch from a source, its elements mapped.
+template <class Transform, int P, class Source>
+struct MappedSource {
+  const Source& source;
+
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
+    return Transform::template map<P>(source.template load<V>(i, j), i, j);
+  }
+};
+
+/// A patch to a sink, its elements mapped.
+template <class Transform, int P, class Sink>
+struct MappedSink {
+  const Sink& sink;
+
+  template <class V>
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+    sink.store(i, j, Transform::template map<P>(x, i, j));
+  }
+};
+
+/// A transform of patches whose elements are mapped first: Self gives a name and
+///   map<P>(V x, int i, int j) -> V   of row i, columns j, j + 1, ..., one a lane
+/// which is its own inverse and changes no magnitude. Backends run the base.
+template <class Self, class Base_>
+struct MappedTransform {
+  using Base = Base_;
+  static constexpr bool is_orthogonal = Base::is_orthogonal;
+
+  template <int P>
+  static constexpr int gain = Base::template gain<P>;
+
+  template <int P, class V, class Source, class Sink>
+  DELTADCT_INLINE static void forward(const Source& source, const Sink& sink) {
+    Base::template forward<P, V>(MappedSource<Self, P, Source>{source}, sink);
+  }
+
+  template <int P, class V, class Source, class Sink>
+  DELTADCT_INLINE static void inverse(const Source& source, const Sink& sink) {
+    Base::template inverse<P, V>(source, MappedSink<Self, P, Sink>{sink});
+  }
+};
+
+namespace concepts {
+
+template <class X>
+concept MappedTransform = requires {
+  typename X::Base;
+};
+
+/// forward() from a patch to gain<P> times the coefficients, inverse() from coefficients to gain<P>
+/// times the patch, for patches of P x P and values of V: here of scalars in arrays, in truth of
+/// any source and sink. Where is_orthogonal is there and true, products of patches are those of
+/// their coefficients. The name stands in archives.
+template <class X, class T, int P>
+concept Transform = requires(const ArraySource<T, P>& source, const ArraySink<T, P>& sink) {
+  { X::name } -> std::convertible_to<std::string_view>;
+  { X::template gain<P> } -> std::convertible_to<int>;
+  X::template forward<P, T>(source, sink);
+  X::template inverse<P, T>(source, sink);
+};
+
+}  // namespace concepts
 
 }  // namespace deltadct::inline DELTADCT_ABI

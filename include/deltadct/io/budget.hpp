@@ -27,11 +27,11 @@ struct TensorNeed {
 /// delta leaves a few bytes, for its patches are not divisible; those after it take them up.
 class BudgetPlan {
  public:
-  /// The patches that spend the budget have `patch` x `patch` weights and store side_bytes beside
+  /// The patches that spend the budget have `patch` x `patch` weights and store bounds_bytes beside
   /// their codes; 0 for a method without patches, whose tensors get as much a weight as others.
   /// Throws bad_mix, naming the least and the most, where `bytes` is outside what can be done.
   BudgetPlan(std::span<const TensorNeed> needs, std::uint64_t bytes, int patch,
-             std::size_t side_bytes) {
+             std::size_t bounds_bytes) {
     TensorNeed all;
     for (const TensorNeed& need : needs) {
       all.changed += need.changed;
@@ -49,7 +49,7 @@ class BudgetPlan {
     if (all.weights == 0) return;
     if (left > all.most) fail(all, bytes, "more than the most", whole(all.most));
     const std::vector<double> shares =
-        patch == 0 ? equal_shares(needs, left) : patch_shares(needs, left, patch, side_bytes);
+        patch == 0 ? equal_shares(needs, left) : patch_shares(needs, left, patch, bounds_bytes);
     double rest = left;
     double before = 0;
     for (std::size_t k = 0; k < needs.size(); ++k) {
@@ -97,14 +97,14 @@ class BudgetPlan {
 
   /// Shares with which the noise of the whole model is least.
   static std::vector<double> patch_shares(std::span<const TensorNeed> needs, double bytes,
-                                          int patch, std::size_t side_bytes) {
+                                          int patch, std::size_t bounds_bytes) {
     std::vector<double> weights;
     double total = 0;
     for (const TensorNeed& need : needs) {
       if (need.weights != 0) weights.push_back(need.weights);
       total += need.weights;
     }
-    const auto rates = BudgetAllocator(8 * bytes / total).divide(weights, patch, side_bytes);
+    const auto rates = BudgetAllocator(8 * bytes / total).divide(weights, patch, bounds_bytes);
     std::vector<double> shares;
     auto rate = rates.begin();
     for (const TensorNeed& need : needs) {

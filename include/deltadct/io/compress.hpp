@@ -123,7 +123,7 @@ class Compressor {
     // What the archive takes as such: the tensors of an interrupted run are among the others.
     const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
     needs.insert(needs.begin(), TensorNeed{.fixed = own});
-    plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainSideBytes);
+    plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainBoundsBytes);
   }
 
   /// What a tensor takes of the budget.

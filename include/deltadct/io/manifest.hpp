@@ -195,7 +195,7 @@ inline nlohmann::json matrices_json(const ManifestEntry& entry) {
     }
     nlohmann::json classes = nlohmann::json::array();
     for (const WidthClass& k : header.classes) {
-      classes.push_back({k.bits, k.side_values, k.patches});
+      classes.push_back({k.bits, k.bound_count, k.patches});
     }
     matrices.push_back({header.scale, std::move(classes)});
   }
@@ -484,7 +484,7 @@ class ManifestReader {
       k.bits = triple[0].is_number_integer() && triple[0] < 0
                    ? static_cast<int>(std::max<std::int64_t>(triple[0].get<std::int64_t>(), -99))
                    : small(0, "bits");
-      k.side_values = small(1, "values");
+      k.bound_count = small(1, "values");
       k.patches = static_cast<std::size_t>(json_unsigned(triple[2], where_, "patches"));
       header.classes.push_back(k);
     }

@@ -189,7 +189,7 @@ class TensorEncoder {
     const auto count = static_cast<double>(stack.count);
     need.weights = count * padded_weights(stack);
     if (options_.codec.patch != 0) {
-      const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainSideBytes);
+      const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainBoundsBytes);
       need.least = least * need.weights / 8 + count * kPadding;
       need.most = most * need.weights / 8;
       return;
@@ -298,7 +298,7 @@ class TensorEncoder {
 
   /// Bits a weight with which a tensor's deltas take at most so many bytes, or the least there are.
   double rate_within(double bytes, const MatrixStack& stack) const {
-    const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainSideBytes);
+    const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainBoundsBytes);
     const double weights = std::max(padded_weights(stack), 1.0);
     const double bits = 8 * (bytes / static_cast<double>(stack.count) - kPadding) / weights;
     return std::clamp(bits, std::max(least, std::numeric_limits<double>::min()), most);

@@ -22,7 +22,7 @@ namespace deltadct::inline DELTADCT_ABI {
 /// What an allocator may know of the patches it is given beside their scores.
 struct PatchGrid {
   int patch = 0;               ///< P
-  std::size_t side_bytes = 0;  ///< what a patch stores beside its codes
+  std::size_t bounds_bytes = 0;  ///< what a patch stores beside its codes
 };
 
 /// Spends a budget of bits a weight, of codes, steps and width map, such that the noise of all
@@ -42,13 +42,13 @@ class BudgetAllocator {
   }
 
   /// Divides the budget among matrices of so many weights, padding counted, in patches of P x P
-  /// that store side_bytes beside their codes: the bits a weight of each, such that the sum of
+  /// that store bounds_bytes beside their codes: the bits a weight of each, such that the sum of
   /// their noise, each over its own energy, is least. For a network feels the noise of a small
   /// matrix as it feels that of a large one, and bits are cheaper there. Noise is taken as 0.57 / b
   /// below a bit, a quarter of it with each bit above. Throws bad_mix as allocate() does.
   std::vector<double> divide(std::span<const double> weights, int patch,
-                             std::size_t side_bytes) const {
-    const Range range = range_of(patch, side_bytes);
+                             std::size_t bounds_bytes) const {
+    const Range range = range_of(patch, bounds_bytes);
     require(range);
     const auto bits_at = [&](double price, double size) {
       const double slope = price * size;
@@ -70,11 +70,11 @@ class BudgetAllocator {
     return shares;
   }
 
-  /// The least and the most bits a weight that P x P patches can take which store side_bytes beside
+  /// The least and the most bits a weight that P x P patches can take which store bounds_bytes beside
   /// their codes; anything, where P is 0.
-  static std::pair<double, double> range(int patch, std::size_t side_bytes) noexcept {
+  static std::pair<double, double> range(int patch, std::size_t bounds_bytes) noexcept {
     if (patch == 0) return {0, std::numeric_limits<double>::infinity()};
-    const Range range = range_of(patch, side_bytes);
+    const Range range = range_of(patch, bounds_bytes);
     return {range.least, range.most};
   }
 
@@ -89,10 +89,10 @@ class BudgetAllocator {
                 std::span<std::uint32_t> order, std::span<std::uint32_t> classes) const {
     const auto area = static_cast<std::size_t>(grid.patch) * static_cast<std::size_t>(grid.patch);
     const Costs costs = costs_of(area);
-    const double side = 8 * static_cast<double>(grid.side_bytes);
+    const double side = 8 * static_cast<double>(grid.bounds_bytes);
     const double patch_budget = bits_per_weight_ * static_cast<double>(area) - side;
     constexpr double map_bits[] = {0, 1, 2, 4};  // of a patch, for 1, 2, up to 4, up to 8 widths
-    Range range = range_of(grid.patch, grid.side_bytes);
+    Range range = range_of(grid.patch, grid.bounds_bytes);
     range.most += map_bits[3] / static_cast<double>(area);
     require(range);
     const Norms<Score> norms(scores);
@@ -116,12 +116,12 @@ class BudgetAllocator {
     double least;
     double most;
   };
-  static Range range_of(int patch, std::size_t side_bytes) noexcept {
+  static Range range_of(int patch, std::size_t bounds_bytes) noexcept {
     const auto area = static_cast<std::size_t>(patch) * static_cast<std::size_t>(patch);
     int least = kWidths[0];
     for (const int bits : kWidths) least = is_bit_width_of(bits, area) ? bits : least;
     const auto of = [&](int bits) {
-      return 8 * static_cast<double>(code_bytes(bits, area) + side_bytes) /
+      return 8 * static_cast<double>(code_bytes(bits, area) + bounds_bytes) /
              static_cast<double>(area);
     };
     return {of(least), of(kWidths[0])};

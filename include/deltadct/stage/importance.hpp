@@ -13,6 +13,8 @@ namespace deltadct::inline DELTADCT_ABI {
 /// The Euclidean norm of the patch before the transform (paper, section 3.1); the transform is
 /// orthonormal, so it is the norm of the coefficients too. Zero padding adds nothing.
 struct L2Norm {
+  static constexpr int degree = 1;  ///< the norm of c x is c times that of x
+
   template <int P, concepts::Compute T>
   T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const noexcept {
     T score;

@@ -12,71 +12,6 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The delta as it is: element (i, j) of one matrix.
-template <concepts::Element U>
-struct DeltaSource {
-  using compute = compute_t<U>;
-  MatrixView<const U> delta;
-
-  /// A row from some column on.
-  struct Row {
-    const U* delta;
-
-    /// The elements k, k + 1, ... of the row.
-    template <class V>
-    DELTADCT_INLINE V lanes(std::size_t k) const noexcept {
-      return Lanes<V>::load_elements(delta + k);
-    }
-  };
-
-  /// Whether rows are contiguous, so that there are Rows.
-  bool is_dense() const noexcept { return delta.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&delta(i, j)}; }
-
-  void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
-    for (std::size_t k = 0; k < n; ++k) to[k] = static_cast<compute>(delta(i, j + k));
-  }
-
-  void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
-    detail::prefetch_run(&delta(i, j), n);
-  }
-};
-
-/// The delta as a difference: tuned - base, computed in the compute type.
-template <concepts::Element U, concepts::Element W>
-requires std::same_as<compute_t<U>, compute_t<W>>
-struct DifferenceSource {
-  using compute = compute_t<U>;
-  MatrixView<const U> base;
-  MatrixView<const W> tuned;
-
-  struct Row {
-    const U* base;
-    const W* tuned;
-
-    template <class V>
-    DELTADCT_INLINE V lanes(std::size_t k) const noexcept {
-      return Lanes<V>::load_elements(tuned + k) - Lanes<V>::load_elements(base + k);
-    }
-  };
-
-  bool is_dense() const noexcept { return base.col_stride == 1 && tuned.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
-    return {&base(i, j), &tuned(i, j)};
-  }
-
-  void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
-    for (std::size_t k = 0; k < n; ++k) {
-      to[k] = static_cast<compute>(tuned(i, j + k)) - static_cast<compute>(base(i, j + k));
-    }
-  }
-
-  void prefetch(std::size_t i, std::size_t j, std::size_t n) const noexcept {
-    detail::prefetch_run(&tuned(i, j), n);
-    detail::prefetch_run(&base(i, j), n);
-  }
-};
-
 /// Which elements of the matrix a patch covers; rows and cols are less than P at the edges.
 struct PatchExtent {
   std::size_t row;
@@ -100,8 +35,12 @@ class Patchifier {
 
   Patchifier(std::size_t rows, std::size_t cols) noexcept : rows_(rows), cols_(cols) {}
 
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
   std::size_t grid_rows() const noexcept { return ceil_div(rows_, side); }
   std::size_t grid_cols() const noexcept { return ceil_div(cols_, side); }
+  /// Columns of the grid whose patches need no padding on the right.
+  std::size_t whole_cols() const noexcept { return cols_ / side; }
   /// Throws too_large where no array could have one for each.
   std::size_t count() const {
     return checked_size(SaturatingSize(grid_rows()) * grid_cols(), rows_, cols_);

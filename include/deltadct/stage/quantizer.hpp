@@ -1,121 +1,82 @@
-// Quantization: the coefficients of a patch become codes and a few stored values, and back.
+// Quantization: the coefficients of a patch become codes and a few stored values, its bounds.
 //
-// A quantizer is a template over the bit width. Quantizer<0> reduces a patch to one constant; the
-// others give
-//   side_values                            how many values a patch stores (its "bounds")
-//   fit<V>(coefficients, n, side) -> T     computes them, and what else the encoder needs
-//   representable(side, gain)              whether codes can be computed from them
-//   largest(side)                          the largest magnitude a code stands for
-//   lost(side, gain)                       how much apart gain times coefficients may be that get
-//   the
-//                                          same code for being too small to compute with; need not
-//                                          be there
-//   Encoder(side, fitted, gain)(v) -> codes  v is gain times the coefficients, of which fitted is
-//                                            what fit() returned; rounded, still as V
-//   Decoder(side, factor)(codes) -> v      factor times the coefficients
-// side is, but for fit(), as stored, that is after rounding to the bound's dtype. A quantizer that
-// has not every width constrains its parameter.
+// A quantizer is a class template over the bit width, and there are three kinds of widths:
+//
+//     Quantizer<0>    no codes: the patch is a constant
+//     Quantizer<k>    k = 1, 2, 3, 4, 6 or 8 bits a coefficient
+//     Quantizer<-k>   k = 2 ... 7: one code of k + 1 bits a group of 2^k coefficients
+//
+// Zero bits and one bit must be there. A width that is missing is declared and not defined, or
+// excluded by a constraint on Bits. All members are static, and DELTADCT_HD for devices. `bounds`
+// is an array of bound_count values of the compute type: from fit() as computed, elsewhere as
+// stored, that is after rounding to the dtype of the policy's Bound.
 #pragma once
 
-#include <deltadct/core/finite.hpp>
-#include <deltadct/core/lanes.hpp>
+#include <deltadct/core/dtype.hpp>
+#include <deltadct/core/energy.hpp>
+#include <deltadct/stage/quantizer/fitting.hpp>
 
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Uniform levels between the smallest and the largest coefficient of the patch (paper, section
-/// 3.2): code = round((x - lo) / (hi - lo) * (2^Bits - 1)), ties to even; lo = hi gives code 0.
-template <int Bits>
-requires(Bits >= 0) struct MinMax {
-  static constexpr std::string_view name = "min_max";
-  static constexpr int side_values = 2;
-  static constexpr int levels = (1 << Bits) - 1;
+namespace concepts {
 
-  /// side = {lo, hi} of n coefficients, n a multiple of the lanes of V; that is all.
-  template <class V, class T>
-  DELTADCT_HD static T fit(const T* coefficients, int n, T (&side)[side_values]) noexcept {
-    using L = Lanes<V>;
-    V lo = L::load(coefficients);
-    V hi = lo;
-    for (int s = L::count; s < n; s += L::count) {
-      const V x = L::load(coefficients + s);
-      lo = L::min(lo, x);
-      hi = L::max(hi, x);
-    }
-    side[0] = reduce_lanes(lo, [](T a, T b) { return Lanes<T>::min(a, b); });
-    side[1] = reduce_lanes(hi, [](T a, T b) { return Lanes<T>::max(a, b); });
-    return 0;
-  }
-
-  /// Whether there are levels between lo and hi that can be computed: lo <= hi, and gain * (hi -
-  /// lo) does not overflow.
-  template <class T>
-  DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
-    return side[0] <= side[1] && detail::is_finite(gain * (side[1] - side[0]));
-  }
-
-  template <class T>
-  DELTADCT_HD static T largest(const T (&side)[side_values]) noexcept {
-    return Lanes<T>::max(Lanes<T>::abs(side[0]), Lanes<T>::abs(side[1]));
-  }
-
-  template <class T>
-  DELTADCT_HD static T lost(const T (&side)[side_values], T gain) noexcept {
-    const T range = gain * (side[1] - side[0]);
-    return T(levels) / range <= std::numeric_limits<T>::max() ? T(0) : range;
-  }
-
-  template <class V>
-  class Encoder {
-    using T = typename Lanes<V>::scalar;
-
-   public:
-    DELTADCT_HD Encoder(const T (&side)[side_values], T, T gain) noexcept
-        : lo_(gain * side[0]), steps_(T(0)) {
-      const T range = gain * (side[1] - side[0]);
-      // A range too small to have a reciprocal counts as none.
-      const T steps = T(levels) / range;
-      if (detail::all_finite(&steps, 1)) steps_ = V(steps);
-    }
-
-    DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
-      const V code = Lanes<V>::round((x - lo_) * steps_);
-      return Lanes<V>::min(Lanes<V>::max(code, V(T(0))), V(T(levels)));
-    }
-
-   private:
-    V lo_;
-    V steps_;
-  };
-
-  template <class V>
-  class Decoder {
-    using T = typename Lanes<V>::scalar;
-
-   public:
-    DELTADCT_HD Decoder(const T (&side)[side_values], T factor) noexcept
-        : lo_(factor * side[0]), step_(factor * ((side[1] - side[0]) / T(levels))) {}
-
-    DELTADCT_HD DELTADCT_INLINE V operator()(V code) const noexcept { return code * step_ + lo_; }
-
-   private:
-    V lo_;
-    V step_;
-  };
+/// Quantizer<0>: its name stands in archives for the whole template; constant(mean) is what is
+/// stored for a patch of that mean.
+template <class Q, class T>
+concept ConstantQuantizer = Q::bound_count == 1 && requires(T x) {
+  { Q::name } -> std::convertible_to<std::string_view>;
+  { Q::constant(x) } -> std::same_as<T>;
 };
 
-/// Zero bits: the patch is stored as the mean of its real elements and decodes to that constant.
-template <>
-struct MinMax<0> {
-  static constexpr std::string_view name = "min_max";
-  static constexpr int side_values = 1;
-
-  /// The constant to store for a patch of that mean.
-  template <class T>
-  DELTADCT_HD static T constant(T mean) noexcept {
-    return mean;
-  }
+/// Quantizer<k>, for compute type T:
+///   fit<V>(coefficients, n, bounds)   computes the bounds of n coefficients, n a multiple of the
+///                                     lanes of V; returns what else the encoder needs
+///   representable(bounds, gain)       whether codes can be computed from them
+///   largest(bounds)                   the largest magnitude that a code decodes to
+///   Encoder<V>(bounds, fitted, gain)  a function of V: gain times coefficients to codes, rounded
+///                                     and still of V; `fitted` is what fit() returned
+///   Decoder<V>(bounds, factor)        a function of V: codes to factor times coefficients
+/// and, where need be,
+///   lost(bounds, gain)                how far apart gain times coefficients may be that are given
+///                                     one code because they are too small to compute with
+///   fitting                           see Fitting
+template <class Q, class T>
+concept ElementQuantizer = Q::bound_count >= 1 &&
+    requires(const T* coefficients, T (&bounds)[Q::bound_count], T x) {
+  Q::template fit<T>(coefficients, 1, bounds);
+  { Q::representable(bounds, x) } -> std::same_as<bool>;
+  { Q::largest(bounds) } -> std::same_as<T>;
+  {
+    typename Q::template Encoder<T>(bounds, Q::template fit<T>(coefficients, 1, bounds), x)(x)
+    } -> std::same_as<T>;
+  { typename Q::template Decoder<T>(bounds, x)(x) } -> std::same_as<T>;
 };
+
+/// Quantizer<-k>, whose one bound is a step at unit gain; see LargestOf, which is one:
+///   group, code_bits                        2^k and k + 1
+///   encode<V>(coefficients, n, codes)       writes all codes of a patch; returns the Fit
+///   decode(codes, step, coefficients, n)    all coefficients of a patch
+///   choose(load), level<T>(code, i, step)   the same for one group
+///   is_padded(codes, n)                     whether the bits after the last code are zero
+///   representable(bounds, gain), largest(bounds)
+template <class Q, class T>
+concept GroupQuantizer = Q::bound_count == 1 && Q::group >= 4 &&
+    requires(T* coefficients, std::byte* codes, T (&bounds)[1], T x, std::uint32_t code) {
+  { Q::code_bits } -> std::convertible_to<int>;
+  { Q::template encode<T>(coefficients, 1, codes) } -> std::same_as<detail::Fit<T>>;
+  Q::decode(codes, x, coefficients, 1);
+  { Q::choose([](int) { return T(0); }).code } -> std::convertible_to<std::uint32_t>;
+  { Q::level(code, 0, x) } -> std::same_as<T>;
+  { Q::is_padded(codes, 1) } -> std::same_as<bool>;
+  { Q::representable(bounds, x) } -> std::same_as<bool>;
+  { Q::largest(bounds) } -> std::same_as<T>;
+};
+
+}  // namespace concepts
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -27,14 +27,14 @@ class Random {
 /// runs of patches of one width.
 template <class Policy>
 CompressedTensor random_tensor(std::size_t rows, std::size_t cols) {
-  using Codec = detail::PatchCodec<Policy, Serial>;
+  using Plan = detail::Plan<Policy>;
   Random random;
   CompressedTensor c;
-  detail::begin_header<Policy>(c.header, rows, cols);
+  Plan::begin(c.header, rows, cols);
   c.header.scale = 1.3;
   for (const int bits : {8, 6, 4, 3, 2, 1, 0, -2, -4}) {
-    if (Codec::has_width(bits)) {
-      c.header.classes.push_back({.bits = bits, .side_values = Codec::side_values(bits)});
+    if (Plan::has_width(bits)) {
+      c.header.classes.push_back({.bits = bits, .bound_count = Plan::bound_count(bits)});
     }
   }
   std::uint32_t width_class = 0;

@@ -9,7 +9,7 @@
 #pragma once
 
 #include <deltadct/backend/cuda/pair.hpp>
-#include <deltadct/dct/randomized.hpp>
+#include <deltadct/dct/transform.hpp>
 
 #include <bit>
 #include <type_traits>
@@ -66,7 +66,7 @@ class Exchange {
 
  public:
   DELTADCT_HD Exchange(T* patch, int t) noexcept
-      : spatial_(patch + L * t), coefficient_(patch + t * pitch), identity_(patch + t) {}
+      : spatial_(patch + L * t), coefficient_(patch + t * pitch), identity_(patch + t), t_(t) {}
 
   /// Row k_row of the thread's spatial columns.
   DELTADCT_HD DELTADCT_INLINE V load_spatial(int k_row) const noexcept {
@@ -95,26 +95,77 @@ class Exchange {
     });
   }
 
-  /// The same for a transform that does not turn patches: row `row` of the coefficient columns.
-  DELTADCT_HD DELTADCT_INLINE V load_unturned(int row) const noexcept {
+  /// The same for a transform that does not transpose patches: row `row` of the coefficient columns.
+  DELTADCT_HD DELTADCT_INLINE V load_untransposed(int row) const noexcept {
     V x;
     for (int l = 0; l < L; ++l) lane(x, l) = identity_[row * pitch + l * P / L];
     return x;
   }
-  DELTADCT_HD DELTADCT_INLINE void store_unturned(int row, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store_untransposed(int row, V x) const noexcept {
     for (int l = 0; l < L; ++l) identity_[row * pitch + l * P / L] = lane(x, l);
+  }
+
+  /// All of the patch, as it lies.
+  DELTADCT_HD void load_patch(T* to) const noexcept {
+    for (int i = 0; i < P; ++i) {
+      for (int j = 0; j < P; ++j) to[i * P + j] = identity_[i * pitch + j - t_];
+    }
+  }
+  DELTADCT_HD int coefficient_column(int l) const noexcept {
+    return Threads::coefficient_column(t_, l);
   }
 
  private:
   T* spatial_;
   T* coefficient_;
   T* identity_;
+  int t_;
 };
 
 /// A transform as its threads run it, each dimension between two barriers; of coefficients times
-/// gain, as the transform of a whole patch is.
+/// gain, as the transform of a whole patch is. Of one that is none of those below, every thread
+/// computes all, and keeps its columns.
 template <class Transform>
-struct ColumnTransform;
+struct ColumnTransform {
+  template <int P, class T, class V>
+  DELTADCT_HD static void inverse_first(const V (&coefficients)[P],
+                                        const Exchange<T, P>& exchange) {
+    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA {
+      exchange.store_untransposed(i, coefficients[i]);
+    });
+  }
+
+  template <int P, class V, class T, class Out>
+  DELTADCT_HD static void inverse_second(const Exchange<T, P>& exchange, int j, const Out& out) {
+    alignas(64) T from[P * P];
+    alignas(64) T to[P * P];
+    exchange.load_patch(from);
+    Transform::template inverse<P, T>(ArraySource<T, P>{from}, ArraySink<T, P>{to});
+    for (int i = 0; i < P; ++i) {
+      V x;
+      for (int l = 0; l < Lanes<V>::count; ++l) lane(x, l) = to[i * P + j + l];
+      out(i, x);
+    }
+  }
+
+  template <int P, class V, class T, class Load>
+  DELTADCT_HD static void forward_first(const Load& load, int, const Exchange<T, P>& exchange) {
+    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { exchange.store_spatial(i, load(i)); });
+  }
+
+  template <int P, class T, class V>
+  DELTADCT_HD static void forward_second(const Exchange<T, P>& exchange, V (&coefficients)[P]) {
+    alignas(64) T from[P * P];
+    alignas(64) T to[P * P];
+    exchange.load_patch(from);
+    Transform::template forward<P, T>(ArraySource<T, P>{from}, ArraySink<T, P>{to});
+    for (int i = 0; i < P; ++i) {
+      for (int l = 0; l < Lanes<V>::count; ++l) {
+        lane(coefficients[i], l) = to[i * P + exchange.coefficient_column(l)];
+      }
+    }
+  }
+};
 
 template <>
 struct ColumnTransform<Dct> {
@@ -153,45 +204,23 @@ struct ColumnTransform<Dct> {
   }
 };
 
-/// Changes the signs of row i of columns j, j + 1, ... as SignTable does.
-template <int P, class V>
-DELTADCT_HD DELTADCT_INLINE V change_column_signs(V x, int i, int j) noexcept {
-  using T = typename Lanes<V>::scalar;
-  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  using Row = std::conditional_t<P <= 32, std::uint32_t, std::uint64_t>;
-  constexpr int lanes = Lanes<V>::count;
-  constexpr int last = 8 * sizeof(Row) - 1;
-  // The last lane's bit, then one after another, moves to the top: one shift by what is not known
-  // beforehand.
-  const Row row = static_cast<Row>(random_bits(0, static_cast<std::uint64_t>(i)))
-                  << (last + 1 - lanes - j);
-  for (int l = 0; l < lanes; ++l) {
-    const Row bit = row << (lanes - 1 - l) & Row{1} << last;
-    Bits sign;
-    if constexpr (sizeof(Bits) < sizeof(Row))
-      sign = static_cast<Bits>(bit >> 32);
-    else
-      sign = static_cast<Bits>(bit) << (8 * (sizeof(Bits) - sizeof(Row)));
-    lane(x, l) = std::bit_cast<T>(std::bit_cast<Bits>(lane(x, l)) ^ sign);
-  }
-  return x;
-}
+template <concepts::MappedTransform Transform>
+struct ColumnTransform<Transform> : ColumnTransform<typename Transform::Base> {
+  using Base = ColumnTransform<typename Transform::Base>;
 
-template <>
-struct ColumnTransform<RandomizedDct> : ColumnTransform<Dct> {
   template <int P, class V, class T, class Out>
   DELTADCT_HD DELTADCT_INLINE static void inverse_second(const Exchange<T, P>& exchange, int j,
                                                          const Out& out) {
-    ColumnTransform<Dct>::inverse_second<P, V>(exchange, j, [&](int i, V x) DELTADCT_INLINE_LAMBDA {
-      out(i, change_column_signs<P>(x, i, j));
+    Base::template inverse_second<P, V>(exchange, j, [&](int i, V x) DELTADCT_INLINE_LAMBDA {
+      out(i, Transform::template map<P>(x, i, j));
     });
   }
 
   template <int P, class V, class T, class Load>
   DELTADCT_HD DELTADCT_INLINE static void forward_first(const Load& load, int j,
                                                         const Exchange<T, P>& exchange) {
-    ColumnTransform<Dct>::forward_first<P, V>(
-        [&](int i) DELTADCT_INLINE_LAMBDA { return change_column_signs<P>(load(i), i, j); }, j,
+    Base::template forward_first<P, V>(
+        [&](int i) DELTADCT_INLINE_LAMBDA { return Transform::template map<P>(load(i), i, j); }, j,
         exchange);
   }
 };
@@ -201,7 +230,7 @@ struct ColumnTransform<Identity> {
   template <int P, class T, class V>
   DELTADCT_HD DELTADCT_INLINE static void inverse_first(const V (&coefficients)[P],
                                                         const Exchange<T, P>& exchange) {
-    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { exchange.store_unturned(i, coefficients[i]); });
+    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { exchange.store_untransposed(i, coefficients[i]); });
   }
 
   template <int P, class V, class T, class Out>
@@ -219,7 +248,7 @@ struct ColumnTransform<Identity> {
   template <int P, class T, class V>
   DELTADCT_HD DELTADCT_INLINE static void forward_second(const Exchange<T, P>& exchange,
                                                          V (&coefficients)[P]) {
-    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { coefficients[i] = exchange.load_unturned(i); });
+    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { coefficients[i] = exchange.load_untransposed(i); });
   }
 };
 

@@ -64,15 +64,6 @@ struct Lanes<Pair<T>> {
 
 namespace detail {
 
-/// Lane l of a scalar or a pair.
-template <class V>
-DELTADCT_HD DELTADCT_INLINE constexpr auto& lane(V& x, int l) noexcept {
-  if constexpr (Lanes<std::remove_const_t<V>>::count == 1)
-    return x;
-  else
-    return x.lane[l];
-}
-
 /// Neighbouring elements of a matrix's row, which one instruction loads or stores.
 template <class U, int N>
 struct alignas(sizeof(U) * N) Packed {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
-#include <deltadct/codec/device/codes.hpp>
-#include <deltadct/codec/device/source.hpp>
+#include <deltadct/codec/device/dequantize.hpp>
+#include <deltadct/codec/device/place.hpp>
 #include <deltadct/codec/device/tensor.hpp>
 #include <deltadct/policy.hpp>
 

@@ -2,30 +2,29 @@
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
-#include <deltadct/codec/device/fit.hpp>
-#include <deltadct/codec/device/source.hpp>
+#include <deltadct/codec/device/parts.hpp>
+#include <deltadct/codec/device/place.hpp>
+#include <deltadct/codec/outcome.hpp>
 #include <deltadct/policy.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What a patch adds to the sums that the rescale factor is made of; what no value that decodes
-/// from it exceeds, and how far some are off, for being too small to be stored.
-struct DeviceSums {
-  double original;
-  double reconstructed;
-  double largest;
-  double lost;
+/// What encoding leaves in the device's memory beside the arrays.
+struct DeviceOutcome {
+  static constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+
+  PatchSums sums;
+  std::uint32_t not_finite;  ///< the first patch that holds such a value, or kNone
+  std::uint32_t failed;      ///< the first patch whose coefficients leave the range of the bounds
 };
 
-/// What stands for the score of a patch that is left to RemeasureKernel.
-template <class T>
-inline constexpr T kToBeMeasured = T(-1);
-
-/// Scores, means and what Rescale sums over the original, patch by patch.
+/// Scores, means and what Rescale sums over the original, patch by patch. A score that is no number
+/// is left to RemeasureKernel.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct MeasureKernel {
   using T = compute_t<typename Policy::Element>;
@@ -45,14 +44,15 @@ struct MeasureKernel {
       P == 12 ? P : std::min({P, 16, static_cast<int>(64 / sizeof(Packed<U, Threads::lanes>))});
 
   struct Thread {};
-  struct Part {
+  static constexpr bool sums_terms = requires(T x) { Scorer::term(x); };
+  struct Measured {
     T terms;
-    T shares;
+    T mean;
     T originals;
     Magnitudes<T> values;
   };
   struct Shared {
-    Part parts[threads];
+    Measured parts[threads];
   };
 
   DeviceDelta<T, U, Subtracts> delta;
@@ -60,7 +60,7 @@ struct MeasureKernel {
   bool packed;
   T* scores;
   T* means;
-  DeviceSums* sums;
+  PatchSums* sums;
   std::uint32_t* failed;  ///< the first patch with a value that is not finite
 
   unsigned blocks() const noexcept { return region.blocks; }
@@ -71,72 +71,69 @@ struct MeasureKernel {
     const Patch patch(region, block, thread);
     if (!patch.exists) return;
     if constexpr (Phase == 0) {
-      shared.parts[thread] = part_of(patch, share(patch));
+      shared.parts[thread] = part_of(patch, reciprocal(patch));
     } else {
       if (patch.t == 0) finish(patch, shared.parts + thread);
     }
   }
 
  private:
-  /// The mean is summed in shares: the sum of values near the type's limit does not leave it.
-  DELTADCT_HD DELTADCT_INLINE T share(const Patch& patch) const noexcept {
+  /// The mean is the sum of elements that were divided first: the sum of values near the type's
+  /// limit does not leave it.
+  DELTADCT_HD DELTADCT_INLINE T reciprocal(const Patch& patch) const noexcept {
     const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
     const std::int64_t first_col = patch.j - Threads::spatial_column(patch.t, 0);
     return T(1) / static_cast<T>(within(region.rows - patch.i) * within(region.cols - first_col));
   }
 
-  DELTADCT_HD DELTADCT_INLINE Part part_of(const Patch& patch, T share) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE Measured part_of(const Patch& patch, T reciprocal) const noexcept {
     V terms(T(0));
-    V shares(T(0));
+    V mean(T(0));
     V originals(T(0));
     Magnitudes<T> values{};
     repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
       V x[kRows];
       delta.load(patch, region, packed, n * kRows, x);
       repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA {
-        terms = terms + Scorer::term(x[r]);
-        shares = shares + x[r] * V(share);
+        if constexpr (sums_terms) terms = terms + Scorer::term(x[r]);
+        mean = mean + x[r] * V(reciprocal);
         if constexpr (Rescale::enabled) originals = originals + Rescale::original(x[r]);
         values.see(x[r]);
       });
     });
-    const auto sum = [](const V& v) {
-      T all = lane(v, 0);
-      for (int l = 1; l < Threads::lanes; ++l) all = all + lane(v, l);
-      return all;
-    };
-    return {sum(terms), sum(shares), sum(originals), values};
+    return {sum_lanes(terms), sum_lanes(mean), sum_lanes(originals), values};
   }
 
-  DELTADCT_HD void finish(const Patch& patch, const Part* parts) const noexcept {
-    Part all{};
+  DELTADCT_HD void finish(const Patch& patch, const Measured* parts) const noexcept {
+    Measured all{};
     for (int t = 0; t < Threads::per_patch; ++t) {
       all.terms += parts[t].terms;
-      all.shares += parts[t].shares;
+      all.mean += parts[t].mean;
       all.originals += parts[t].originals;
       all.values.see(parts[t].values);
     }
     T score = 0;
-    bool is_measured = Scorer::from_sum(all.terms, score);
-    if constexpr (compares_coefficients<Policy>) {
-      is_measured = is_measured && is_within_range(all.originals);
+    bool is_measured = false;
+    if constexpr (sums_terms) {
+      is_measured = Scorer::from_sum(all.terms, score);
+      if constexpr (Plan<Policy>::compares_coefficients) {
+        is_measured = is_measured && is_within_range(all.originals);
+      }
+      is_measured = is_measured || all.values.are_zero();  // no unit does better
     }
-    // No unit does better for zeros, and what is not finite is refused.
-    if (!all.values.are_finite()) {
+    if (!all.values.are_finite()) {  // which is refused
       keep_least(failed, static_cast<std::uint32_t>(patch.index));
       score = 0;
       is_measured = true;
-    } else if (all.values.are_zero()) {
-      is_measured = true;
     }
-    scores[patch.index] = is_measured ? rankable(score) : kToBeMeasured<T>;
-    means[patch.index] = all.shares;
+    scores[patch.index] = is_measured ? rankable(score) : std::numeric_limits<T>::quiet_NaN();
+    means[patch.index] = all.mean;
     sums[patch.index].original = static_cast<double>(all.originals);
   }
 };
 
 /// Measures the patches that MeasureKernel could not: those whose terms leave the range of T, in
-/// another unit. A thread a patch, as there are few.
+/// another unit, which are few; and all, where the scorer has no terms. A thread a patch.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct RemeasureKernel {
   using T = compute_t<typename Policy::Element>;
@@ -153,37 +150,50 @@ struct RemeasureKernel {
   DeviceRegion region;
   std::uint32_t patches;
   T* scores;
-  DeviceSums* sums;
+  PatchSums* sums;
 
   unsigned blocks() const noexcept { return ceil_div(patches, std::uint32_t{threads}); }
 
   template <int>
   DELTADCT_HD void run(unsigned block, int thread, Thread&, Shared&) const noexcept {
     const std::uint32_t index = block * threads + static_cast<unsigned>(thread);
-    if (index >= patches || scores[index] != kToBeMeasured<T>) return;
+    if (index >= patches || !is_nan(scores[index])) return;
     T peak = 0;
     double original = 0;
-    for_each(index, [&](T x) {
+    for_each(index, [&](int, int, T x) {
       peak = Lanes<T>::max(peak, Lanes<T>::abs(x));
       original += Rescale::original(static_cast<double>(x));
     });
-    const T unit = unit_of(peak);
-    T terms = 0;
-    for_each(index, [&](T x) { terms += Scorer::term(x * unit); });
-    T score = 0;
-    static_cast<void>(Scorer::from_sum(terms, score));
-    scores[index] = rankable(score / unit);
+    scores[index] = rankable(score_of(index, unit_of(peak)));
     sums[index].original = original;
   }
 
  private:
-  /// Calls fn for the elements of a patch.
+  DELTADCT_HD T score_of(std::uint32_t index, [[maybe_unused]] T unit) const noexcept {
+    if constexpr (requires { Scorer::term(unit); }) {
+      T terms = 0;
+      for_each(index, [&](int, int, T x) { terms += Scorer::term(x * unit); });
+      T score = 0;
+      static_cast<void>(Scorer::from_sum(terms, score));
+      // The score of unit times the patch is unit^degree times that of the patch.
+      for (int n = 0; n < Scorer::degree; ++n) score = score / unit;
+      return score;
+    } else {
+      constexpr auto area = static_cast<std::size_t>(P) * P;
+      alignas(64) T patch[area] = {};
+      for_each(index, [&](int r, int c, T x) { patch[r * P + c] = x; });
+      return static_cast<T>(
+          Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
+    }
+  }
+
+  /// Calls fn(row, column, element) for the elements of a patch.
   template <class Fn>
   DELTADCT_HD void for_each(std::uint32_t index, const Fn& fn) const noexcept {
     const std::int64_t i = std::int64_t{index / region.grid_cols} * P;
     const std::int64_t j = std::int64_t{index % region.grid_cols} * P;
-    for (std::int64_t r = i; r < i + P && r < region.rows; ++r) {
-      for (std::int64_t c = j; c < j + P && c < region.cols; ++c) fn(delta.at(r, c));
+    for (int r = 0; r < P && i + r < region.rows; ++r) {
+      for (int c = 0; c < P && j + c < region.cols; ++c) fn(r, c, delta.at(i + r, j + c));
     }
   }
 };

@@ -2,23 +2,25 @@
 // with what will decode.
 #pragma once
 
-#include <deltadct/codec/device/codes.hpp>
+#include <deltadct/codec/device/dequantize.hpp>
 #include <deltadct/codec/device/measure.hpp>
+#include <deltadct/codec/device/pack.hpp>
 #include <deltadct/codec/device/tensor.hpp>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Whether a quantizer's levels follow the coefficients' spread, as those do that coefficients
-/// share: the one stored value is the step that gives unit gain. Others follow the extremes.
-template <class Q>
-inline constexpr bool is_of_spread = requires {
-  typename Q::Levels;
-};
+/// How a policy's bounds are fitted, and so the phases of its kernel: what one phase leaves in
+/// shared memory, the next reads.
+enum class DeviceFit { extremes, energy, coefficients };
 
-/// Its phases: both dimensions of the transform, 0 and 1; sums that levels follow the spread of, to
-/// be had again in a unit where they leave the range of T, and those levels, 2 to 4; kStore, where
-/// bounds are stored and codes between extremes are packed; what decodes, and the codes to memory;
-/// and what Rescale compares.
+template <class Q>
+constexpr DeviceFit device_fit() noexcept {
+  if constexpr (requires { Q::fitting; })
+    return Q::fitting == Fitting::extremes ? DeviceFit::extremes : DeviceFit::energy;
+  else
+    return DeviceFit::coefficients;
+}
+
 template <class Policy, concepts::Element U, bool Subtracts>
 struct QuantizeKernel {
   using T = compute_t<typename Policy::Element>;
@@ -28,11 +30,29 @@ struct QuantizeKernel {
   using Threads = PatchThreads<T, P>;
   using V = typename Threads::V;
   static constexpr int threads = Threads::per_block;
-  /// Whether levels follow the spread of the coefficients.
-  static constexpr bool needs_spread = is_of_spread<typename Policy::template Quantizer<1>>;
-  /// The phase that stores what a patch's codes need, when its coefficients are measured.
-  static constexpr int kStore = needs_spread ? 5 : 2;
-  static constexpr int phases = kStore + 3;
+  static constexpr DeviceFit fit = device_fit<typename Policy::template Quantizer<1>>();
+
+  /// Phases, of which some are not there for some fits. The first two transform.
+  static constexpr int kTransformRows = 0;
+  static constexpr int kTransformColumns = 1;
+  /// Sums of squares are had again in a unit where they leave the range of T; then levels are
+  /// chosen, whose products with the coefficients give the step.
+  static constexpr int kFindUnit = fit == DeviceFit::energy ? 2 : -1;
+  static constexpr int kSumInUnit = fit == DeviceFit::energy ? 3 : -1;
+  static constexpr int kChooseLevels = fit == DeviceFit::energy ? 4 : -1;
+  /// Coefficients are laid where all threads of a patch find them.
+  static constexpr int kLayDown = fit == DeviceFit::coefficients ? 2 : -1;
+  /// Bounds are stored, and codes packed that need them.
+  static constexpr int kStore = fit == DeviceFit::energy     ? 5
+                                : fit == DeviceFit::extremes ? 2
+                                                             : 3;
+  /// What decodes is transformed back, in the phase before where nothing is in the way.
+  static constexpr int kInverse = fit == DeviceFit::coefficients ? 4 : -1;
+  /// Codes go to memory, and what decodes is compared.
+  static constexpr int kWrite = kInverse == -1 ? kStore + 1 : kInverse + 1;
+  static constexpr int kCompare = kWrite + 1;
+  static constexpr int phases = kCompare + 1;
+
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   static constexpr int min_blocks = Threads::template min_blocks<U>;
   static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
@@ -43,16 +63,15 @@ struct QuantizeKernel {
     bool is_stored;      // whether the bounds can be
     bool has_unit;       // whether squares were summed in a unit that keeps their digits
     std::uint32_t mask;  // of code words: 0 where all levels are one, of which the code is 0
-    T lowest;            // of the patch's coefficients
-    T highest;
-    T unit;  // see Spread, as the next two
+    Part<T> range;       // of the patch's coefficients
+    T unit;              // see Energy, as the next two
     T square;
     T reciprocal;
     V x[P];  // gain times the thread's coefficients
   };
   struct Shared {
     alignas(16) typename Threads::Shared values;
-    FitPart<T> parts[2][threads];
+    Part<T> parts[2][threads];
     std::uint32_t words[Threads::patches * kWords];
   };
 
@@ -61,8 +80,8 @@ struct QuantizeKernel {
   bool packed;
   DeviceArrays tensor;
   const T* means;
-  DeviceSums* sums;
-  std::uint32_t* failed;  ///< the first patch whose coefficients leave the range of the bounds
+  PatchSums* sums;
+  DeviceOutcome* outcome;
 
   unsigned blocks() const noexcept { return region.blocks; }
 
@@ -73,9 +92,9 @@ struct QuantizeKernel {
     if (!patch.exists) return;
     const PatchPlace place = tensor.places[patch.index];
     const DeviceClass& k = tensor.width_class(place);
-    if constexpr (Phase == 0) own.bits = k.bits;
+    if constexpr (Phase == kTransformRows) own.bits = k.bits;
     if (own.bits == 0) {
-      if (Phase == 0 && patch.t == 0) store_constant(patch, place, k);
+      if (Phase == kTransformRows && patch.t == 0) store_constant(patch, place, k);
       return;
     }
     const Exchange<T, P> exchange(shared.values + patch.slot * Threads::area, patch.t);
@@ -83,54 +102,57 @@ struct QuantizeKernel {
     std::uint32_t* words = shared.words + patch.slot * kWords;
     const int first = patch.slot * Threads::per_patch;
     // Parts that are read and parts that are written take turns.
-    const FitPart<T>* parts = shared.parts[(Phase + 1) % 2] + first;
-    FitPart<T>& part = shared.parts[Phase % 2][thread];
-    if constexpr (Phase == 0) {
+    const Part<T>* parts = shared.parts[(Phase + 1) % 2] + first;
+    Part<T>& part = shared.parts[Phase % 2][thread];
+    if constexpr (Phase == kTransformRows) {
       for (int w = patch.t; w < kWords; w += Threads::per_patch) words[w] = 0;
-      V x[P];
-      repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
-        V rows[kRows];
-        delta.load(patch, region, packed, n * kRows, rows);
-        repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA { x[n * kRows + r] = rows[r]; });
-      });
-      Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
-                                            Threads::spatial_column(patch.t, 0), exchange);
-    } else if constexpr (Phase == 1) {
+      transform_rows(patch, exchange);
+    } else if constexpr (Phase == kTransformColumns) {
       Columns::template forward_second<P>(exchange, own.x);
-      if constexpr (needs_spread)
-        part = {sum_of_squares(own.x), T(0)};
-      else
-        part = range_of(own.x);
-    } else if constexpr (Phase == 2 && needs_spread) {
+      part = fit == DeviceFit::energy ? Part<T>{sum_of_squares(own.x), T(0)} : range_of(own.x);
+    } else if constexpr (Phase == kFindUnit) {
       own.square = sum_parts(parts, Threads::per_patch).a;
       own.unit = T(1);
       own.is_stored = own.has_unit = is_within_range(own.square);
       if (!own.has_unit) part = range_of(own.x);
-      if (shares && own.bits < 0) lay_down(patch.t, own.x, coefficients);
-    } else if constexpr (Phase == 3 && needs_spread) {
+      if (own.bits < 0) lay_down(patch.t, own.x, coefficients);
+    } else if constexpr (Phase == kSumInUnit) {
       if (own.has_unit) return;
-      set_range(own, parts);
+      set_range(own, join_ranges(parts, Threads::per_patch));
       repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA { own.x[r] = own.x[r] * V(own.unit); });
       part = {sum_of_squares(own.x), T(0)};
-    } else if constexpr (Phase < kStore) {
+    } else if constexpr (Phase == kChooseLevels) {
       if (!own.has_unit) own.square = sum_parts(parts, Threads::per_patch).a;
       own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
       part = {choose_levels(patch.t, own, coefficients, words), T(0)};
-    } else if constexpr (Phase == kStore && needs_spread) {
-      Fit<T> fit{{own.unit, own.square, own.reciprocal}};
-      fit.product = sum_parts(parts, Threads::per_patch).a;
-      store_step(patch, place, k, own, fit, exchange, words);
+    } else if constexpr (Phase == kLayDown) {
+      set_range(own, join_ranges(parts, Threads::per_patch));
+      lay_down(patch.t, own.x, coefficients);
+    } else if constexpr (Phase == kStore && fit == DeviceFit::energy) {
+      Fit<T> fitted{{own.unit, own.square, own.reciprocal}};
+      fitted.product = sum_parts(parts, Threads::per_patch).a;
+      store_step(patch, place, k, own, fitted, exchange, words);
     } else if constexpr (Phase == kStore) {
-      set_range(own, parts);
-      part = quantize_extremes(patch, place, k, own, exchange, words);
-    } else if constexpr (Phase == kStore + 1) {
+      if constexpr (fit == DeviceFit::extremes)
+        set_range(own, join_ranges(parts, Threads::per_patch));
+      part = quantize_elements(patch, place, k, own, coefficients, words);
+      if constexpr (reconstructs && kInverse == -1) {
+        if (own.is_stored) Columns::template inverse_first<P>(own.x, exchange);
+      }
+    } else if constexpr (Phase == kInverse) {
+      if constexpr (reconstructs) {
+        if (own.is_stored) Columns::template inverse_first<P>(own.x, exchange);
+      }
+      part = parts[patch.t];
+    } else if constexpr (Phase == kWrite) {
       if constexpr (reconstructs)
         part = {T(0), own.is_stored ? reconstructed(patch, exchange) : T(0)};
-      else if constexpr (compares_extremes)
+      else if constexpr (compares_elements)
         part = parts[patch.t];
-      copy_words(patch.t, words, own.mask, const_cast<std::byte*>(tensor.codes_of(place, k)),
+      copy_words(patch.t, Threads::per_patch, words, own.mask,
+                 const_cast<std::byte*>(tensor.codes_of(place, k)),
                  static_cast<int>(k.codes_stride));
-    } else if constexpr (reconstructs || compares_extremes) {
+    } else if constexpr (reconstructs || compares_elements) {
       if (patch.t == 0 && own.is_stored) compare(patch, own, sum_parts(parts, Threads::per_patch));
     }
   }
@@ -139,15 +161,16 @@ struct QuantizeKernel {
   using Bound = typename Policy::Bound;
   using Rescale = typename Policy::Rescale;
   using Columns = ColumnTransform<typename Policy::Transform>;
+  using Plan = detail::Plan<Policy>;
   template <int Bits>
   using Quantizer = typename Policy::template Quantizer<Bits>;
   static constexpr int lanes = Threads::lanes;
   static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
-  static constexpr bool shares = shares_codes<Policy::template Quantizer>;
   /// Whether what Rescale compares must be transformed back.
-  static constexpr bool reconstructs = Rescale::enabled && !compares_coefficients<Policy>;
-  /// Whether coefficients are compared with what their codes stand for; a spread says it of all.
-  static constexpr bool compares_extremes = compares_coefficients<Policy> && !needs_spread;
+  static constexpr bool reconstructs = Plan::sums_originals;
+  /// Whether coefficients are compared with what their codes stand for; an energy says it of all.
+  static constexpr bool compares_elements =
+      Plan::compares_coefficients && fit != DeviceFit::energy;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
@@ -159,84 +182,54 @@ struct QuantizeKernel {
     return stored_value<T>(bounds, k);
   }
 
+  /// Says that a patch cannot be stored, and whether that is for the sake of its elements.
   DELTADCT_HD void fail(const Patch& patch) const noexcept {
-    keep_least(failed, static_cast<std::uint32_t>(patch.index));
+    Magnitudes<T> elements{};
+    const std::int64_t left = patch.j - Threads::spatial_column(patch.t, 0);
+    for (std::int64_t i = patch.i; i < patch.i + P && i < region.rows; ++i) {
+      for (std::int64_t j = left; j < left + P && j < region.cols; ++j) elements.see(delta.at(i, j));
+    }
+    keep_least(elements.are_finite() ? &outcome->failed : &outcome->not_finite,
+               static_cast<std::uint32_t>(patch.index));
   }
 
   DELTADCT_HD void store_constant(const Patch& patch, PatchPlace place,
                                   const DeviceClass& k) const noexcept {
     const T mean = means[patch.index];
-    const T stored = store(bounds_of(place, k), 0, Quantizer<0>::template constant<T>(mean));
+    const T stored = store(bounds_of(place, k), 0, Quantizer<0>::constant(mean));
     if (!is_finite(stored)) return fail(patch);
-    DeviceSums& sum = sums[patch.index];
     const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
-    const auto n =
-        static_cast<double>(within(region.rows - patch.i) * within(region.cols - patch.j));
-    sum.reconstructed =
-        Rescale::constant(static_cast<double>(mean) * n, n, static_cast<double>(stored));
-    sum.largest = std::abs(static_cast<double>(stored));
-    sum.lost = static_cast<double>(lost_of(mean, stored));
+    PatchSums& sum = sums[patch.index];
+    sum = {sum.original, 0, 0, 0};
+    add_constant<Policy>(
+        sum, mean, stored,
+        static_cast<double>(within(region.rows - patch.i) * within(region.cols - patch.j)));
   }
 
-  /// The lowest and the highest; infinite where a coefficient is not finite.
-  DELTADCT_HD DELTADCT_INLINE static FitPart<T> range_of(const V (&x)[P]) noexcept {
-    V lowest = x[0];
-    V highest = x[0];
-    Magnitudes<T> magnitudes{};
-    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
-      lowest = Lanes<V>::min(lowest, x[k]);
-      highest = Lanes<V>::max(highest, x[k]);
-      magnitudes.see(x[k]);
+  DELTADCT_HD DELTADCT_INLINE void transform_rows(const Patch& patch,
+                                                  const Exchange<T, P>& exchange) const noexcept {
+    V x[P];
+    repeat<P / kRows>([&](int n) DELTADCT_INLINE_LAMBDA {
+      V rows[kRows];
+      delta.load(patch, region, packed, n * kRows, rows);
+      repeat<kRows>([&](int r) DELTADCT_INLINE_LAMBDA { x[n * kRows + r] = rows[r]; });
     });
-    FitPart<T> range{lane(lowest, 0), lane(highest, 0)};
-    for (int l = 1; l < lanes; ++l) {
-      range.a = Lanes<T>::min(range.a, lane(lowest, l));
-      range.b = Lanes<T>::max(range.b, lane(highest, l));
-    }
-    constexpr T infinity = std::numeric_limits<T>::infinity();
-    return magnitudes.are_finite() ? range : FitPart<T>{-infinity, infinity};
+    Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
+                                          Threads::spatial_column(patch.t, 0), exchange);
   }
 
-  DELTADCT_HD DELTADCT_INLINE static void set_range(Thread& own, const FitPart<T>* parts) noexcept {
-    own.lowest = parts[0].a;
-    own.highest = parts[0].b;
-    for (int t = 1; t < Threads::per_patch; ++t) {
-      own.lowest = Lanes<T>::min(own.lowest, parts[t].a);
-      own.highest = Lanes<T>::max(own.highest, parts[t].b);
-    }
-    own.is_stored = is_finite(own.lowest) && is_finite(own.highest);
-    const T peak = Lanes<T>::max(Lanes<T>::abs(own.lowest), Lanes<T>::abs(own.highest));
+  DELTADCT_HD DELTADCT_INLINE static void set_range(Thread& own, const Part<T>& range) noexcept {
+    own.range = range;
+    own.is_stored = is_finite(range.a) && is_finite(range.b);
+    const T peak = Lanes<T>::max(Lanes<T>::abs(range.a), Lanes<T>::abs(range.b));
     own.unit = own.is_stored ? unit_of(peak) : T(1);
   }
 
-  DELTADCT_HD DELTADCT_INLINE static T sum_of_squares(const V (&x)[P]) noexcept {
-    V sum(T(0));
-    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA { sum = sum + x[k] * x[k]; });
-    return sum_lanes(sum);
-  }
-
-  DELTADCT_HD DELTADCT_INLINE static T sum_lanes(V x) noexcept {
-    T sum = lane(x, 0);
-    for (int l = 1; l < lanes; ++l) sum = sum + lane(x, l);
-    return sum;
-  }
-
-  /// Lays the thread's coefficients where all of the patch's threads find them, in their order.
-  DELTADCT_HD DELTADCT_INLINE static void lay_down(int t, const V (&x)[P],
-                                                   T* coefficients) noexcept {
-    repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {
-      for (int l = 0; l < lanes; ++l) {
-        coefficients[k * P + Threads::coefficient_column(t, l)] = lane(x[k], l);
-      }
-    });
-  }
-
-  /// Packs the codes of levels that follow the spread; returns the thread's part of the sum of unit
+  /// Packs the codes of levels that follow the energy; returns the thread's part of the sum of unit
   /// times the coefficients, times their levels.
   DELTADCT_HD DELTADCT_INLINE T choose_levels(int t, Thread& own, const T* coefficients,
                                               std::uint32_t* words) const noexcept {
     if (own.square == 0) return T(0);
-    if (shares && own.bits < 0) return largest_of_groups(t, own, coefficients, words);
     // Divided by their root mean square in place, lest compilers keep what all widths have in
     // common beside the coefficients.
     T reciprocal(1);
@@ -245,52 +238,14 @@ struct QuantizeKernel {
       repeat<P>([&](int c) DELTADCT_INLINE_LAMBDA { own.x[c] = own.x[c] * V(reciprocal); });
     }
     T sum = 0;
-    with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
+    with_width<Policy::template Quantizer, N>(own.bits, [&]<int Bits>() {
       using Q = Quantizer<Bits>;
-      if constexpr (is_of_spread<Q>) {
-        const T one[] = {T(1)};
-        const typename Q::template Encoder<T> encoder(T(1));
-        const typename Q::template Decoder<T> level(one, T(1));
-        repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-          T products = 0;
-          pack_column<Bits, P>(words, Threads::coefficient_column(t, l),
-                               [&](int c) DELTADCT_INLINE_LAMBDA {
-                                 const T x = lane(own.x[c], l);
-                                 if constexpr (Bits == 1) {  // its code is its sign
-                                   products = products + Lanes<T>::abs(x);
-                                   return x < 0 ? 0u : 1u;
-                                 } else {
-                                   const T code = encoder(x);
-                                   products = products + x * level(code);
-                                   return static_cast<std::uint32_t>(code);
-                                 }
-                               });
-          sum = sum + products;
-        });
-      }
+      if constexpr (Bits > 0)
+        sum = pack_levels<Q, Bits>(t, own.x, words);
+      else if constexpr (Bits < 0)
+        sum = pack_groups<Q, T, P>(t, coefficients, own.unit, words);
     });
     return sum / reciprocal;
-  }
-
-  /// Packs the codes that coefficients share, see LargestOf; each thread takes some of the groups.
-  DELTADCT_HD T largest_of_groups(int t, const Thread& own, const T* coefficients,
-                                  std::uint32_t* words) const noexcept {
-    const int k = -own.bits;
-    const int groups = N >> k;
-    T sum = 0;
-    for (int j = t; j < groups; j += Threads::per_patch) {
-      int index = 0;
-      T largest = Lanes<T>::abs(coefficients[j]);
-      for (int i = 1; i < 1 << k; ++i) {
-        const T x = Lanes<T>::abs(coefficients[i * groups + j]);
-        if (largest < x) index = i;
-        largest = Lanes<T>::max(largest, x);
-      }
-      const T x = coefficients[index * groups + j] * own.unit;
-      pack_dense(words, k + 1, j, static_cast<std::uint32_t>(2 * index + (x < 0 ? 1 : 0)));
-      sum += Lanes<T>::abs(x);
-    }
-    return sum;
   }
 
   /// Stores what a patch's codes need, or says that it cannot be.
@@ -302,32 +257,29 @@ struct QuantizeKernel {
     if (patch.t != 0) return;
     if (!own.is_stored) return fail(patch);
     for (int n = 0; n < Values; ++n) bounds_of(place, k)[n] = stored[n];
-    sums[patch.index].largest = P * static_cast<double>(largest);
-    sums[patch.index].lost = P * static_cast<double>(lost) / static_cast<double>(gain);
+    sums[patch.index].largest = largest_element<Policy>(largest);
+    sums[patch.index].lost = lost_element<Policy>(lost);
   }
 
   /// Stores the step of levels whose codes are packed, and begins what Rescale compares: the whole
   /// patch's where coefficients will do, else the inverse transform.
   DELTADCT_HD DELTADCT_INLINE void store_step(const Patch& patch, PatchPlace place,
-                                              const DeviceClass& k, Thread& own, const Fit<T>& fit,
-                                              const Exchange<T, P>& exchange,
+                                              const DeviceClass& k, Thread& own,
+                                              const Fit<T>& fitted, const Exchange<T, P>& exchange,
                                               std::uint32_t* words) const noexcept {
     Bound stored[1];
-    const T step = store(stored, 0, fit.step() / gain);
-    own.is_stored = own.is_stored && is_finite(step);
+    const T bounds[] = {store(stored, 0, fitted.step() / gain)};
+    const T step = bounds[0];
     T largest = step;
-    if (own.bits > 0) {
-      with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
-        using Q = Quantizer<Bits>;
-        if constexpr (is_of_spread<Q>) {
-          const T side[] = {step};
-          own.is_stored = own.is_stored && Q::representable(side, gain);
-          largest = Q::largest(side);
-        }
-      });
-    }
+    own.is_stored = own.is_stored && is_finite(step);
+    with_width<Policy::template Quantizer, N>(own.bits, [&]<int Bits>() {
+      if constexpr (Bits != 0) {
+        own.is_stored = own.is_stored && Quantizer<Bits>::representable(bounds, gain);
+        largest = Quantizer<Bits>::largest(bounds);
+      }
+    });
     own.mask = step == 0 ? 0 : ~0u;
-    store_bounds(patch, place, k, own, stored, largest, lost_of(fit.step(), gain * step));
+    store_bounds(patch, place, k, own, stored, largest, lost_of(fitted.step(), gain * step));
     if constexpr (reconstructs) {
       V y[P];
       if (step == 0)
@@ -336,57 +288,72 @@ struct QuantizeKernel {
         dequantize_columns<Policy::template Quantizer, Bound, P>(
             own.bits, reinterpret_cast<const std::byte*>(words), stored, T(1) / gain, patch.t, y);
       Columns::template inverse_first<P>(y, exchange);
-    } else if (compares_coefficients<Policy> && patch.t == 0) {
-      DeviceSums& sum = sums[patch.index];
-      sum.original = fit.original(static_cast<double>(gain));
-      sum.reconstructed = fit.reconstructed(static_cast<double>(gain), static_cast<double>(step));
+    } else if (Plan::compares_coefficients && patch.t == 0) {
+      PatchSums& sum = sums[patch.index];
+      sum.original = fitted.original(static_cast<double>(gain));
+      sum.reconstructed =
+          fitted.reconstructed(static_cast<double>(gain), static_cast<double>(step));
     }
   }
 
-  /// Stores extremes, packs the codes between them, and begins what Rescale compares: the part is
-  /// of {original, reconstructed} where coefficients will do, else the inverse transform begins.
-  DELTADCT_HD DELTADCT_INLINE FitPart<T> quantize_extremes(const Patch& patch, PatchPlace place,
-                                                           const DeviceClass& k, Thread& own,
-                                                           const Exchange<T, P>& exchange,
-                                                           std::uint32_t* words) const noexcept {
-    FitPart<T> compared{T(0), T(0)};
-    with_bits<Policy::template Quantizer>(own.bits, [&]<int Bits>() {
-      if constexpr (Bits != 0) {
+  /// Fits and stores the bounds, and packs the codes that follow from them. Returns the thread's
+  /// part of {original, reconstructed} where coefficients will do; else leaves in own.x what decodes.
+  DELTADCT_HD DELTADCT_INLINE Part<T> quantize_elements(const Patch& patch, PatchPlace place,
+                                                        const DeviceClass& k, Thread& own,
+                                                        const T* coefficients,
+                                                        std::uint32_t* words) const noexcept {
+    Part<T> compared{T(0), T(0)};
+    with_width<Policy::template Quantizer, N>(own.bits, [&]<int Bits>() {
+      if constexpr (Bits > 0) {
         using Q = Quantizer<Bits>;
-        static_assert(Q::side_values == 2, "a device fits extremes or a spread");
-        Bound stored[2];
-        const T side[] = {store(stored, 0, own.lowest / gain),
-                          store(stored, 1, own.highest / gain)};
-        own.is_stored = own.is_stored && is_finite(side[0]) && is_finite(side[1]) &&
-                        Q::representable(side, gain);
-        const T lost = Lanes<T>::max(Lanes<T>::max(lost_of(own.lowest, gain * side[0]),
-                                                   lost_of(own.highest, gain * side[1])),
-                                     Q::lost(side, gain));
-        store_bounds(patch, place, k, own, stored, Q::largest(side), lost);
-        const typename Q::template Decoder<T> level(side, T(1));
+        T bounds[Q::bound_count];
+        const auto fitted = [&] {
+          if constexpr (fit == DeviceFit::extremes) {
+            static_assert(Q::bound_count == 2, "extremes are two bounds");
+            bounds[0] = own.range.a;
+            bounds[1] = own.range.b;
+            return T(0);
+          } else {
+            return Q::template fit<T>(coefficients, N, bounds);
+          }
+        }();
+        Bound stored[Q::bound_count];
+        T lost = 0;
+        for (int n = 0; n < Q::bound_count; ++n) {
+          const T exact = bounds[n];
+          bounds[n] = store(stored, n, exact / gain);
+          lost = Lanes<T>::max(lost, lost_of(exact, gain * bounds[n]));
+          own.is_stored = own.is_stored && is_finite(bounds[n]);
+        }
+        own.is_stored = own.is_stored && Q::representable(bounds, gain);
+        if constexpr (requires { Q::lost(bounds, gain); })
+          lost = Lanes<T>::max(lost, Q::lost(bounds, gain));
+        store_bounds(patch, place, k, own, stored, Q::largest(bounds), lost);
+        const typename Q::template Decoder<T> level(bounds, T(1));
         own.mask = level(T(0)) == level(T((1 << Bits) - 1)) ? 0 : ~0u;
         if (!own.is_stored) return;
-        const typename Q::template Encoder<T> encoder(side, T(0), gain);
-        [[maybe_unused]] const typename Q::template Decoder<T> decoder(
-            side, compares_extremes ? own.unit * gain : T(1) / gain);
-        [[maybe_unused]] V y[P];
+        const typename Q::template Encoder<T> encoder(bounds, fitted, gain);
+        const typename Q::template Decoder<T> decoder(
+            bounds, compares_elements ? own.unit * gain : T(1) / gain);
         repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-          FitPart<T> sum{T(0), T(0)};
-          pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l),
-                               [&](int c) DELTADCT_INLINE_LAMBDA {
-                                 const T x = lane(own.x[c], l);
-                                 const T code = encoder(x);
-                                 if constexpr (compares_extremes) {
-                                   sum.a = sum.a + Rescale::original(x * own.unit);
-                                   sum.b = sum.b + Rescale::pair(x * own.unit, decoder(code));
-                                 } else if constexpr (reconstructs) {
-                                   lane(y[c], l) = decoder(code);
-                                 }
-                                 return static_cast<std::uint32_t>(code);
-                               });
+          Part<T> sum{T(0), T(0)};
+          const auto code_of = [&](int c) DELTADCT_INLINE_LAMBDA {
+            const T x = lane(own.x[c], l);
+            const bool is_flat = fit == DeviceFit::coefficients && own.mask == 0;
+            const T code = is_flat ? T(0) : encoder(x);
+            if constexpr (compares_elements) {
+              sum.a = sum.a + Rescale::original(x * own.unit);
+              sum.b = sum.b + Rescale::reconstructed(x * own.unit, decoder(code));
+            } else if constexpr (reconstructs) {
+              lane(own.x[c], l) = decoder(code);
+            }
+            return static_cast<std::uint32_t>(code);
+          };
+          pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l), code_of);
           compared = {compared.a + sum.a, compared.b + sum.b};
         });
-        if constexpr (reconstructs) Columns::template inverse_first<P>(y, exchange);
+      } else {
+        static_assert(Bits == 0, "groups are fitted by their energy");
       }
     });
     return compared;
@@ -401,29 +368,16 @@ struct QuantizeKernel {
         exchange, Threads::spatial_column(patch.t, 0), [&](int r, V y) DELTADCT_INLINE_LAMBDA {
           for (int l = 0; l < lanes; ++l) {
             if (!is_whole && (patch.i + r >= region.rows || patch.j + l >= region.cols)) continue;
-            sum = sum + Rescale::pair(delta.at(patch.i + r, patch.j + l), lane(y, l));
+            sum = sum +
+                  Rescale::reconstructed(delta.at(patch.i + r, patch.j + l), lane(y, l));
           }
         });
     return sum;
   }
 
-  /// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is.
-  DELTADCT_HD DELTADCT_INLINE static void copy_words(int t, const std::uint32_t* words,
-                                                     std::uint32_t mask, std::byte* to,
-                                                     int bytes) noexcept {
-    if (bytes % 4 == 0) {
-      auto* to_words = reinterpret_cast<std::uint32_t*>(to);
-      for (int w = t; w < bytes / 4; w += Threads::per_patch) to_words[w] = words[w] & mask;
-    } else {
-      for (int b = t; b < bytes; b += Threads::per_patch) {
-        to[b] = static_cast<std::byte>((words[b / 4] & mask) >> (8 * (b % 4)));
-      }
-    }
-  }
-
   DELTADCT_HD DELTADCT_INLINE void compare(const Patch& patch, const Thread& own,
-                                           const FitPart<T>& compared) const noexcept {
-    DeviceSums& sum = sums[patch.index];
+                                           const Part<T>& compared) const noexcept {
+    PatchSums& sum = sums[patch.index];
     if constexpr (reconstructs) {
       sum.reconstructed = static_cast<double>(compared.b);
     } else {

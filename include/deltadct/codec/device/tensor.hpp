@@ -78,7 +78,7 @@ inline std::vector<WidthClass> classes_on_device(const DeviceArrays& arrays, DTy
   for (std::uint32_t k = 0; k < arrays.class_count; ++k) {
     const DeviceClass& from = arrays.classes[k];
     classes.push_back({.bits = from.bits,
-                       .side_values = static_cast<int>(from.bounds_stride / dtype_bytes(bound)),
+                       .bound_count = static_cast<int>(from.bounds_stride / dtype_bytes(bound)),
                        .patches = from.patches});
   }
   return classes;

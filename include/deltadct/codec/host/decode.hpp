@@ -1,8 +1,9 @@
 // Decoding: patches of a region become rows of a destination, tile by tile.
 #pragma once
 
-#include <deltadct/codec/patch_codec.hpp>
-#include <deltadct/codec/tile.hpp>
+#include <deltadct/codec/ends.hpp>
+#include <deltadct/codec/host/dequantize.hpp>
+#include <deltadct/codec/host/tile.hpp>
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/prefetch.hpp>
 
@@ -50,111 +51,9 @@ struct RowsSink {
   }
 };
 
-/// to = from, along whichever of rows and columns lie closer together.
-template <class U>
-void copy_elements(MatrixView<const U> from, MatrixView<U> to) noexcept {
-  if (std::abs(from.row_stride) < std::abs(from.col_stride) ||
-      std::abs(to.row_stride) < std::abs(to.col_stride)) {
-    from = from.transposed();
-    to = to.transposed();
-  }
-  for (std::size_t i = 0; i < to.rows; ++i) {
-    if (from.col_stride == 1 && to.col_stride == 1) {
-      std::copy_n(&from(i, 0), to.cols, &to(i, 0));
-    } else {
-      for (std::size_t j = 0; j < to.cols; ++j) to(i, j) = from(i, j);
-    }
-  }
-}
-
-/// out = delta^.
-template <concepts::Element U>
-struct StoreRows {
-  using Element = U;
-
-  MatrixView<U> out;
-
-  /// A row from some column on.
-  struct Row {
-    U* out;
-
-    /// Values for the elements k, k + 1, ... of the row.
-    template <class V>
-    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
-      Lanes<V>::store_elements(out + k, values);
-    }
-  };
-
-  /// The same from row i, column j on.
-  StoreRows from(std::size_t i, std::size_t j) const noexcept { return {out.block(i, j, 0, 0)}; }
-  /// The same for a copy of the elements, which is given what reading them would.
-  StoreRows of_copy(MatrixView<U> copy) const noexcept { return {copy}; }
-  void read(std::size_t, std::size_t, MatrixView<U>) const noexcept {}
-  /// Whether rows are contiguous, so that values may be whole registers.
-  bool is_dense() const noexcept { return out.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
-  /// What will be read or written from row i, column j on.
-  Ahead ahead(std::size_t i, std::size_t j) const noexcept { return Ahead(out, i, j); }
-};
-
-/// out = base + delta^; base and out are the same elements or do not overlap.
-template <concepts::Element U>
-struct AddRows {
-  using Element = U;
-
-  MatrixView<const U> base;
-  MatrixView<U> out;
-
-  struct Row {
-    const U* base;
-    U* out;
-
-    template <class V>
-    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
-      Lanes<V>::store_elements(out + k, Lanes<V>::load_elements(base + k) + values);
-    }
-  };
-
-  AddRows from(std::size_t i, std::size_t j) const noexcept {
-    return {base.block(i, j, 0, 0), out.block(i, j, 0, 0)};
-  }
-  AddRows of_copy(MatrixView<U> copy) const noexcept { return {copy, copy}; }
-  void read(std::size_t i, std::size_t j, MatrixView<U> copy) const noexcept {
-    copy_elements<U>(base.block(i, j, copy.rows, copy.cols), copy);
-  }
-
-  bool is_dense() const noexcept { return base.col_stride == 1 && out.col_stride == 1; }
-
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
-    return {&base(i, j), &out(i, j)};
-  }
-  Ahead ahead(std::size_t i, std::size_t j) const noexcept { return Ahead(base, i, j); }
-};
-
-/// The elements [row, row + rows) x [col, col + cols) of the tensor.
-struct Region {
-  std::size_t row;
-  std::size_t col;
-  std::size_t rows;
-  std::size_t cols;
-};
-
-/// out += alpha * the outliers of a region, whose corner is out's.
-template <concepts::Element U>
-void add_outliers(std::span<const Outlier> outliers, const Region& region, double alpha,
-                  MatrixView<U> out) noexcept {
-  using T = compute_t<U>;
-  auto at = std::ranges::lower_bound(outliers, region.row, {}, &Outlier::row);
-  for (; at != outliers.end() && at->row < region.row + region.rows; ++at) {
-    if (at->col < region.col || at->col >= region.col + region.cols) continue;
-    U& x = out(at->row - region.row, at->col - region.col);
-    x = static_cast<U>(static_cast<T>(x) + static_cast<T>(alpha * at->value));
-  }
-}
-
 template <class Policy, class Backend>
 class RegionDecoder {
-  using Codec = PatchCodec<Policy, Backend>;
+  using Codec = PatchDecoder<Policy, Backend>;
   using T = typename Codec::T;
   using Wide = typename Codec::Wide;
   static constexpr int P = Codec::P;
@@ -233,9 +132,9 @@ class RegionDecoder {
   template <class Rows>
   void decode_by_tile(const TileSpan& span, const TileSpan& next, const Rows& rows) const noexcept {
     alignas(64) T tile[side * kStride];
-    const bool can_ask = rows.is_dense() && next.count >= span.count && is_inside(next);
+    const bool can_prefetch = rows.is_dense() && next.count >= span.count && is_inside(next);
     const Ahead ahead =
-        can_ask ? rows.ahead(next.grid_row * side - region_.row, next.first * side - region_.col)
+        can_prefetch ? rows.ahead(next.grid_row * side - region_.row, next.first * side - region_.col)
                 : Ahead(tile);
     decode_patches(span, Sinks{tile, ahead});
     write_tile(span, tile, rows);
@@ -305,7 +204,7 @@ class RegionDecoder {
   const typename Codec::Kernel& kernel_;
   CompressedView compressed_;
   Region region_;
-  typename Policy::Patches patches_;
+  Patchifier<typename Policy::Element, P> patches_;
   T factor_;
 };
 

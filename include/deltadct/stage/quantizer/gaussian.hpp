@@ -5,7 +5,9 @@
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/lanes.hpp>
 #include <deltadct/core/repeat.hpp>
-#include <deltadct/core/spread.hpp>
+#include <deltadct/core/energy.hpp>
+#include <deltadct/stage/quantizer/fitting.hpp>
+#include <deltadct/stage/quantizer/largest.hpp>
 
 #include <limits>
 #include <string_view>
@@ -54,21 +56,26 @@ struct GaussianLevels<4> {
 
 }  // namespace detail
 
-/// Levels for normally distributed coefficients, of 1 to 4 bits. A patch stores one value, the step
-/// between its levels, chosen so that <F, F^> = <F, F>.
+/// A patch stores one value, the step between the levels of its coefficients, chosen so that
+/// <F, F^> = <F, F>. There are widths of 4 bits and less.
 template <int Bits>
-requires(Bits >= 0 && Bits <= 4) struct Gaussian {
+struct Gaussian;
+
+/// Levels for normally distributed coefficients, of 1 to 4 bits.
+template <int Bits>
+requires(Bits >= 1 && Bits <= 4) struct Gaussian<Bits> {
   static constexpr std::string_view name = "gaussian";
-  static constexpr int side_values = 1;
+  static constexpr Fitting fitting = Fitting::energy;
+  static constexpr int bound_count = 1;
   static constexpr int codes = 1 << Bits;
   using Levels = detail::GaussianLevels<Bits>;
 
-  /// side = {step} of n coefficients, n a multiple of the lanes of V.
+  /// bounds = {step} of n coefficients, n a multiple of the lanes of V.
   template <class V, class T>
   DELTADCT_HD static detail::Fit<T> fit(const T* coefficients, int n,
-                                        T (&side)[side_values]) noexcept {
+                                        T (&bounds)[bound_count]) noexcept {
     using L = Lanes<V>;
-    detail::Fit<T> fit{detail::spread_of<V>(coefficients, n)};
+    detail::Fit<T> fit{detail::energy_of<V>(coefficients, n)};
     if (fit.square != 0) {
       const T one[] = {T(1)};
       const Encoder<V> encoder(fit.reciprocal);
@@ -80,18 +87,18 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
       }
       fit.product = reduce_lanes(product, [](T a, T b) { return a + b; });
     }
-    side[0] = fit.step();
+    bounds[0] = fit.step();
     return fit;
   }
 
   template <class T>
-  DELTADCT_HD static bool representable(const T (&side)[side_values], T gain) noexcept {
-    return side[0] >= 0 && detail::is_finite(gain * largest(side));
+  DELTADCT_HD static bool representable(const T (&bounds)[bound_count], T gain) noexcept {
+    return bounds[0] >= 0 && detail::is_finite(gain * largest(bounds));
   }
 
   template <class T>
-  DELTADCT_HD static T largest(const T (&side)[side_values]) noexcept {
-    return Decoder<T>(side, T(1))(T(codes - 1));
+  DELTADCT_HD static T largest(const T (&bounds)[bound_count]) noexcept {
+    return Decoder<T>(bounds, T(1))(T(codes - 1));
   }
 
   template <class V>
@@ -103,7 +110,7 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
     DELTADCT_HD explicit Encoder(T reciprocal) noexcept : reciprocal_(reciprocal) {}
 
     /// Values so tiny that it overflows are told apart by their signs alone.
-    DELTADCT_HD Encoder(const T (&)[side_values], const detail::Fit<T>& fit, T) noexcept
+    DELTADCT_HD Encoder(const T (&)[bound_count], const detail::Fit<T>& fit, T) noexcept
         : Encoder(Lanes<T>::min(fit.reciprocal * fit.unit, std::numeric_limits<T>::max())) {}
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V x) const noexcept {
@@ -129,9 +136,9 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
     using T = typename Lanes<V>::scalar;
 
    public:
-    DELTADCT_HD Decoder(const T (&side)[side_values], T factor) noexcept
-        : slope_(2 * factor * side[0]),
-          bend_(2 * factor * side[0] * static_cast<T>(Levels::bend)) {}
+    DELTADCT_HD Decoder(const T (&bounds)[bound_count], T factor) noexcept
+        : slope_(2 * factor * bounds[0]),
+          bend_(2 * factor * bounds[0] * static_cast<T>(Levels::bend)) {}
 
     DELTADCT_HD DELTADCT_INLINE V operator()(V code) const noexcept {
       const V u = code - V(T(codes - 1) / 2);
@@ -148,13 +155,18 @@ requires(Bits >= 0 && Bits <= 4) struct Gaussian {
 template <>
 struct Gaussian<0> {
   static constexpr std::string_view name = "gaussian";
-  static constexpr bool shares_codes = true;  ///< there are widths below a bit, of LargestOf
-  static constexpr int side_values = 1;
+  static constexpr int bound_count = 1;
 
   template <class T>
   DELTADCT_HD static T constant(T mean) noexcept {
     return mean;
   }
+};
+
+/// Less than a bit: -k stands for one code of k + 1 bits a group of 2^k coefficients.
+template <int Bits>
+requires(Bits >= -7 && Bits <= -2) struct Gaussian<Bits> : LargestOf<-Bits> {
+  static constexpr std::string_view name = "gaussian";
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI

@@ -85,11 +85,11 @@ struct SumKernel {
 
   struct Thread {};
   struct Shared {
-    DeviceSums sums[threads];
+    PatchSums sums[threads];
   };
 
-  const DeviceSums* from;
-  DeviceSums* to;
+  const PatchSums* from;
+  PatchSums* to;
   std::uint32_t count;
 
   unsigned blocks() const noexcept { return ceil_div(count, kPerBlock); }
@@ -97,32 +97,24 @@ struct SumKernel {
   template <int Phase>
   DELTADCT_HD void run(unsigned block, int thread, Thread&, Shared& shared) const noexcept {
     if constexpr (Phase == 0) {
-      DeviceSums sum{};
+      PatchSums sum{};
       for (std::uint32_t n = 0; n < kPerThread; ++n) {
         const std::uint32_t at = block * kPerBlock + n * threads + static_cast<unsigned>(thread);
-        if (at < count) add(sum, from[at]);
+        if (at < count) sum.add(from[at]);
       }
       shared.sums[thread] = sum;
     } else if constexpr (Phase == 1) {
       // The last of a row keeps its sum, where nobody else reads.
       if (thread % kRow != kRow - 1) return;
-      DeviceSums sum{};
-      for (int n = 1 - kRow; n <= 0; ++n) add(sum, shared.sums[thread + n]);
+      PatchSums sum{};
+      for (int n = 1 - kRow; n <= 0; ++n) sum.add(shared.sums[thread + n]);
       shared.sums[thread] = sum;
     } else {
       if (thread != 0) return;
-      DeviceSums sum{};
-      for (int n = kRow - 1; n < threads; n += kRow) add(sum, shared.sums[n]);
+      PatchSums sum{};
+      for (int n = kRow - 1; n < threads; n += kRow) sum.add(shared.sums[n]);
       to[block] = sum;
     }
-  }
-
- private:
-  DELTADCT_HD static void add(DeviceSums& sum, const DeviceSums& more) noexcept {
-    sum.original += more.original;
-    sum.reconstructed += more.reconstructed;
-    sum.largest = sum.largest < more.largest ? more.largest : sum.largest;
-    sum.lost = sum.lost < more.lost ? more.lost : sum.lost;
   }
 };
 

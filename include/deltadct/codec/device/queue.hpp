@@ -13,7 +13,7 @@
 namespace deltadct::inline DELTADCT_ABI::detail {
 
 /// Kernels on a stream, and CUB's radix sorts, which are stable.
-struct CudaMeans {
+struct CudaQueue {
   cudaStream_t stream;
   std::byte* sorting;
   std::size_t sorting_bytes;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
-#include <deltadct/codec/code_source.hpp>
+#include <deltadct/codec/width.hpp>
 #include <deltadct/core/bits.hpp>
 
 #include <cstddef>
@@ -65,92 +65,59 @@ DELTADCT_HD DELTADCT_INLINE void unpack_column(const std::byte* codes, int colum
   }
 }
 
-/// The same for codes that 2^Shares coefficients share: out(k, step, -step or 0).
-template <int Shares, int P, class T, class Out>
-DELTADCT_HD DELTADCT_INLINE void unpack_shared_column(const std::byte* codes, int column, T step,
-                                                      const Out& out) noexcept {
-  constexpr int groups = P * P >> Shares;
-  constexpr int bits = Shares + 1;
+/// The same for codes of groups: out(k, coefficient).
+template <class Q, int P, class T, class Out>
+DELTADCT_HD DELTADCT_INLINE void unpack_group_column(const std::byte* codes, int column, T step,
+                                                     const Out& out) noexcept {
+  constexpr int groups = P * P / Q::group;
   // The column's coefficients belong to every P-th group, over and over.
   constexpr int period = groups % P == 0 ? groups / P : P % groups == 0 ? 1 : P;
   repeat<period>([&](int first) DELTADCT_INLINE_LAMBDA {
     const int s = first * P + column;
-    const std::uint32_t code = bits::get_dense(codes, bits, static_cast<std::size_t>(s % groups));
-    const T value = code % 2 == 0 ? step : -step;
-    const int index = static_cast<int>(code / 2) * groups + s % groups;
+    const std::uint32_t code =
+        bits::get_dense(codes, Q::code_bits, static_cast<std::size_t>(s % groups));
     repeat<P / period>([&](int n) DELTADCT_INLINE_LAMBDA {
-      const int k = first + n * period;
-      out(k, index == k * P + column ? value : T(0));
+      out(first + n * period, Q::level(code, n * (period * P / groups) + s / groups, step));
     });
   });
 }
 
-/// Calls fn.operator()<Shares>() for codes that 2^Shares coefficients share.
-template <class Fn>
-DELTADCT_HD DELTADCT_INLINE void with_shares(int shares, Fn&& fn) {
-  switch (shares) {
-    case 2:
-      return fn.template operator()<2>();
-    case 3:
-      return fn.template operator()<3>();
-    case 4:
-      return fn.template operator()<4>();
-    case 5:
-      return fn.template operator()<5>();
-    case 6:
-      return fn.template operator()<6>();
-    default:
-      return fn.template operator()<7>();
-  }
-}
-
-/// The coefficients of thread t's columns, times factor, of a patch of `bits` bits, not 0.
+/// The coefficients of thread t's columns, times factor, of a patch of `width` bits, not 0.
 template <template <int> class Quantizer, class Bound, int P, class V>
 DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* codes,
-                                                    const Bound* bounds,
+                                                    const Bound* stored,
                                                     typename Lanes<V>::scalar factor, int t,
                                                     V (&x)[P]) noexcept {
   using T = typename Lanes<V>::scalar;
   using Threads = PatchThreads<T, P>;
-  const auto column_of = [&](int l) { return Threads::coefficient_column(t, l); };
-  const auto plain = [&]<int Bits>() DELTADCT_INLINE_LAMBDA {
-    if constexpr (Bits > 0) {
-      T side[Quantizer<Bits>::side_values];
-      for (int k = 0; k < Quantizer<Bits>::side_values; ++k) side[k] = stored_value<T>(bounds, k);
-      const typename Quantizer<Bits>::template Decoder<T> decoder(side, factor);
-      if constexpr (Bits == 1) {
-        const T zero = decoder(T(0));
-        const T one = decoder(T(1));
-        repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-          unpack_column<Bits, P>(codes, column_of(l),
-                                 [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
-                                   lane(x[k], l) = code == 0 ? zero : one;
-                                 });
-        });
-      } else {
-        repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-          unpack_column<Bits, P>(codes, column_of(l),
-                                 [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
-                                   lane(x[k], l) = decoder(value_of_code<T>(code));
-                                 });
-        });
-      }
-    }
-  };
-  const auto shared = [&]<int Shares>() DELTADCT_INLINE_LAMBDA {
-    if constexpr (shares_codes<Quantizer> && is_bit_width_of(-Shares, P * P)) {
-      const T step = factor * stored_value<T>(bounds, 0);
+  with_width<Quantizer, P * P>(width, [&]<int Bits>() DELTADCT_INLINE_LAMBDA {
+    if constexpr (Bits == 0) return;
+    using Q = Quantizer<Bits>;
+    T bounds[Q::bound_count];
+    for (int k = 0; k < Q::bound_count; ++k) bounds[k] = stored_value<T>(stored, k);
+    const auto for_each_column = [&](const auto& fn) DELTADCT_INLINE_LAMBDA {
       repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-        unpack_shared_column<Shares, P>(codes, column_of(l), step,
-                                        [&](int k, T value)
-                                            DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
+        fn(Threads::coefficient_column(t, l),
+           [&x, l](int k, T value) DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
+      });
+    };
+    if constexpr (Bits < 0) {
+      for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
+        unpack_group_column<Q, P>(codes, column, factor * bounds[0], out);
+      });
+    } else if constexpr (Bits > 0) {
+      const typename Q::template Decoder<T> decoder(bounds, factor);
+      [[maybe_unused]] const T levels[] = {decoder(T(0)), decoder(T(1))};
+      for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
+        unpack_column<Bits, P>(codes, column, [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
+          if constexpr (Bits == 1)
+            out(k, code == 0 ? levels[0] : levels[1]);
+          else
+            out(k, decoder(value_of_code<T>(code)));
+        });
       });
     }
-  };
-  if (shares_codes<Quantizer> && width < 0)
-    with_shares(-width, shared);
-  else
-    with_bits<Quantizer>(width, plain);
+  });
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

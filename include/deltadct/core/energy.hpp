@@ -11,7 +11,7 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 /// What n coefficients x, times `unit`, add up to; unit is 1 unless their squares would leave the
 /// range of T, then a power of two.
 template <class T>
-struct Spread {
+struct Energy {
   T unit = 1;
   T square = 0;      ///< the sum of (unit x)^2; 0 where all are zero
   T reciprocal = 0;  ///< of the root mean square of unit x
@@ -19,7 +19,7 @@ struct Spread {
 
 /// Coefficients beside the levels that were chosen for them, in steps.
 template <class T>
-struct Fit : Spread<T> {
+struct Fit : Energy<T> {
   T product = 0;  ///< the sum of (unit x) * level
 
   /// The step s with sum of x * (s level) = sum of x^2; 0 where all are zero.
@@ -37,22 +37,25 @@ struct Fit : Spread<T> {
   }
 };
 
-/// How far apart a value is from what is stored for it, where that is more than rounding: it was
-/// too small for the stored type.
+/// Whether a sum of squares is finite and lost none of its digits to the range of T.
 template <class T>
-DELTADCT_HD T lost_of(T value, T stored) noexcept {
-  const T size = Lanes<T>::abs(value);
-  const T apart = Lanes<T>::abs(value - stored);
-  return apart > size / 16 && size <= std::numeric_limits<T>::max() / 2 ? apart : T(0);
+DELTADCT_HD DELTADCT_INLINE bool is_within_range(T sum) noexcept {
+  using Limits = std::numeric_limits<T>;
+  return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max() * Limits::epsilon();
 }
 
-/// Whether it matters that so much was lost, beside the largest that decodes.
-inline bool is_lost(double lost, double largest) noexcept {
-  return lost > largest / 1024;
+/// The power of two that makes squares of values of that greatest magnitude ones that can be
+/// summed: 1 but for the tiniest and the largest.
+template <class T>
+DELTADCT_HD DELTADCT_INLINE T unit_of(T peak) noexcept {
+  using Limits = std::numeric_limits<T>;
+  constexpr int quarter = Limits::max_exponent / 4;
+  if (peak == 0) return T(1);
+  const int exponent = std::ilogb(peak);
+  if (exponent > -quarter && exponent < quarter) return T(1);
+  // Not beyond what has a reciprocal: the tiniest values have no more digits to save.
+  return std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
 }
-
-inline constexpr const char* kLostText =
-    "it is too small for what would be stored; --exclude keeps a tensor without loss";
 
 template <class V, class T>
 DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
@@ -65,25 +68,20 @@ DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
   return reduce_lanes(sum, [](T a, T b) { return a + b; });
 }
 
-/// The spread of n finite coefficients, n a multiple of the lanes of V.
+/// The energy of n finite coefficients, n a multiple of the lanes of V.
 template <class V, class T>
-DELTADCT_HD Spread<T> spread_of(const T* x, int n) noexcept {
-  using Limits = std::numeric_limits<T>;
-  Spread<T> spread;
-  spread.square = sum_of_squares<V>(x, n, T(1));
-  if (!(spread.square >= Limits::min() / Limits::epsilon() &&
-        spread.square <= Limits::max() * Limits::epsilon())) {
+DELTADCT_HD Energy<T> energy_of(const T* x, int n) noexcept {
+  Energy<T> energy;
+  energy.square = sum_of_squares<V>(x, n, T(1));
+  if (!is_within_range(energy.square)) {
     T peak = 0;
     for (int s = 0; s < n; ++s) peak = Lanes<T>::max(peak, Lanes<T>::abs(x[s]));
     if (peak == 0) return {};
-    // Not beyond what has a reciprocal: the tiniest values have no more digits to save.
-    const int exponent = std::ilogb(peak);
-    spread.unit =
-        std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
-    spread.square = sum_of_squares<V>(x, n, spread.unit);
+    energy.unit = unit_of(peak);
+    energy.square = sum_of_squares<V>(x, n, energy.unit);
   }
-  spread.reciprocal = std::sqrt(static_cast<T>(n) / spread.square);
-  return spread;
+  energy.reciprocal = std::sqrt(static_cast<T>(n) / energy.square);
+  return energy;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

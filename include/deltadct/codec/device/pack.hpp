@@ -1,84 +1,14 @@
-// What quantizers need to know of a patch whose coefficients lie with many threads: each reduces
-// its own, and all combine the same parts in the same order.
+// Codes of a thread's columns to the words of a patch, which its threads share.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
-#include <deltadct/codec/code_source.hpp>
 #include <deltadct/core/bits.hpp>
-#include <deltadct/core/finite.hpp>
-#include <deltadct/core/spread.hpp>
+#include <deltadct/core/repeat.hpp>
 
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
-
-/// Two results a thread has for the others.
-template <class T>
-struct FitPart {
-  T a;
-  T b;
-};
-
-template <class T>
-DELTADCT_HD DELTADCT_INLINE FitPart<T> sum_parts(const FitPart<T>* parts, int threads) noexcept {
-  FitPart<T> all{T(0), T(0)};
-  for (int t = 0; t < threads; ++t) {
-    all.a = all.a + parts[t].a;
-    all.b = all.b + parts[t].b;
-  }
-  return all;
-}
-
-/// How large values are, by their bits.
-template <class T>
-class Magnitudes {
-  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-
- public:
-  template <class V>
-  DELTADCT_HD DELTADCT_INLINE void see(const V& x) noexcept {
-    repeat<Lanes<V>::count>([&](int l) DELTADCT_INLINE_LAMBDA {
-      see_bits(std::bit_cast<Bits>(lane(x, l)) & kMagnitude);
-    });
-  }
-  DELTADCT_HD DELTADCT_INLINE void see(const Magnitudes& others) noexcept {
-    see_bits(others.greatest_);
-  }
-  DELTADCT_HD DELTADCT_INLINE bool are_finite() const noexcept {
-    return greatest_ < std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
-  }
-  DELTADCT_HD DELTADCT_INLINE bool are_zero() const noexcept { return greatest_ == 0; }
-
- private:
-  static constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
-
-  DELTADCT_HD DELTADCT_INLINE void see_bits(Bits magnitude) noexcept {
-    greatest_ = greatest_ < magnitude ? magnitude : greatest_;
-  }
-
-  Bits greatest_;  // zero where it is made as Magnitudes<T>{}: blocks share values of this type
-};
-
-/// Whether a sum of squares is finite and lost none of its digits to the range of T.
-template <class T>
-DELTADCT_HD DELTADCT_INLINE bool is_within_range(T sum) noexcept {
-  using Limits = std::numeric_limits<T>;
-  return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max() * Limits::epsilon();
-}
-
-/// The power of two that makes squares of values of that greatest magnitude ones that can be
-/// summed: 1 but for the tiniest and the largest. See spread_of().
-template <class T>
-DELTADCT_HD DELTADCT_INLINE T unit_of(T peak) noexcept {
-  using Limits = std::numeric_limits<T>;
-  constexpr int quarter = Limits::max_exponent / 4;
-  if (peak == 0) return T(1);
-  const int exponent = std::ilogb(peak);
-  if (exponent > -quarter && exponent < quarter) return T(1);
-  return std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
-}
 
 /// Ors bits into a word that threads share.
 DELTADCT_HD DELTADCT_INLINE void or_word(std::uint32_t* word, std::uint32_t bits) noexcept {
@@ -86,15 +16,6 @@ DELTADCT_HD DELTADCT_INLINE void or_word(std::uint32_t* word, std::uint32_t bits
   atomicOr(word, bits);
 #else
   *word |= bits;
-#endif
-}
-
-/// The least of what threads of all blocks give.
-DELTADCT_HD DELTADCT_INLINE void keep_least(std::uint32_t* least, std::uint32_t value) noexcept {
-#if defined(__CUDA_ARCH__)
-  atomicMin(least, value);
-#else
-  if (value < *least) *least = value;
 #endif
 }
 
@@ -149,6 +70,66 @@ DELTADCT_HD DELTADCT_INLINE void pack_dense(std::uint32_t* words, int width, int
   const int bit = j * width;
   or_word(words + bit / 32, code << (bit % 32));
   if (bit % 32 + width > 32) or_word(words + bit / 32 + 1, code >> (32 - bit % 32));
+}
+
+/// Packs the codes of levels that follow the energy, of columns x of thread t, which are divided by
+/// their root mean square but for one bit. Returns the sum of x times their levels, in steps.
+template <class Q, int Bits, class V, int P>
+DELTADCT_HD DELTADCT_INLINE typename Lanes<V>::scalar pack_levels(int t, const V (&x)[P],
+                                                                  std::uint32_t* words) noexcept {
+  using T = typename Lanes<V>::scalar;
+  const T one[] = {T(1)};
+  const typename Q::template Encoder<T> encoder(T(1));
+  const typename Q::template Decoder<T> level(one, T(1));
+  T sum = 0;
+  repeat<Lanes<V>::count>([&](int l) DELTADCT_INLINE_LAMBDA {
+    T products = 0;
+    const auto code_of = [&](int c) DELTADCT_INLINE_LAMBDA {
+      const T value = lane(x[c], l);
+      if constexpr (Bits == 1) {  // its code is its sign
+        products = products + Lanes<T>::abs(value);
+        return value < 0 ? 0u : 1u;
+      } else {
+        const T code = encoder(value);
+        products = products + value * level(code);
+        return static_cast<std::uint32_t>(code);
+      }
+    };
+    pack_column<Bits, P>(words, PatchThreads<T, P>::coefficient_column(t, l), code_of);
+    sum = sum + products;
+  });
+  return sum;
+}
+
+/// Packs the codes of groups, of which each thread takes some. Returns the sum of unit times the
+/// coefficients, times their levels, in steps.
+template <class Q, class T, int P>
+DELTADCT_HD DELTADCT_INLINE T pack_groups(int t, const T* coefficients, T unit,
+                                          std::uint32_t* words) noexcept {
+  constexpr int groups = P * P / Q::group;
+  T sum = 0;
+  for (int j = t; j < groups; j += PatchThreads<T, P>::per_patch) {
+    const auto [code, product] = Q::choose(
+        [&](int i) DELTADCT_INLINE_LAMBDA { return coefficients[i * groups + j] * unit; });
+    pack_dense(words, Q::code_bits, j, code);
+    sum += product;
+  }
+  return sum;
+}
+
+/// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is, by
+/// thread t of `threads`.
+DELTADCT_HD DELTADCT_INLINE void copy_words(int t, int threads, const std::uint32_t* words,
+                                            std::uint32_t mask, std::byte* to,
+                                            int bytes) noexcept {
+  if (bytes % 4 == 0) {
+    auto* to_words = reinterpret_cast<std::uint32_t*>(to);
+    for (int w = t; w < bytes / 4; w += threads) to_words[w] = words[w] & mask;
+  } else {
+    for (int b = t; b < bytes; b += threads) {
+      to[b] = static_cast<std::byte>((words[b / 4] & mask) >> (8 * (b % 4)));
+    }
+  }
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

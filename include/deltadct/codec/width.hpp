@@ -1,0 +1,76 @@
+// The widths of patches: the one place where a width known at run time becomes a Quantizer<Bits>.
+#pragma once
+
+#include <deltadct/core/bits.hpp>
+
+#include <cstddef>
+
+namespace deltadct::inline DELTADCT_ABI::detail {
+
+/// Whether a quantizer has a width for patches of N coefficients. Below a bit, only what declares
+/// its groups has one: Quantizer<-k> may be well-formed where it was never meant to be.
+template <template <int> class Quantizer, int Bits, int N>
+constexpr bool has_width() noexcept {
+  if constexpr (!is_bit_width_of(Bits, std::size_t{N}))
+    return false;
+  else if constexpr (Bits < 0)
+    return requires { Quantizer<Bits>::group; };
+  else
+    return requires { Quantizer<Bits>::bound_count; };
+}
+
+/// Calls fn.operator()<Bits>() for the width of a patch; for one that the quantizer lacks, which
+/// is refused before this is called, fn.operator()<0>().
+template <template <int> class Quantizer, int N, class Fn>
+DELTADCT_HD DELTADCT_INLINE decltype(auto) with_width(int bits, Fn&& fn) {
+  const auto call = [&]<int Bits>() DELTADCT_INLINE_LAMBDA -> decltype(auto) {
+    if constexpr (has_width<Quantizer, Bits, N>())
+      return fn.template operator()<Bits>();
+    else
+      return fn.template operator()<0>();
+  };
+  switch (bits) {
+    case -7:
+      return call.template operator()<-7>();
+    case -6:
+      return call.template operator()<-6>();
+    case -5:
+      return call.template operator()<-5>();
+    case -4:
+      return call.template operator()<-4>();
+    case -3:
+      return call.template operator()<-3>();
+    case -2:
+      return call.template operator()<-2>();
+    case 1:
+      return call.template operator()<1>();
+    case 2:
+      return call.template operator()<2>();
+    case 3:
+      return call.template operator()<3>();
+    case 4:
+      return call.template operator()<4>();
+    case 6:
+      return call.template operator()<6>();
+    case 8:
+      return call.template operator()<8>();
+    default:
+      return call.template operator()<0>();
+  }
+}
+
+/// Whether a quantizer has that width.
+template <template <int> class Quantizer, int N>
+bool has_width(int bits) noexcept {
+  return bits == 0 || with_width<Quantizer, N>(bits, []<int Bits>() { return Bits != 0; });
+}
+
+/// The values that a patch of that width stores.
+template <template <int> class Quantizer, int N>
+DELTADCT_HD int bound_count(int bits) noexcept {
+  return with_width<Quantizer, N>(bits, []<int Bits>() -> int {
+    return Quantizer<Bits>::bound_count;
+  });
+}
+
+}  // namespace deltadct::inline DELTADCT_ABI::detail
