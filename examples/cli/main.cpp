@@ -1,6 +1,6 @@
 // deltadct: compress a fine-tune against its base, apply, inspect, verify and compare.
 //
-// Exit codes: 0 done, 1 an error named on stderr, 2 a wrong command line.
+// Exit codes: 0 success, 1 an error, named on stderr, 2 a wrong command line.
 #include "baselines.hpp"
 #include "commands.hpp"
 #include "names.hpp"
@@ -27,9 +27,8 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
-// A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
-// complete are not in place, so there is nothing to clean up but the folder of one that has just
-// begun.
+// A mapped file that another process shortens raises SIGBUS. Incomplete outputs are not in place,
+// so there is nothing to clean up, except the stage of a folder in which nothing is complete yet.
 std::optional<deltadct::io::StageRemover> remove_stage;
 
 extern "C" void report_lost_input(int) {
@@ -39,7 +38,7 @@ extern "C" void report_lost_input(int) {
   ::_exit(kFailed);
 }
 
-// Who no longer listens to what is said does not end what writes a file.
+// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages.
 void begin_writing(const cli::Writing& writing, bool may_be_folder) {
   std::signal(SIGPIPE, SIG_IGN);
   if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
@@ -56,7 +55,7 @@ void add_running(CLI::App& command, cli::Common& common) {
 
 void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
   command.add_option("-o,--output", writing.output, what)->required();
-  // The last transformation is the first to be done: AsSizeValue takes -1 for a huge number.
+  // The transformation added last runs first: AsSizeValue takes -1 for a huge number.
   CLI::Option* size =
       command
           .add_option("--max-shard-size", writing.max_shard_bytes,
@@ -72,7 +71,7 @@ void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
   command.add_flag("--force", writing.force, "replace an existing output");
 }
 
-// A pattern that does not compile, or a mix that is none, is a wrong command line.
+// A pattern that does not compile, or a malformed mix, makes the command line wrong.
 std::string check_regex(const std::string& text) {
   try {
     static_cast<void>(std::regex(text));
@@ -98,7 +97,7 @@ std::string check_mix(const std::string& text) {
     static_cast<void>(cli::parse_mix(text));
     return {};
   } catch (const deltadct::Error& error) {
-    // Not what(), which is fit to be shown already: all that CLI11 says is made so once.
+    // Not what(), whose text is already escaped: usage_error() escapes all that CLI11 says.
     return error.where() + ": " + std::string(describe(error.code())) + " (" + error.detail() + ")";
   }
 }
@@ -289,13 +288,13 @@ void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json, common); });
 }
 
-// CLI11 quotes arguments as they are.
+// CLI11 quotes arguments without escaping them.
 std::string usage_error(const CLI::App*, const CLI::Error& error) {
   return deltadct::printable(error.what(), deltadct::kLongestText) +
          "\nRun with --help for more information.\n";
 }
 
-/// The switch that helps with an error, where its text names none.
+/// The switch that helps with an error, if its text names none.
 const char* switch_for(const deltadct::Error& error) {
   if (std::string_view(error.what()).find("--") != std::string_view::npos) return "";
   switch (error.code()) {
@@ -312,18 +311,18 @@ const char* switch_for(const deltadct::Error& error) {
   }
 }
 
-// In a process that was started without one of the first three descriptors, a file that is opened
-// would take its number, and a library that reports to stderr would write into it. So each gets a
-// file that can be used the wrong way only: reading and writing fail as they would have.
+// In a process that was started without one of the first three descriptors, the next file to be
+// opened would take its number, and a library that reports to stderr would write into it. So each
+// gets a file that is open in the wrong direction only: reading and writing fail as before.
 void claim_standard_descriptors() {
   for (const int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(wanted, F_GETFD) != -1) continue;
     const int flags = wanted == STDIN_FILENO ? O_WRONLY : O_RDONLY;
-    static_cast<void>(::open("/dev/null", flags));  // the least number that is free
+    static_cast<void>(::open("/dev/null", flags));  // takes the lowest free number
   }
 }
 
-// What the command line asks for. Returns the exit code.
+// Does what the command line asks for. Returns the exit code.
 int run(int argc, char** argv) {
   CLI::App app("Data-free compression of the difference between a fine-tune and its base",
                "deltadct");
@@ -341,7 +340,7 @@ int run(int argc, char** argv) {
   add_diff(app, files, common);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {  // or a wish for help
+  } catch (const CLI::ParseError& error) {  // or a request for help
     if (app.exit(error) != 0) return kUsage;
   }
   if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");

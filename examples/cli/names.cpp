@@ -10,7 +10,7 @@ namespace io = deltadct::io;
 
 namespace {
 
-/// The standard library's matcher takes a stack frame a character.
+/// The standard library's matcher uses a stack frame per character.
 void require_matchable(std::string_view name) {
   constexpr std::size_t kLongest = 4096;
   if (name.size() > kLongest) {

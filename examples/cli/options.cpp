@@ -1,4 +1,4 @@
-// What options of several commands mean.
+// The meaning of options that several commands share.
 #include "options.hpp"
 
 #include "names.hpp"
