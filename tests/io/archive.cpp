@@ -718,7 +718,7 @@ TEST_SUITE("damage") {
     write_model(folder / "model", std::array{noise("w", DType::f32, {4, 4}, 1)});
     const Error model = refusal(folder / "model").error;
     CHECK(model.code() == Errc::corrupt_data);
-    CHECK(names(model, "no delta archive"));
+    CHECK(names(model, "not a delta archive"));
     put(folder / "empty", {});
     CHECK(refusal(folder / "empty").error.code() == Errc::bad_container);
     CHECK(caught([&] { DeltaArchive::open(folder / "absent"); }).code() == Errc::io_failure);
@@ -898,7 +898,7 @@ TEST_SUITE("manifest altered") {
     for (const std::string name : {"s", "t", "o"}) {
       for (const std::string& bad : {std::string("__metadata__"), std::string("a\0b", 3)}) {
         check_refused(altered_entry([&](json& e) { e["name"] = bad; }, name), Errc::corrupt_data,
-                      Step::open, "no name for a tensor");
+                      Step::open, "not a name for a tensor");
       }
     }
   }

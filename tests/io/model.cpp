@@ -475,7 +475,7 @@ TEST_SUITE("which file of a folder is the model") {
     write_sharded(folder.path, cut(some_tensors(3), 2));
     const Model sharded = Model::open(folder.path);
     check_holds(sharded, some_tensors(3));
-    check_warns(sharded, {{"model.safetensors", "transformers takes it"}});
+    check_warns(sharded, {{"model.safetensors", "transformers reads it"}});
     write_model(folder / "model.safetensors", some_tensors(1));
     put(folder / kIndex, bytes_of(weights({{"t0", "model.safetensors"}}).dump()));
     const Model named = Model::open(folder.path);
@@ -802,7 +802,7 @@ TEST_SUITE("malformed shards") {
     sharded.index(weights({{"a", "a.safetensors"}, {"c", "c.safetensors"}}));
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, other, sharded.c});
-    check_warns(model, {{kIndex + ": b", "not in the index; the last counts"}});
+    check_warns(model, {{kIndex + ": b", "not in the index; the last is used"}});
     CHECK(sharded.refused(kStrict).code() == Errc::bad_index);
   }
 
@@ -825,7 +825,7 @@ TEST_SUITE("malformed shards") {
     CHECK(names(sharded.refused(kStrict), ": b"));
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, sharded.b, sharded.c});
-    check_warns(model, {{kIndex + ": b", "taken along, as by transformers 5, vLLM and mlx-lm"}});
+    check_warns(model, {{kIndex + ": b", "used, as by transformers 5, vLLM and mlx-lm"}});
   }
 
   TEST_CASE("many tensors that the index lacks are one warning") {
@@ -861,8 +861,8 @@ TEST_SUITE("malformed shards") {
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, sharded.b, sharded.c});
     CHECK(model.metadata().empty());
-    check_warns(model,
-                {{"a.safetensors: __metadata__", "null, and taken for none, as by safetensors"}});
+    check_warns(
+        model, {{"a.safetensors: __metadata__", "null, and treated as absent, as by safetensors"}});
     CHECK(model.warnings()[0].what.ends_with("(and 1 more)"));
     CHECK(sharded.refused(kStrict).code() == Errc::bad_container);
   }
@@ -906,7 +906,7 @@ TEST_SUITE("malformed indices") {
       CHECK(sharded.refuses(with_total(total), kStrict) == Errc::bad_container);
       const Model model = Model::open(sharded.folder.path);
       check_holds(model, {sharded.a, sharded.b, sharded.c});
-      check_warns(model, {{kIndex, "total_size is no integer"}});
+      check_warns(model, {{kIndex, "total_size is not an integer"}});
     }
   }
 
@@ -948,7 +948,7 @@ TEST_SUITE("malformed indices") {
       CHECK(sharded.refuses(other, kStrict) == Errc::bad_index);
       const Model model = Model::open(sharded.folder.path);
       check_holds(model, {sharded.a, sharded.b, sharded.c});
-      check_warns(model, {{kIndex, "metadata is no object"}});
+      check_warns(model, {{kIndex, "metadata is not an object"}});
     }
   }
 

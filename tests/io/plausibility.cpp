@@ -133,7 +133,7 @@ TEST_SUITE("names") {
     const Tensors fused{noise("model.experts.gate_up_proj", DType::f32, {4, 64, 64}, 1)};
     check_refused(layers("model.experts."), fused,
                   {"no name in common", "model.experts.gate_up_proj", "TUNED's experts are fused"});
-    check_refused(fused, layers("model.experts."), {"TUNED's experts are apart"});
+    check_refused(fused, layers("model.experts."), {"TUNED's experts are separate"});
     const Tensors apart{noise("q_proj.weight", DType::f32, {64, 64}, 1),
                         noise("k_proj.weight", DType::f32, {64, 64}, 1)};
     check_refused(apart, {noise("qkv_proj.weight", DType::f32, {128, 64}, 1)}, {"qkv_proj"});

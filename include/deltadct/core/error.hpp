@@ -94,7 +94,7 @@ constexpr std::string_view describe(Errc code) noexcept {
     case Errc::output_is_input:
       return "output is one of the inputs";
     case Errc::cannot_resume:
-      return "what was interrupted was another operation";
+      return "the interrupted operation was a different one";
     case Errc::no_plan:
       return "no plan for the transform";
     case Errc::device_failure:

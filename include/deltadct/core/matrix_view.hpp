@@ -218,7 +218,7 @@ void check_destination(const MatrixView<T>& view, const char* what) {
 template <class T>
 void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
   if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out))) {
-    throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
+    throw Error(Errc::bad_view, what, "overlaps the base without being the same elements");
   }
 }
 

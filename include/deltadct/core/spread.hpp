@@ -52,7 +52,7 @@ inline bool is_lost(double lost, double largest) noexcept {
 }
 
 inline constexpr const char* kLostText =
-    "it is too small for what would be stored; --exclude keeps a tensor without loss";
+    "too small to be stored; --exclude keeps a tensor without loss";
 
 template <class V, class T>
 DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {

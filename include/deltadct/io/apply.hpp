@@ -103,9 +103,10 @@ inline void add_companions(const DeltaArchive& archive, const ModelWriter& write
     report.files = count;
   } else if (count != 0) {
     report.warnings.push_back(
-        {output.string(), std::to_string(count) +
-                              " files of the fine-tune's folder are left out of a file; an "
-                              "output without .safetensors is a folder that holds them"});
+        {output.string(),
+         std::to_string(count) +
+             " files of the fine-tune's folder are left out, because the output is a "
+             "file; a name without .safetensors makes a folder that holds them"});
   }
 }
 

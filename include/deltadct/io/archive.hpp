@@ -356,7 +356,7 @@ class DeltaArchive {
     const std::string where = path().string();
     const std::string* format = value(model_.metadata(), "format");
     if (format == nullptr || *format != "deltadct") {
-      throw Error(Errc::corrupt_data, where, "a safetensors file, but no delta archive");
+      throw Error(Errc::corrupt_data, where, "a safetensors file, but not a delta archive");
     }
     for (std::size_t shard = 0; shard < model_.shards(); ++shard) {
       check_version(model_.metadata(shard));

@@ -239,7 +239,7 @@ class AtomicFile {
     if (S_ISDIR(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(),
                   "open: " + std::generic_category().message(EISDIR) +
-                      ", which OutputOptions::max_shard_bytes (--max-shard-size) writes");
+                      "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders");
     }
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");

@@ -203,9 +203,10 @@ class CompanionFinder {
         kept.push_back(std::move(file));
         continue;
       }
-      leave(file.path, "with its " + std::to_string(file.identity.bytes) +
-                           " bytes all files are more than the limit of " +
-                           std::to_string(options_.limits.files_bytes) + " (--limit files=NUMBER)");
+      leave(file.path, "its " + std::to_string(file.identity.bytes) +
+                           " bytes exceed what is left of the limit of " +
+                           std::to_string(options_.limits.files_bytes) +
+                           " for all files (--limit files=NUMBER)");
     }
     std::ranges::sort(kept, {}, &CompanionFile::name);
     found_.files = std::move(kept);

@@ -179,8 +179,8 @@ class AtomicFolder {
       if (is_own(folder, entry, {})) return;
       throw Error(Errc::io_failure, folder.string(),
                   "holds '" + entry.path().lexically_relative(folder).string() +
-                      "', which is not of such an output, or was changed since; "
-                      "what is not needed is to be removed first");
+                      "', which does not belong to such an output, or was changed; "
+                      "remove it first if it is not needed");
     });
   }
 
@@ -206,7 +206,7 @@ class AtomicFolder {
     const bool ours = has(kPlan) || has(kReplaced);
     detail::for_each_entry(stage_, [&](const auto& entry) {
       if (ours && is_own(stage_, entry, files_)) return;
-      throw Error(Errc::io_failure, stage_.string(), "exists, and is not of an interrupted run");
+      throw Error(Errc::io_failure, stage_.string(), "exists, but not from an interrupted run");
     });
   }
 

@@ -255,7 +255,7 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
 inline double number_in(const nlohmann::json& value, std::string_view where,
                         std::string_view what) {
   if (!value.is_number())
-    throw Error(Errc::corrupt_data, where, std::string(what) + " is no number");
+    throw Error(Errc::corrupt_data, where, std::string(what) + " is not a number");
   const auto number = value.get<double>();
   if (!deltadct::detail::is_finite(number))
     throw Error(Errc::corrupt_data, where, std::string(what) + " is not finite");
@@ -279,7 +279,7 @@ class ManifestReader {
     json_ = &json;
     // No model can have a tensor of such a name.
     if (entry.name == kMetadataKey || entry.name.find('\0') != entry.name.npos) {
-      fail("no name for a tensor");
+      fail("not a name for a tensor");
     }
     entry.mode = mode_named(text("mode"));
     entry.dtype = dtype("");

@@ -237,8 +237,8 @@ class Model {
     const bool named = std::ranges::find(shards_, single, &Shard::path) != shards_.end();
     if (named || !detail::has_entry(single)) return;
     warnings_.add(single.string(),
-                  "passed over for an index that does not name it, as by vLLM; transformers takes "
-                  "it. Give its path to read it");
+                  "ignored in favour of an index that does not name it, as by vLLM; transformers "
+                  "reads it instead. Give its path to read it");
   }
 
   void open_index(const std::filesystem::path& path, Links links) {
@@ -267,7 +267,7 @@ class Model {
     }
     if (container.header.null_metadata) {
       warnings_.add(detail::tensor_place(path.string(), detail::kMetadataKey),
-                    "it is null, and taken for none, as by safetensors (--strict refuses it)");
+                    "it is null, and treated as absent, as by safetensors (--strict refuses it)");
     }
     file_bytes_ += container.file.size();
     shards_.push_back({path,
@@ -285,9 +285,8 @@ class Model {
     const std::string what = "total_size is " + std::to_string(*index.total_size) +
                              ", the tensors have " + std::to_string(total) + " bytes";
     if (options_.is_strict()) throw Error(Errc::bad_index, path.string(), what);
-    warnings_.add(
-        path.string(),
-        what + "; transformers, vLLM and mlx-lm take no notice of it (--strict refuses it)");
+    warnings_.add(path.string(),
+                  what + "; transformers, vLLM and mlx-lm ignore it (--strict refuses it)");
   }
 
   std::shared_ptr<const InputFile> file_of(const ModelTensor& tensor) const {

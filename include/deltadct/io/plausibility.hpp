@@ -140,8 +140,8 @@ struct Counterparts {
       const auto part =
           in_tuned ? fused_part(tuned_alone, base_alone) : fused_part(base_alone, tuned_alone);
       if (!part) continue;
-      return "; TUNED's " + *part + " are " + (in_tuned ? "fused" : "apart") + ", BASE's are " +
-             (in_tuned ? "apart" : "fused") + ": bring both to one layout first";
+      return "; TUNED's " + *part + " are " + (in_tuned ? "fused" : "separate") + ", BASE's are " +
+             (in_tuned ? "separate" : "fused") + ": bring both to one layout first";
     }
     return "";
   }
@@ -187,7 +187,8 @@ class PairJudge {
 
   void object(const Model& model, const std::string& what) {
     if (!allow_unlike_) {
-      throw Error(Errc::unlike_models, model.path().string(), what + "; --allow-unlike goes on");
+      throw Error(Errc::unlike_models, model.path().string(),
+                  what + "; --allow-unlike continues anyway");
     }
     warn(model.path().string(), what);
   }
@@ -199,8 +200,8 @@ class PairJudge {
     const auto format = model.metadata().find("format");
     if (format == model.metadata().end() || format->second != "deltadct") return;
     object(model, std::string(argument) +
-                      " is a delta archive, not a model: write that first, with 'deltadct apply "
-                      "THE_BASE_OF_IT " +
+                      " is a delta archive, not a model: apply it first, with 'deltadct apply "
+                      "ITS_BASE " +
                       shortened(model.path().string()) + " -o MODEL', and give MODEL");
   }
 
@@ -255,7 +256,7 @@ class PairJudge {
       if (const auto text = transposed_text(two)) {
         warn(two.tuned->name, *text +
                                   ", and is kept without loss at full size; transpose one of "
-                                  "both first");
+                                  "the two first");
         ++named;
       }
     }
@@ -338,7 +339,7 @@ class PairJudge {
   void warn_of_far(const std::vector<Compared>& far) {
     for (std::size_t k = 0; k < std::min(far.size(), kMostNamed); ++k) {
       const auto found = cause(far[k]);
-      const char* seems = far[k].is_unlike() ? "it seems drawn anew" : "its delta is a large one";
+      const char* seems = far[k].is_unlike() ? "it seems newly initialised" : "its delta is large";
       warn(far[k].two.tuned->name,
            far[k].text() + "; " + (found ? *found : seems) + "; --exclude keeps it without loss");
     }

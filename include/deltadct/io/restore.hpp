@@ -32,7 +32,7 @@ struct RestoreOptions {
 
 namespace detail {
 
-inline constexpr const char* kOtherNames = "where the base has other names, --rename FROM=TO helps";
+inline constexpr const char* kOtherNames = "if the base has other names, use --rename FROM=TO";
 
 /// The codecs that an operation needs. Each is made once.
 class CodecCache {

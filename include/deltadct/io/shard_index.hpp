@@ -30,7 +30,7 @@ inline void check_shard_name(const std::string& name, std::string_view where) {
   const bool plain = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
                      name.find_first_of("/\\:") == name.npos && !has_controls(name);
   if (!plain) {
-    throw Error(Errc::bad_index, where, "'" + shortened(name) + "' is no plain file name");
+    throw Error(Errc::bad_index, where, "'" + shortened(name) + "' is not a plain file name");
   }
 }
 
@@ -41,7 +41,7 @@ inline void read_total_size(ShardIndex& index, const nlohmann::json& value, std:
     return;
   }
   index.warnings.push_back({std::string(where),
-                            "total_size is no integer, and is passed over, as by transformers, "
+                            "total_size is not an integer, and is ignored, as by transformers, "
                             "vLLM and mlx-lm (--strict refuses it)"});
 }
 
@@ -50,7 +50,7 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
   if (!value.is_object()) {
     if (options.is_strict()) throw Error(Errc::bad_index, where, "metadata is not an object");
     index.warnings.push_back({std::string(where),
-                              "metadata is no object, and is passed over, as by vLLM and mlx-lm; "
+                              "metadata is not an object, and is ignored, as by vLLM and mlx-lm; "
                               "transformers fails on it (--strict refuses it)"});
     return;
   }
@@ -155,16 +155,15 @@ std::vector<bool> listed_tensors(const ShardIndex& index, const std::vector<Tens
 /// The warning about a tensor that is not just where the index says; nullptr if it is.
 inline const char* shard_remark(bool listed, bool several) noexcept {
   if (listed && several) {
-    return "in several shards; the one that the index names counts, while transformers 5 and vLLM "
-           "take the last (--strict refuses it)";
+    return "in several shards; the one that the index names is used, while transformers 5 and "
+           "vLLM use the last (--strict refuses it)";
   }
   if (several) {
-    return "in several shards and not in the index; the last counts, as in transformers 5 and vLLM "
-           "(--strict refuses it)";
+    return "in several shards and not in the index; the last is used, as by transformers 5 and "
+           "vLLM (--strict refuses it)";
   }
   if (listed) return nullptr;
-  return "in a shard, but not in the index; it is taken along, as by transformers 5, vLLM and "
-         "mlx-lm "
+  return "in a shard, but not in the index; it is used, as by transformers 5, vLLM and mlx-lm "
          "(--strict refuses it)";
 }
 
