@@ -1,4 +1,4 @@
-// The energy of a patch's coefficients, whatever their range.
+// The energy of a patch's coefficients, whatever their magnitude.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -8,26 +8,26 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What n coefficients x, times `unit`, add up to; unit is 1 unless their squares would leave the
-/// range of T, then a power of two.
+/// Sums over n coefficients x, scaled by `unit`. unit is 1 unless the squares would leave the range
+/// of T; then it is a power of two.
 template <class T>
 struct Spread {
   T unit = 1;
-  T square = 0;      ///< the sum of (unit x)^2; 0 where all are zero
-  T reciprocal = 0;  ///< of the root mean square of unit x
+  T square = 0;      ///< the sum of (unit x)^2; 0 if all x are zero
+  T reciprocal = 0;  ///< 1 / the root mean square of unit x
 };
 
-/// Coefficients beside the levels that were chosen for them, in steps.
+/// Coefficients compared with the levels chosen for them, which are in units of the step.
 template <class T>
 struct Fit : Spread<T> {
   T product = 0;  ///< the sum of (unit x) * level
 
-  /// The step s with sum of x * (s level) = sum of x^2; 0 where all are zero.
+  /// The step s for which the sum of x * (s level) equals the sum of x^2; 0 if all x are zero.
   DELTADCT_HD T step() const noexcept {
     return this->square == 0 ? T(0) : this->square / product / this->unit;
   }
 
-  /// The sum of x^2, and that of x * (s level), where x is the coefficient over `gain`.
+  /// The sums of x^2 and of x * (s level), where x is the coefficient divided by `gain`.
   DELTADCT_HD double original(double gain) const noexcept {
     const double units = gain * static_cast<double>(this->unit);
     return static_cast<double>(this->square) / units / units;
@@ -37,8 +37,8 @@ struct Fit : Spread<T> {
   }
 };
 
-/// How far apart a value is from what is stored for it, where that is more than rounding: it was
-/// too small for the stored type.
+/// The distance between a value and what is stored for it, if that is more than rounding, which
+/// means that the value was too small for the stored type; otherwise 0.
 template <class T>
 DELTADCT_HD T lost_of(T value, T stored) noexcept {
   const T size = Lanes<T>::abs(value);
@@ -46,13 +46,13 @@ DELTADCT_HD T lost_of(T value, T stored) noexcept {
   return apart > size / 16 && size <= std::numeric_limits<T>::max() / 2 ? apart : T(0);
 }
 
-/// Whether it matters that so much was lost, beside the largest that decodes.
+/// Whether such a loss matters compared with the largest decoded value.
 inline bool is_lost(double lost, double largest) noexcept {
   return lost > largest / 1024;
 }
 
 inline constexpr const char* kLostText =
-    "it is too small for what would be stored; --exclude keeps a tensor without loss";
+    "too small to be stored; --exclude keeps a tensor without loss";
 
 template <class V, class T>
 DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
@@ -65,7 +65,7 @@ DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
   return reduce_lanes(sum, [](T a, T b) { return a + b; });
 }
 
-/// The spread of n finite coefficients, n a multiple of the lanes of V.
+/// The spread of n finite coefficients. n must be a multiple of the lanes of V.
 template <class V, class T>
 DELTADCT_HD Spread<T> spread_of(const T* x, int n) noexcept {
   using Limits = std::numeric_limits<T>;
@@ -76,7 +76,8 @@ DELTADCT_HD Spread<T> spread_of(const T* x, int n) noexcept {
     T peak = 0;
     for (int s = 0; s < n; ++s) peak = Lanes<T>::max(peak, Lanes<T>::abs(x[s]));
     if (peak == 0) return {};
-    // Not beyond what has a reciprocal: the tiniest values have no more digits to save.
+    // The exponent is bounded so that unit stays finite. Smaller values have no more digits to
+    // save.
     const int exponent = std::ilogb(peak);
     spread.unit =
         std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
