@@ -3,8 +3,8 @@
 
     cmake --build build/release --target bench-report
 
-What stands between the page's two markers is written anew, the rest of the page is kept. A ratio is
-taken within each repetition, between figures measured moments apart; the median of those is shown.
+Rewrites what stands between the page's two markers and keeps the rest. A ratio is taken within each
+repetition, between figures measured moments apart; the page shows the median of these ratios.
 """
 
 import argparse
@@ -36,14 +36,14 @@ ENCODE, THREADS, COMPILE_SECONDS = 0.4, 1.8, 6
 
 
 class Runs:
-    """Bytes a second of every benchmark, by run of a program and repetition, and its last counters."""
+    """Bytes per second of every benchmark, by program run and repetition, and its last counters."""
 
     def __init__(self):
         self.rates = {}
         self.counters = {}
 
     def add(self, program, what, repetitions, seconds):
-        """Runs what a regular expression names: the fewer, the closer in time are those compared."""
+        """Runs the benchmarks that match a regular expression: the fewer, the closer in time they are."""
         with tempfile.NamedTemporaryFile(suffix=".json") as out:
             subprocess.run(
                 [program, f"--benchmark_filter={what}",
@@ -62,7 +62,7 @@ class Runs:
             self.counters[name] = run
 
     def rate(self, name):
-        """The median, in GB/s; None where it was not measured."""
+        """The median, in GB/s; None if it was not measured."""
         runs = self.rates.get(name)
         return statistics.median(runs.values()) / 1e9 if runs else None
 
@@ -83,7 +83,7 @@ def table(head, rows):
 
 
 def against(value, target):
-    """The value, bold where it reaches the target."""
+    """The value, bold if it reaches the target."""
     if value is None:
         return "-"
     return f"**{value:.2f}**" if value >= target else f"{value:.2f}"
@@ -104,7 +104,7 @@ class Report:
         return max(measured, key=self.runs.rate, default=None)
 
     def worse(self, size, other):
-        """The ratio of the SIMD backend to other(size, direction), of the worse direction."""
+        """The ratio of the SIMD backend to other(size, direction), in the worse direction."""
         ratios = [self.runs.ratio(self.dct("simd", size, way), other(size, way))
                   for way in ("forward", "inverse")]
         return None if None in ratios else min(ratios)
@@ -146,7 +146,7 @@ class Report:
              ["seconds to compile codec.hpp with one P, -O2",
               f"{'**' if self.compile_seconds < COMPILE_SECONDS else ''}{self.compile_seconds:.1f}"
               f"{'**' if self.compile_seconds < COMPILE_SECONDS else ''}", f"below {COMPILE_SECONDS}"]])
-        return f"{text}\n\nThe worse direction of each transform. Bold: the target is reached.\n\n{more}"
+        return f"{text}\n\nEach DCT ratio is that of the worse direction. Bold figures reach their target.\n\n{more}"
 
     def dct_tables(self):
         parts = []
@@ -271,7 +271,7 @@ def machine(compiler, flags):
 
 
 def compile_seconds(compiler):
-    """Encode and decode_add of one P, as a user's translation unit has them; the median of three."""
+    """The time to compile encode and decode_add of one P in a user's file; the median of three."""
     source = """#include <deltadct/codec.hpp>
     using Codec = deltadct::DeltaCodec<deltadct::DefaultPolicy<float, 16>>;
     deltadct::CompressedTensor encode(const Codec& codec, deltadct::MatrixView<const float> base,
@@ -299,7 +299,7 @@ def main():
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--flags", default="")
     parser.add_argument("--repetitions", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=0.05, help="of each benchmark, at least")
+    parser.add_argument("--seconds", type=float, default=0.05, help="minimum time of each benchmark")
     options = parser.parse_args()
 
     seconds = compile_seconds(options.compiler)
@@ -312,8 +312,8 @@ def main():
     report = Report(runs, seconds)
     targets = report.targets()
     measured = f"""{BEGIN}
-{machine(options.compiler, options.flags)} Medians of {options.repetitions} interleaved repetitions; ratios are
-taken within each. One core where nothing else is said. GB are of the uncompressed matrix.
+{machine(options.compiler, options.flags)} Figures are medians of {options.repetitions} interleaved repetitions;
+ratios are taken within each repetition. One core unless noted. GB count the uncompressed matrix.
 
 ## Targets
 
@@ -327,12 +327,12 @@ taken within each. One core where nothing else is said. GB are of the uncompress
 
 ## The codec
 
-4096 x 4096 where nothing else is said. memcpy: {number(runs.rate(report.memory('memcpy')))} GB/s, in-place
-read-modify-write: {number(runs.rate(report.memory('read_modify_write')))} GB/s.
+4096 x 4096 unless noted. memcpy: {number(runs.rate(report.memory('memcpy')))} GB/s, in-place read-modify-write:
+{number(runs.rate(report.memory('read_modify_write')))} GB/s.
 
 {report.codec_tables()}
 
-## Beside other compressors
+## Comparison with other compressors
 
 {report.peers()}
 {END}"""

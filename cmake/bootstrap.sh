@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Installs what the project needs on Debian 12, then runs workflows of CMakePresets.json:
 #
-#   demo    the command line tool and the demonstration, which it then runs
-#   test    everything with g++, everything with clang++ and, where there is nvcc, what it compiles
-#   clang   everything with clang++
-#   cuda    what nvcc compiles; on a machine with a device, its tests under compute-sanitizer, too, and
-#           the benchmarks, and docs/benchmarks.md from them: cmake/cuda.sh
-#   valgrind   tests under valgrind, without this machine's instruction set
-#   bench   the benchmarks, and docs/benchmarks.md from them
-#   fidelity   what models do after every method, and docs/fidelity.md from that
-#   asan    tests under the address and undefined-behaviour sanitizers
-#   fuzz [SECONDS]   every fuzz target, side by side, for that long (1200)
+#   demo    builds the command line tool and the demonstration, and runs the demonstration
+#   test    builds and tests everything with g++ and with clang++ and, if there is nvcc, the CUDA targets
+#   clang   builds and tests everything with clang++
+#   cuda    runs cmake/cuda.sh: builds and tests the CUDA targets; on a machine with a device, also runs the
+#           tests under compute-sanitizer, runs the benchmarks and writes them to docs/benchmarks.md
+#   valgrind   runs tests under valgrind, built without this machine's instruction set
+#   bench   runs the benchmarks and writes docs/benchmarks.md
+#   fidelity   measures what models lose under every method and writes docs/fidelity.md
+#   asan    runs the tests under the address and undefined-behaviour sanitizers
+#   fuzz [SECONDS]   runs all fuzz targets in parallel for that long (1200)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Where NVIDIA's packages leave it.
+# NVIDIA's packages install nvcc here.
 [[ ! -x /usr/local/cuda/bin/nvcc ]] || PATH=$PATH:/usr/local/cuda/bin
 
 packages=(
@@ -30,7 +30,7 @@ is_installed() {
   [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]
 }
 
-# Of what is named beside what everything needs.
+# Installs those of `packages` and of the arguments that are missing.
 install_missing() {
   local package missing=()
   for package in "${packages[@]}" "$@"; do
@@ -45,8 +45,8 @@ install_missing() {
     apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# Runs every workflow named, whatever became of the one before, and ends with ctest's summaries; before
-# them, with what kernels take of a device.
+# Runs every named workflow, even if the one before failed, and prints ctest's summaries at the end. After the
+# workflow cuda, it prints the registers and shared memory that kernels use.
 run_workflows() {
   local preset failed=0
   mkdir -p build
@@ -63,8 +63,7 @@ run_workflows() {
   return $failed
 }
 
-# Runs every fuzz target over a corpus of its own, which starts from the seeds; what they find is left
-# in build/fuzz.
+# Runs every fuzz target over its own corpus, which starts from the seeds, and leaves findings in build/fuzz.
 run_fuzzers() {
   local target pids=() failed=0
   for target in header index archive backends; do

@@ -1,11 +1,11 @@
-# Targets beside deltadct::deltadct, each with what its headers need, where that is at hand:
+# Optional targets beside deltadct::deltadct. Each exists if the packages that its headers need are found:
 #
 #   deltadct::io      deltadct/io/*.hpp       nlohmann_json, xxHash, zstd
 #   deltadct::eigen   deltadct/eigen.hpp      Eigen
 #   deltadct::fftw    deltadct/fftw.hpp       FFTW in float and double (under the GPL)
 #   deltadct::tbb     deltadct/tbb.hpp        oneTBB
-#   deltadct::cuda    deltadct/cuda.hpp       the CUDA Toolkit; nvcc for what launches kernels
-#   deltadct::cufft   deltadct/cufft.hpp      cuFFT beside it
+#   deltadct::cuda    deltadct/cuda.hpp       the CUDA Toolkit; nvcc for files that launch kernels
+#   deltadct::cufft   deltadct/cufft.hpp      the same, and cuFFT
 #
 # DELTADCT_COMPONENTS lists those that exist.
 set(DELTADCT_COMPONENTS "")
@@ -19,7 +19,7 @@ function(deltadct_add_component name)
   set(DELTADCT_COMPONENTS ${DELTADCT_COMPONENTS} PARENT_SCOPE)
 endfunction()
 
-# xxHash is a header of its own, included with XXH_INLINE_ALL, so that there is nothing to link.
+# xxHash is a single header, included with XXH_INLINE_ALL, so there is nothing to link.
 if(NOT TARGET nlohmann_json::nlohmann_json)
   find_package(nlohmann_json QUIET)
 endif()
@@ -45,7 +45,7 @@ if(TARGET Eigen3::Eigen)
   deltadct_add_component(eigen Eigen3::Eigen)
 endif()
 
-# Distributions built with autotools bring no CMake package of FFTW's, or one that is broken.
+# Where FFTW was built with autotools, its CMake package is missing or broken.
 find_path(DELTADCT_FFTW_INCLUDE_DIR fftw3.h)
 find_library(DELTADCT_FFTW_LIBRARY fftw3)
 find_library(DELTADCT_FFTWF_LIBRARY fftw3f)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# All that there is for a device, on the first one met, with what is at hand: nothing is installed.
-# Needs nvcc, CMake 3.25, Python 3 and doctest's header; settings for CMake may follow, such as
-# -DDELTADCT_DOCTEST_INCLUDE_DIR=... or -DDELTADCT_VKFFT_INCLUDE_DIR=... Builds the CUDA targets, says
-# what kernels take of a device, and, where there is one, runs the tests, again under compute-sanitizer
-# (memcheck, racecheck, synccheck), and the benchmarks, whose lines go to build/cuda/bench.jsonl and whose table
-# to docs/benchmarks.md.
+# Builds and runs everything that uses a CUDA device, on the first device found, and installs nothing. Needs
+# nvcc, CMake 3.25, Python 3 and doctest's header. Arguments are settings for CMake, such as
+# -DDELTADCT_DOCTEST_INCLUDE_DIR=... or -DDELTADCT_VKFFT_INCLUDE_DIR=... The script builds the CUDA targets,
+# prints the registers and shared memory of every kernel, and runs the tests. If there is a device, it runs the
+# test programs again under compute-sanitizer (memcheck, racecheck, synccheck), then the benchmarks. Their lines
+# go to build/cuda/bench.jsonl, and their table to docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ if ! nvidia-smi -L 2>/dev/null; then
 fi
 
 failed=0
-# Calls that fail on purpose are the tests' to check, not memcheck's.
+# Some tests make API calls fail on purpose, so memcheck does not report those.
 for tool in "memcheck --report-api-errors no" racecheck synccheck; do
   for program in $build/tests/cuda/test_cuda_*; do
     [[ -x $program && -f $program ]] || continue

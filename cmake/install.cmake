@@ -1,6 +1,6 @@
-# Install rules: the headers, and a CMake package `deltadct` with deltadct::deltadct and, as its
-# components, the targets of components.cmake. Each of these is exported by itself: a consumer who
-# lacks what one of them needs has the others.
+# Installs the headers and a CMake package `deltadct` with deltadct::deltadct and, as its components, the
+# targets of components.cmake. Each component is exported separately: a consumer who lacks the dependencies of
+# one component can use the others.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 

@@ -1,7 +1,7 @@
-# What tests, examples and benchmarks share and consumers never see:
-#   deltadct_dev     the library with all that is found beside it but CUDA, OpenMP and the warnings
+# Targets that tests, examples and benchmarks share and consumers never see:
+#   deltadct_dev     the library, OpenMP, the warnings and every component found except cuda and cufft
 #   deltadct_native  this machine's instruction set (DELTADCT_NATIVE)
-#   deltadct_codecs  make_codec() of either backend and the baselines, compiled once: it takes a minute
+#   deltadct_codecs  make_codec() of both backends and the baselines, compiled once, which takes a minute
 include(CheckCXXCompilerFlag)
 include(cmake/warnings.cmake)
 
@@ -47,7 +47,7 @@ add_library(deltadct_codecs INTERFACE)
 target_compile_definitions(deltadct_codecs INTERFACE DELTADCT_EXTERN_CODECS)
 foreach(backend IN ITEMS Serial Simd)
   set(source ${PROJECT_BINARY_DIR}/codecs_${backend}.cpp)
-  # As codec.hpp does, which knows nothing of DELTADCT_WITH_XSIMD.
+  # The same condition as in codec.hpp, which does not know DELTADCT_WITH_XSIMD.
   set(condition 1)
   if(backend STREQUAL Simd)
     set(condition DELTADCT_HAS_SIMD)
@@ -74,13 +74,13 @@ template std::unique_ptr<deltadct::AnyCodec> deltadct::make_baseline<double>(
     const deltadct::AnyBaseline&);
 ")
   add_library(deltadct_codecs_baselines OBJECT EXCLUDE_FROM_ALL ${source})
-  # What is encoded does not depend on the number of threads.
+  # Eigen without its own threads, so that results do not depend on their number.
   target_compile_definitions(deltadct_codecs_baselines PRIVATE EIGEN_DONT_PARALLELIZE)
   target_link_libraries(deltadct_codecs_baselines PRIVATE deltadct_dev deltadct_native)
   target_link_libraries(deltadct_codecs INTERFACE $<TARGET_OBJECTS:deltadct_codecs_baselines>)
 endif()
 
-# Unpacks an archive of models to a folder while configuring, again when it has changed.
+# Unpacks an archive of models to a folder at configure time, and again when the archive has changed.
 function(unpack_models archive folder)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${archive})
   if(${archive} IS_NEWER_THAN ${folder}/.unpacked)

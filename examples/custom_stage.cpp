@@ -1,4 +1,4 @@
-// Replace one stage: score patches by their largest weight instead of their norm.
+// Replaces one stage: scores patches by their largest weight instead of their norm.
 #include <deltadct/codec.hpp>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ struct MyPolicy : deltadct::DefaultPolicy<float, 8> {
   using Scorer = LargestWeight;
 };
 
-// How many of the patches whose largest weight is an outlier were given bits.
+// The number of patches whose largest weight is an outlier and that were given bits.
 template <class Policy>
 int outliers_kept(const std::vector<float>& delta, std::size_t side) {
   const deltadct::DeltaCodec<Policy> codec({{2, 0.02}, {0, 0.98}});
@@ -42,7 +42,7 @@ int main() {
   std::normal_distribution<float> change(0.0F, 0.3F);
   std::vector<float> delta(side * side);
   for (float& x : delta) x = std::clamp(change(random), -0.9F, 0.9F);
-  // Twenty quiet patches, but for one weight each.
+  // Twenty patches that are zero except for one weight each.
   for (std::size_t k = 0; k < 20; ++k) {
     const std::size_t corner = k * 8 * side + k * 8;
     for (std::size_t i = 0; i < 64; ++i) delta[corner + i / 8 * side + i % 8] = 0;

@@ -1,4 +1,4 @@
-// Compress the difference between two matrices, add it to live weights, see what it cost.
+// Compresses the difference between two matrices, adds it to live weights, and prints what it cost.
 #include <deltadct/codec.hpp>
 
 #include <cstdio>

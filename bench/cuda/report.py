@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what bench_cuda and bench_vkfft printed into docs/benchmarks.md, between its marks.
+"""Writes the results of bench_cuda and bench_vkfft into docs/benchmarks.md, between its markers.
 
     report.py LINES.jsonl
 """
@@ -48,17 +48,17 @@ def main():
     out = [BEGIN,
            f"{device['device']}, driver {version(device['driver'])}, runtime "
            f"{version(device['runtime'])}, {datetime.date.today()}. 8192 x 8192 weights in bf16, four "
-           f"buffers in turn; medians of 11 repetitions. A copy in the device's memory moves "
-           f"{copy:.0f} GB/s, read and written.", ""]
+           f"buffers in turn; medians of 11 repetitions. A copy in device memory moves "
+           f"{copy:.0f} GB/s, reads and writes together.", ""]
     out += table("of the copy's bandwidth", codec, results, fraction)
-    out += ["", "Bold: the target is reached (0.80, 0.80, 0.70 and 0.55 for decode_add, 0.45 for encode "
-            "at P = 16).", ""]
+    out += ["", "Bold figures reach their target (0.80, 0.80, 0.70 and 0.55 for decode_add, 0.45 for "
+            "encode at P = 16).", ""]
     out += table("10^9 weights a second", codec, results,
                  lambda name, p: f"{results[name, p]['weights_s'] / 1e9:.0f}")
     slowest = min(results[name, 16]["weights_s"] for name in codec
                   if kind(name) == "decode_add" and (name, 16) in results)
     out += ["", f"Eight billion weights at P = 16 take {8e9 / slowest * 1e3:.1f} ms.", "",
-            "The DCT alone, of as many floats:", ""]
+            "The DCT alone, on the same number of floats:", ""]
     out += table("GB/s", transforms, results, lambda name, p: f"{results[name, p]['gb_s']:.0f}")
     out.append(END)
 

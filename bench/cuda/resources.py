@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What ptxas said of every kernel in the logs of a build: registers, spills, shared memory.
+"""Prints what ptxas reports for every kernel in build logs: registers, spills, shared memory.
 
-    resources.py LOG...    a line a kernel and architecture; fails where kernels of patches up to
+    resources.py LOG...    one line per kernel and architecture; fails if kernels of patches up to
                            32 x 32 spill registers
 """
 import re
@@ -22,7 +22,7 @@ def demangled(names):
 
 
 def short(name):
-    """DecodeKernel<PaperPolicy<float, 16>, bfloat16, true>, of what c++filt makes of it."""
+    """DecodeKernel<PaperPolicy<float, 16>, bfloat16, true>, from the demangled name."""
     name = re.sub(r"deltadct::v\d+_\d+_\w+::|detail::|\(anonymous namespace\)::", "", name)
     name = re.sub(r"\(DecodeMode\)(\d)", lambda mode: MODES[int(mode.group(1))], name)
     inner = re.search(r"run_on_device<(.*)>\(", name)

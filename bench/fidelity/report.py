@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes docs/fidelity.md and its plots from what bench_fidelity measured.
+"""Writes docs/fidelity.md and its plots from the results of bench_fidelity.
 
     cmake --build build/release --target fidelity-report
 
-What stands between the page's two markers is written anew, the rest of the page is kept.
+Rewrites what stands between the page's two markers and keeps the rest.
 """
 
 import json
@@ -58,7 +58,7 @@ class Pair:
         return [row for row in self.data["rows"] if row["group"] == name and "bpw" in row]
 
     def cell(self, name, *keys):
-        """Numbers of a row, or a dash where there is none."""
+        """Numbers of a row, or a dash if there is no such row."""
         row = self.rows.get(name)
         if row is None:
             return "-"
@@ -69,7 +69,7 @@ class Pair:
                           for key in keys)
 
     def at_least_noise(self, name):
-        """The excess; its standard error where that is more."""
+        """The excess, or its standard error if that is larger."""
         row = self.rows[name]
         return max(row["excess"], row["error"])
 
@@ -80,7 +80,7 @@ def by_task(pairs, names, *keys, head="method"):
 
 
 def curve(pairs, group, label, values, show):
-    """A table of an ablation: its settings across, tasks down."""
+    """A table of an ablation: a column per setting, a row per task."""
     rows = []
     for pair in pairs:
         found = {row["x"]: row for row in pair.group(group)}
@@ -89,7 +89,7 @@ def curve(pairs, group, label, values, show):
 
 
 def targets(pairs):
-    """The preset against the paper's, BitDelta and Delta-CoMe."""
+    """Compares the preset with the paper's codec, BitDelta and Delta-CoMe."""
     rows, ratios = [], []
     for pair in pairs:
         paper = pair.rows[PAPER]
@@ -103,8 +103,8 @@ def targets(pairs):
     mean = math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
     text = table(["excess", "paper, P = 16", "unit gain, 1.07 bpw, P = 32", "BitDelta", "Delta-CoMe",
                   "... cut to 1.07 bpw", "unit gain at 0.15 bpw", "noise", "paper / unit gain"], rows)
-    return (f"{text}\n\nThe last column divides by the noise where the excess is below it. Its geometric "
-            f"mean is {mean:.0f}, its least {min(ratios):.0f}.")
+    return (f"{text}\n\nIf the excess is below the noise, the last column divides by the noise. Its geometric "
+            f"mean is {mean:.0f}, its minimum {min(ratios):.0f}.")
 
 
 def plot_excess(pairs, path):
@@ -179,7 +179,7 @@ def main():
     measured = f"""{BEGIN}
 ## What a model loses
 
-GPTs read {data['windows']} windows of 256 bytes; the vision transformers see 500 (digits) or 2,000 images.
+The GPTs read {data['windows']} windows of 256 bytes; the vision transformers see 500 (digits) or 2,000 images.
 
 {table(["", *(pair.task for pair in pairs)], [
     ["cross-entropy of the base", *(f"{pair.data['base_loss']:.4f}" for pair in pairs)],
@@ -187,17 +187,17 @@ GPTs read {data['windows']} windows of 256 bytes; the vision transformers see 50
     ["right answers of the base", *(f"{pair.data['base_right']:.1%}".replace('%', ' %') for pair in pairs)],
     ["... of the fine-tune", *(f"{pair.data['right']:.1%}".replace('%', ' %') for pair in pairs)]])}
 
-Bits a weight, every byte of the archive counted, and excess cross-entropy over the fine-tune:
+Bits per weight, with every byte of the archive counted, and excess cross-entropy over the fine-tune:
 
 {by_task(pairs, compared, "bpw", "excess")}
 
 ![Excess cross-entropy against bits a weight, every method](fidelity.svg)
 
-Points below 0.0001 are drawn there; the dotted line is the standard error of the excess. Right answers:
+Points below 0.0001 are drawn at 0.0001; the dotted line is the standard error of the excess. Right answers:
 
 {by_task(pairs, compared, "right")}
 
-The preset against the others:
+The preset compared with the others:
 
 {targets(pairs)}
 
@@ -209,14 +209,14 @@ SNR in dB, gain <D, D^> / <D, D>, cosine:
 
 ![Histograms of the reconstructed deltas](fidelity_histogram.svg)
 
-Milliseconds to encode and to decode all of it, once, on a machine that others use too, with two threads where a
-method has use for them; the methods of others are written for comparison, not for speed:
+Milliseconds to encode and to decode the whole model, once, on a shared machine, with two threads for methods that
+use them. The methods of others are written for comparison, not for speed:
 
 {by_task(pairs, compared, "encode", "decode")}
 
 ## The paper's ablations
 
-Excess cross-entropy. Patch sizes, with the DCT and without:
+The tables give excess cross-entropy. Patch sizes, with the DCT and without:
 
 {curve(pairs, "paper", "with", sizes, lambda p: f"P = {p:g}")}
 
@@ -230,7 +230,7 @@ The same width for all patches, P = 16:
 
 {curve(pairs, "bits everywhere", "bits", (1, 2, 4, 6, 8), lambda b: f"{b:g}")}
 
-Patches dropped, the rest at 8 bits, whose error is no more than a thousandth of the delta's energy, P = 16:
+Share of dropped patches, P = 16. The rest has 8 bits, and an error of at most a thousandth of the delta's energy:
 
 {curve(pairs, "patch sparsity", "dropped", [k / 10 for k in range(1, 10)], lambda s: f"{s:.0%}".replace("%", " %"))}
 
@@ -238,14 +238,14 @@ Patches dropped, the rest at 8 bits, whose error is no more than a thousandth of
 
 {chr(10).join(chr(10) + curve(pairs, f"unit gain, P = {p}", f"P = {p}, at", (0.1, 0.15, 0.25, 0.5, 1.07, 2, 3, 4), lambda b: f"{b:g} bpw") for p in (16, 32, 64))}
 
-A dash: the archive cannot be that small, or need not be that large.
+A dash means that the archive cannot be that small, or need not be that large.
 
 {curve(pairs, "unit gain", "1 bit", (16, 32, 64), lambda p: f"P = {p:g}")}
 
 ## What many tasks take
 
-All matrices of a model of the shapes of Llama 2 7B, by calculation; for one of its matrices, beside the size of a
-real encode:
+The sizes are calculated for all matrices of a model with the shapes of Llama 2 7B. For one of its matrices, the
+calculated size stands beside that of a real encode:
 
 {storage_table(data['storage'])}
 

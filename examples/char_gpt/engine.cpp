@@ -1,4 +1,4 @@
-// Codecs by their settings, weights from files.
+// Makes codecs from their settings, and loads weights from files.
 #include "engine.hpp"
 
 #include <deltadct/io/restore.hpp>
@@ -33,7 +33,7 @@ Weights load_weights(const std::string& path) {
   Weights weights;
   deltadct::io::TensorBytes bytes;
   for (const auto& tensor : model.tensors()) {
-    // The demonstration's tensors are matrices, and vectors, which are one row.
+    // The demonstration's tensors are matrices, or vectors, which become one row.
     const auto cols = static_cast<Eigen::Index>(tensor.shape.at(tensor.shape.size() - 1));
     const auto rows = tensor.shape.size() == 1 ? 1 : static_cast<Eigen::Index>(tensor.shape[0]);
     Matrix& matrix = weights[tensor.name];
@@ -67,7 +67,7 @@ void apply_archive(const std::string& path, const std::string& base_path, const 
   const auto archive = io::DeltaArchive::open(path);
   const deltadct::OpenMpExecutor executor;
   io::Restorer restorer(base_model, archive, codecs, executor);
-  // All of them before the first is added: a wrong base leaves the live weights alone.
+  // Checks all of them before the first is added: a wrong base leaves the live weights alone.
   for (const auto& entry : archive.entries()) {
     if (entry.base) restorer.check_base(entry);
   }

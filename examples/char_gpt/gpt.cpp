@@ -16,7 +16,8 @@ using Bytes = std::span<const std::uint8_t>;
 
 constexpr Index vocabulary = 256;
 
-// Uniform on [0, 1): the engine's sequence is fixed by the standard, std's distributions are not.
+// Uniform on [0, 1). The standard fixes the engine's sequence, but not those of std's
+// distributions.
 double uniform(std::mt19937_64& random) {
   return static_cast<double>(random() >> 11) * 0x1.0p-53;
 }
@@ -33,7 +34,7 @@ char sample(std::span<const float> logits, double temperature, std::mt19937_64& 
     cumulative.push_back(total += std::exp((double{logit} - double{*likeliest}) / temperature));
   const auto drawn =
       std::upper_bound(cumulative.begin(), cumulative.end(), total * uniform(random));
-  if (drawn == cumulative.end()) return byte_at(likeliest);  // the product rounded up to the total
+  if (drawn == cumulative.end()) return byte_at(likeliest);  // rounded up to the total
   return static_cast<char>(drawn - cumulative.begin());
 }
 
@@ -57,7 +58,7 @@ Gpt::Gpt(Loader loader, Index heads)
   loader.expect_all_taken();
 }
 
-// Runs tokens at positions past, past + 1, ...; those before are in the cache.
+// Runs tokens at positions past, past + 1, ...; earlier ones are in the cache.
 void Gpt::forward(Bytes tokens, Index past, Workspace& work) const {
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const auto row = static_cast<Index>(t);

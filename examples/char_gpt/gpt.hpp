@@ -3,8 +3,8 @@
 //     x = embed[byte] + position[t]
 //     logits = transformer(x) * embed^T
 //
-// Attention is causal. train.py beside this file is the definition; the tensor names and shapes are
-// those of its state dict.
+// Attention is causal. train.py beside this file is the definition; the names and shapes of the
+// tensors are those of its state dict.
 #pragma once
 
 #include "transformer.hpp"
@@ -20,15 +20,15 @@ namespace char_gpt {
 
 inline constexpr std::size_t all_windows = std::numeric_limits<std::size_t>::max();
 
-// A view of a model: it owns no weights, it points at the map's matrices. Hence
-//  - the map and its entries must outlive the Gpt; moving the map away or erasing an entry ends it;
-//  - values may be changed in place between calls, and the next call sees them (that is how the
-//    demo patches one model into another); shapes may not change;
-//  - const calls may run concurrently with each other, not with a change of the weights.
+// A view of a model: it owns no weights, but points at the map's matrices. Hence
+//  - the map and its entries must outlive the Gpt, so do not move the map away or erase an entry;
+//  - values may be changed in place between calls, and the next call sees them (in this way the
+//    demo patches one model into another); shapes must not change;
+//  - const calls may run concurrently with each other, but not with a change of the weights.
 class Gpt {
  public:
-  // Infers width, layers and context from the shapes. Throws std::invalid_argument, which names the
-  // tensor, when one is missing, misshapen or unknown.
+  // Infers width, layers and context from the shapes. Throws std::invalid_argument, naming the
+  // tensor, if one is missing, misshapen or unknown.
   explicit Gpt(const Weights& weights, Eigen::Index heads = 4);
   explicit Gpt(const Weights&&, Eigen::Index heads = 4) = delete;
 
@@ -41,14 +41,14 @@ class Gpt {
   // unnormalised. Throws std::invalid_argument for more than context() tokens.
   Matrix logits(std::span<const std::uint8_t> tokens) const;
 
-  // The first `windows` non-overlapping windows of context() bytes, as train.py's evaluate() judges
-  // them. Windows run in parallel under OpenMP; the result does not depend on the number of
-  // threads. Throws std::invalid_argument for a text that holds no window and the byte after it, or
-  // for `windows` of 0.
+  // Evaluates the first `windows` non-overlapping windows of context() bytes, as train.py's
+  // evaluate() does. Windows run in parallel under OpenMP; the result does not depend on the number
+  // of threads. Throws std::invalid_argument for a text shorter than a window and the byte after
+  // it, or if `windows` is 0.
   Judgement judge(std::span<const std::uint8_t> text, std::size_t windows = all_windows) const;
 
-  // The `bytes` bytes that follow the prompt (the prompt itself is not repeated; an empty one
-  // counts as a newline). Temperature 0 takes the likeliest byte. Since positions are learned and
+  // The `bytes` bytes that follow the prompt. The prompt itself is not repeated; an empty one
+  // counts as a newline. Temperature 0 takes the likeliest byte. Since positions are learned and
   // absolute, a full context restarts from the text's last context() / 2 bytes, rounded up; so does
   // a prompt longer than the context. Throws std::invalid_argument for a negative or NaN
   // temperature.

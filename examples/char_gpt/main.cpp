@@ -1,5 +1,5 @@
-// The demonstration: a fine-tuned byte-level GPT, compressed to about one bit a weight, still does
-// its job. Prints the losses on held-out C++ headers, and what each model writes.
+// The demonstration: a fine-tuned byte-level GPT, compressed to about one bit per weight, still
+// does its job. Prints the losses on held-out C++ headers, and what each model writes.
 //
 //     char_gpt [WINDOWS]     WINDOWS of 256 bytes are evaluated; all of them by default
 #include "engine.hpp"
@@ -24,9 +24,9 @@ const std::string kData = CHAR_GPT_DATA;
 
 struct Row {
   std::string name;
-  double loss = 0;             ///< nats a byte
-  std::uint64_t bytes = 0;     ///< of the file that turns the base into this model; 0: none
-  double bits_per_weight = 0;  ///< every byte of it over every weight
+  double loss = 0;             ///< nats per byte
+  std::uint64_t bytes = 0;     ///< of the file that turns the base into this model; 0 if none
+  double bits_per_weight = 0;  ///< all bytes of that file over all weights
   double ratio = 0;            ///< how many times smaller than the model
   std::string sample = {};
 };
@@ -48,7 +48,7 @@ class Demo {
   void run_base() { add({.name = "pre-trained (base)"}); }
 
   void run_tuned() {
-    // In place, matrix by matrix: the engine points into live_.
+    // In place, matrix by matrix, because the engine points into live_.
     for (const auto& [name, matrix] : char_gpt::load_weights(path("tuned"))) {
       live_.at(name) = matrix;
     }
@@ -72,7 +72,7 @@ class Demo {
              static_cast<double>(report.model_bytes) / static_cast<double>(report.file_bytes)});
   }
 
-  /// UltraDelta treats a matrix by its place among the others.
+  /// UltraDelta treats a matrix by its rank among the others.
   deltadct::UltraDelta survey() const {
     return deltadct::UltraDelta::survey(
         io::survey_deltas(io::Model::open(path("base")), io::Model::open(path("tuned"))));
@@ -111,7 +111,7 @@ class Demo {
  private:
   static std::string path(const std::string& name) { return kData + "/" + name + ".safetensors"; }
 
-  // A model that is lost writes any byte; a terminal should not have to read it.
+  // A model that is broken writes any byte, which should not reach a terminal.
   static std::string printable(std::string text) {
     for (char& c : text) {
       if (c != '\n' && (c < ' ' || c > '~')) c = '.';
@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
     demo.run_delta("DARE, p = 15/16", "dare", char_gpt::codec_of(deltadct::Dare{}));
     demo.run_delta("UltraDelta", "ultra_delta", char_gpt::codec_of(demo.survey()));
     demo.run_delta("unit gain, 1 bit", "delta_unit_gain", char_gpt::unit_gain(32, {{1, 1.0}}));
-    // For each weight that changed: 0.15 for each of the model.
+    // The budget counts weights that changed; this is 0.15 bits for each weight of the model.
     demo.run_delta("unit gain, 0.15 bits", "delta_unit_gain_low",
                    char_gpt::unit_gain(32, deltadct::BudgetAllocator(0.156)));
     demo.print_samples();

@@ -14,8 +14,8 @@ using Eigen::Index;
 using Rows = Eigen::Ref<Matrix>;
 using ConstRows = Eigen::Ref<const Matrix>;
 
-// Queries taken together: enough rows for a matrix product, few enough that the products of a block
-// with the keys after it, which causality discards, stay small.
+// Queries processed together: enough rows for a matrix product, but few enough that their products
+// with later keys in the block, which causality discards, stay few.
 constexpr Index query_block = 64;
 
 std::string shape(Index rows, Index cols) {
@@ -39,8 +39,8 @@ void gelu(Rows x) {
   }
 }
 
-// Row r becomes softmax(scale * row) over its first `visible` entries, `more` others for each row
-// before it, and zero after them.
+// Row r becomes softmax(scale * row) over its first visible + r * more entries, and zero after
+// them.
 void softmax(Rows scores, float scale, Index visible, Index more) {
   for (Index r = 0; r < scores.rows(); ++r) {
     const Index seen = visible + r * more;
@@ -116,8 +116,8 @@ Transformer::Transformer(Loader& loader, Index width, Index heads, Attention att
   } while (loader.any_under(prefix));
 }
 
-// Rows [past, past + count) of qkv attend to rows [0, own], or to all of them, into the first rows
-// of work.attended.
+// Lets rows [past, past + count) of qkv attend to all rows up to themselves (causal), or to all
+// rows, and writes the result to the first rows of work.attended.
 void Transformer::attend(Index past, Index count, const Matrix& qkv, Workspace& work) const {
   const bool causal = attention_ == Attention::causal;
   const Index size = width() / heads_;

@@ -1,5 +1,5 @@
-// The trunk of the demo's GPT, which the vision transformer of bench/fidelity shares, over a map of
-// named weights.
+// The trunk of the demo's GPT, over a map of named weights. The vision transformer of
+// bench/fidelity shares it.
 //
 //     x = x + proj(attention(qkv(norm1(x)))),  x = x + down(gelu(up(norm2(x))))     for each block
 //     norm(x)
@@ -22,8 +22,8 @@ using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 // Tensors by state-dict name; a linear layer is [out x in], a vector is 1 x n.
 using Weights = std::map<std::string, Matrix, std::less<>>;
 
-// Takes tensors out of the map by name and remembers which, so that none is left over unnoticed.
-// Throws std::invalid_argument, which names the tensor, when one is missing, misshapen or unknown.
+// Takes tensors out of the map by name and remembers which, so that leftover ones are noticed.
+// Throws std::invalid_argument, naming the tensor, if one is missing, misshapen or unknown.
 class Loader {
  public:
   explicit Loader(const Weights& weights) : weights_(weights) {}
@@ -38,22 +38,23 @@ class Loader {
   std::set<std::string> taken_;
 };
 
-// How a model did on text or images held out.
+// How a model did on held-out text or images.
 struct Judgement {
-  std::vector<double> losses;  // nats, of one window (its mean) or image each
+  std::vector<double> losses;  // in nats, of one image or window (its mean) each
   double right = 0;            // share of bytes or images whose likeliest answer was right
 
   double loss() const;
 };
 
-// Nats that the scores of row r give to the target, and whether that is the likeliest.
+// The loss in nats of the target under the scores of row r, and whether the target is the
+// likeliest.
 struct Answer {
   double loss;
   bool right;
 };
 Answer answer(const Eigen::Ref<const Matrix>& logits, Eigen::Index row, Eigen::Index target);
 
-// A view, as Gpt is: it points at the map's matrices.
+// A view, like Gpt: it points at the map's matrices.
 class Transformer {
  public:
   enum class Attention { causal, full };
@@ -65,8 +66,8 @@ class Transformer {
   Eigen::Index layers() const { return static_cast<Eigen::Index>(blocks_.size()); }
   Eigen::Index heads() const { return heads_; }
 
-  // What one sequence needs besides the weights, allocated once and reused for every layer and
-  // sequence. A layer's qkv rows double as its key/value cache.
+  // What one sequence needs besides the weights. It is allocated once and reused for every layer
+  // and sequence. A layer's qkv rows double as its key/value cache.
   struct Workspace {
     Workspace(const Transformer& model, Eigen::Index capacity);
 
@@ -74,8 +75,8 @@ class Transformer {
     std::vector<Matrix> qkv;
   };
 
-  // Runs the first `count` rows of work.residual at positions past, past + 1, ...; those before are
-  // in the cache. Leaves the last norm's output in the first rows of work.normed.
+  // Runs the first `count` rows of work.residual at positions past, past + 1, ...; earlier ones are
+  // in the cache. Leaves the output of the last norm in the first rows of work.normed.
   void forward(Eigen::Index past, Eigen::Index count, Workspace& work) const;
 
  private:

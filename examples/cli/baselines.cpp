@@ -1,4 +1,4 @@
-// The presets that are methods of others, with the settings they were published with.
+// The presets that are published methods of others, with the settings of their publications.
 #include "baselines.hpp"
 
 #include <deltadct/baseline/any_baseline.hpp>

@@ -1,4 +1,4 @@
-// The presets that are methods of others.
+// The presets that are published methods of others.
 #pragma once
 
 #include "commands.hpp"
@@ -7,10 +7,10 @@ namespace cli {
 
 bool is_baseline(const std::string& preset);
 
-/// Makes codecs of baselines, and by `others` those with patches.
+/// A factory for the codecs of baselines; `others` makes those with patches.
 deltadct::CodecFactory with_baselines(deltadct::CodecFactory others);
 
-/// The same, for compressing as the arguments say; sets the options' codec.
+/// The same for compressing with these arguments. Also sets the options' codec.
 deltadct::CodecFactory with_preset(const CompressArguments& arguments,
                                    const deltadct::io::Model& base,
                                    const deltadct::io::Model& tuned,

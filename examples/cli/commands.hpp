@@ -1,4 +1,4 @@
-// What each subcommand takes and does. Results go to stdout; errors are thrown.
+// The arguments of each subcommand, and what it does. Results go to stdout; errors are thrown.
 #pragma once
 
 #include <deltadct/io/checkpoint.hpp>
@@ -27,7 +27,7 @@ struct Writing {
 
 struct Common {
   std::string backend = "simd";
-  int threads = 0;  ///< 0: as many as OpenMP likes
+  int threads = 0;  ///< 0: as many as OpenMP chooses
   Reading reading;
   Writing writing;
 };
@@ -37,8 +37,8 @@ struct CompressArguments {
   std::string preset = "paper";
   int patch = 0;               ///< 0: the preset's
   std::string mix;             ///< empty: the preset's
-  double bits_per_weight = 0;  ///< of the archive, over the weights that changed; 0: none
-  std::uint64_t bytes = 0;     ///< of the archive; 0: none
+  double bits_per_weight = 0;  ///< of the archive, over the weights that changed; 0: no budget
+  std::uint64_t bytes = 0;     ///< of the archive; 0: no limit
   std::vector<std::string> include, exclude;
   std::string non_finite = "refuse";
   bool no_dct = false;

@@ -44,7 +44,7 @@ void print_summary(const io::CheckpointReport& report, double seconds) {
   std::printf("time             %.2f s, %.2f GB/s\n", seconds, model / seconds / 1e9);
 }
 
-/// A line of --verbose.
+/// Prints a line for --verbose.
 void print_entry(const io::ManifestEntry& entry) {
   std::string remark = entry.reason;
   if (entry.recovery) remark = recovery_text(*entry.recovery);

@@ -16,7 +16,7 @@ namespace io = deltadct::io;
 
 namespace {
 
-/// Elements of a floating tensor as doubles.
+/// Elements of a floating-point tensor as doubles.
 std::vector<double> values(const io::Model& model, const io::ModelTensor& tensor) {
   io::TensorBytes bytes;
   model.read(tensor, bytes);
@@ -32,7 +32,7 @@ std::vector<double> values(const io::Model& model, const io::ModelTensor& tensor
   return result;
 }
 
-/// a - b; the largest number there is where that is too large for a double.
+/// a - b, or the largest finite number of that sign if a double cannot hold it.
 double difference(double a, double b) {
   const double apart = a - b;
   if (!std::isinf(apart) || !std::isfinite(a) || !std::isfinite(b)) return apart;
@@ -52,7 +52,7 @@ Measures measure(const io::Model& base, const io::ModelTensor& base_tensor, cons
   return measures;
 }
 
-/// The tensor of `other` that is to be judged by one of the fine-tune's.
+/// The tensor of `other` that is compared with one of the fine-tune's.
 const io::ModelTensor& judged(const io::Model& other, const io::ModelTensor& tensor) {
   const io::ModelTensor* found = other.find(tensor.name);
   const std::string where = io::detail::tensor_place(other.path().string(), tensor.name);
@@ -68,7 +68,8 @@ const io::ModelTensor& judged(const io::Model& other, const io::ModelTensor& ten
   return *found;
 }
 
-// JSON has no infinity; an exact reconstruction or an empty delta is null there.
+// JSON has no infinity and no NaN, so the SNR of an exact reconstruction is null, and so are the
+// figures of an empty delta.
 nlohmann::json measures_json(const Measures& m) {
   const auto number = [](double x) -> nlohmann::json {
     return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr);
@@ -79,7 +80,7 @@ nlohmann::json measures_json(const Measures& m) {
           {"mean_abs_ratio", number(m.mean_abs_ratio())}};
 }
 
-/// A figure in a column; a dash where there is none, of an empty delta or of no reconstruction.
+/// A figure in a column, or a dash if it is undefined.
 std::string figure_text(int width, int digits, double x) {
   char text[64];
   if (std::isnan(x))

@@ -13,7 +13,7 @@ namespace io = deltadct::io;
 
 namespace {
 
-// JSON has no infinity; an exact reconstruction is null there.
+// JSON has no infinity, so the SNR of an exact reconstruction is null.
 nlohmann::json recovery_json(const io::Recovery& recovery) {
   nlohmann::json json = {{"gain", recovery.gain()}, {"snr_db", nullptr}};
   if (recovery.error != 0) json["snr_db"] = recovery.snr_db();
@@ -56,7 +56,7 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
   return json;
 }
 
-/// What a person wants to know of an entry beside its size.
+/// What people want to know about an entry besides its size.
 std::string remark(const io::ManifestEntry& entry) {
   std::string text;
   const auto append = [&](const std::string& part) {

@@ -1,6 +1,6 @@
 // deltadct: compress a fine-tune against its base, apply, inspect, verify and compare.
 //
-// Exit codes: 0 done, 1 an error named on stderr, 2 a wrong command line.
+// Exit codes: 0 success, 1 an error, named on stderr, 2 a wrong command line.
 #include "baselines.hpp"
 #include "commands.hpp"
 #include "names.hpp"
@@ -27,9 +27,8 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
-// A file that another process shortens while it is mapped raises SIGBUS. Outputs that are not
-// complete are not in place, so there is nothing to clean up but the folder of one that has just
-// begun.
+// A mapped file that another process shortens raises SIGBUS. Incomplete outputs are not in place,
+// so there is nothing to clean up, except the stage of a folder in which nothing is complete yet.
 std::optional<deltadct::io::StageRemover> remove_stage;
 
 extern "C" void report_lost_input(int) {
@@ -39,40 +38,40 @@ extern "C" void report_lost_input(int) {
   ::_exit(kFailed);
 }
 
-// Who no longer listens to what is said does not end what writes a file.
+// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages.
 void begin_writing(const cli::Writing& writing, bool may_be_folder) {
   std::signal(SIGPIPE, SIG_IGN);
   if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
 }
 
 void add_running(CLI::App& command, cli::Common& common) {
-  command.add_option("--backend", common.backend, "what the kernels run on")
+  command.add_option("--backend", common.backend, "the backend that runs the kernels")
       ->check(CLI::IsMember({"simd", "serial"}))
       ->capture_default_str();
-  command.add_option("--threads", common.threads, "threads; 0 for one a core")
+  command.add_option("--threads", common.threads, "number of threads; 0 for one per core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
 }
 
 void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
   command.add_option("-o,--output", writing.output, what)->required();
-  // The last transformation is the first to be done: AsSizeValue takes -1 for a huge number.
+  // The transformation added last runs first: AsSizeValue takes -1 for a huge number.
   CLI::Option* size =
       command
           .add_option("--max-shard-size", writing.max_shard_bytes,
-                      "write a folder of files of about this size, as in 5GB, and an index")
+                      "write a folder of files of about this size, such as 5GB, and an index")
           ->transform(CLI::AsSizeValue(true))
           ->transform(CLI::Validator(
               [](std::string& text) -> std::string {
-                return text.starts_with('-') ? "a size is not negative" : "";
+                return text.starts_with('-') ? "a size cannot be negative" : "";
               },
               ""));
-  command.add_flag("--resume", writing.resume, "go on where an interrupted run of this stopped")
+  command.add_flag("--resume", writing.resume, "continue an interrupted run of the same command")
       ->needs(size);
   command.add_flag("--force", writing.force, "replace an existing output");
 }
 
-// A pattern that does not compile, or a mix that is none, is a wrong command line.
+// A pattern that does not compile, or a malformed mix, makes the command line wrong.
 std::string check_regex(const std::string& text) {
   try {
     static_cast<void>(std::regex(text));
@@ -98,7 +97,7 @@ std::string check_mix(const std::string& text) {
     static_cast<void>(cli::parse_mix(text));
     return {};
   } catch (const deltadct::Error& error) {
-    // Not what(), which is fit to be shown already: all that CLI11 says is made so once.
+    // Not what(), whose text is already escaped: usage_error() escapes all that CLI11 says.
     return error.where() + ": " + std::string(describe(error.code())) + " (" + error.detail() + ")";
   }
 }
@@ -120,17 +119,17 @@ void add_reading(CLI::App& command, cli::Reading& reading) {
   command.add_flag("--follow-links", reading.follow_links,
                    "accept shards and files that are symbolic links, as in a download cache");
   command.add_flag("--strict", reading.strict,
-                   "refuse what readers only pass over, as a stale total_size in an index");
+                   "refuse what other readers ignore, such as a stale total_size in an index");
   command
       .add_option("--unknown-dtype", reading.unknown_dtype,
-                  "what to do with tensors of a dtype that is not known: refuse, or keep them byte "
-                  "for byte")
+                  "what to do with tensors of an unknown dtype: refuse them, or keep them byte for "
+                  "byte")
       ->check(CLI::IsMember({"refuse", "keep"}))
       ->capture_default_str();
   command
       .add_option("--limit", reading.limits,
                   "NAME=NUMBER: refuse inputs beyond bytes, tensors, header, rank, depth, shards, "
-                  "expansion, file or files; compress leaves files beyond the last two out")
+                  "expansion, file or files; compress leaves out files beyond the last two")
       ->allow_extra_args(false)
       ->check(check_limit);
 }
@@ -139,8 +138,8 @@ CLI::Option* add_renaming(CLI::App& command, cli::Reading& reading) {
   return command
       .add_option(
           "--rename", reading.renames,
-          "FROM=TO: replace what matches FROM in BASE's names, as in '^model\\.=' to leave a "
-          "prefix out")
+          "FROM=TO: replace what matches FROM in BASE's names, such as '^model\\.=' to remove a "
+          "prefix")
       ->allow_extra_args(false)
       ->check(check_renaming);
 }
@@ -151,37 +150,39 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->required();
   command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
   command
-      .add_option("--preset", arguments.preset,
-                  "paper: Delta-DCT as published; unit_gain: less lost at the same size; lossless: "
-                  "every tensor bit for bit; the others: methods to compare with, as published")
+      .add_option(
+          "--preset", arguments.preset,
+          "paper: Delta-DCT as published; unit_gain: a smaller loss at the same size; "
+          "lossless: every tensor bit for bit; the others: published methods to compare with")
       ->check(CLI::IsMember(
           {"paper", "unit_gain", "lossless", "bit_delta", "delta_come", "dare", "ultra_delta"}))
       ->capture_default_str();
   command
       .add_option("--patch", arguments.patch,
-                  "patch size P, of unit_gain 16 or more; by default 16, of unit_gain 32")
+                  "patch size P, for unit_gain 16 or more; by default 16, for unit_gain 32")
       ->check(CLI::IsMember({4, 8, 12, 16, 32, 64}));
   CLI::Option* mix = command
                          .add_option("--mix", arguments.mix,
                                      "BITS:RATIO,... of the patches by importance; by default "
-                                     "2:0.5,0:0.5, of unit_gain 1:1")
+                                     "2:0.5,0:0.5, for unit_gain 1:1")
                          ->check(check_mix);
   CLI::Option* bits =
       command
           .add_option("--bpw", arguments.bits_per_weight,
-                      "bits of the archive for each weight of the tensors that changed, in place "
-                      "of --mix; of unit_gain and delta_come")
+                      "bits of the archive for each weight of the tensors that changed, instead "
+                      "of --mix; for unit_gain and delta_come")
           ->check(CLI::PositiveNumber)
           ->excludes(mix);
   command
-      .add_option("--size", arguments.bytes, "bytes of the archive, as in 60MB, in place of --bpw")
+      .add_option("--size", arguments.bytes, "bytes of the archive, such as 60MB, instead of --bpw")
       ->transform(CLI::AsSizeValue(true))
       ->excludes(mix)
       ->excludes(bits);
   command.add_option("--include", arguments.include, "compress only tensors whose name matches")
       ->allow_extra_args(false)
       ->check(check_regex);
-  command.add_option("--exclude", arguments.exclude, "keep tensors whose name matches lossless")
+  command
+      .add_option("--exclude", arguments.exclude, "keep tensors without loss if their name matches")
       ->allow_extra_args(false)
       ->check(check_regex);
   command
@@ -191,8 +192,9 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->capture_default_str();
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
   command.add_flag("--allow-unlike", arguments.allow_unlike,
-                   "go on with a warning where TUNED does not look like a fine-tune of BASE");
-  command.add_flag("-v,--verbose", arguments.verbose, "tell of every tensor what comes back");
+                   "continue with a warning if TUNED does not look like a fine-tune of BASE");
+  command.add_flag("-v,--verbose", arguments.verbose,
+                   "print for every tensor how it is stored and restored");
   command.add_flag("--no-files", arguments.no_files,
                    "leave out the small files of TUNED's folder: configuration, tokenizer, code");
   add_writing(command, common.writing, "the archive to write");
@@ -202,7 +204,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   command.callback([&] {
     const std::string& preset = arguments.preset;
     const auto refuse = [&](const char* option, bool given) {
-      if (given) throw CLI::ValidationError(option, "is not of --preset " + preset);
+      if (given) throw CLI::ValidationError(option, "does not apply to --preset " + preset);
     };
     const bool baseline = cli::is_baseline(preset);
     refuse("--patch", arguments.patch != 0 && baseline);
@@ -223,24 +225,24 @@ void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& commo
   command.add_option("DELTA", arguments.delta, "delta archive: a file, or a folder of parts")
       ->required();
   command.add_flag("--force-base", arguments.force_base,
-                   "go on with a warning where BASE is not the one DELTA was made from");
+                   "continue with a warning if BASE is not the one DELTA was made from");
   command.add_flag(
       "--in-place", arguments.in_place,
-      "OUT may be BASE, which it replaces once it is complete; DELTA can then be applied "
-      "no more");
+      "OUT may be BASE, which it replaces once it is complete; DELTA cannot be applied "
+      "again");
   command
       .add_option("--dtype", arguments.dtype,
-                  "of what was compressed: the base's, or that of the fine-tune")
+                  "dtype of the tensors that were compressed: the base's, or the fine-tune's")
       ->check(CLI::IsMember({"base", "tuned"}))
       ->capture_default_str();
   command
       .add_option("--round", arguments.round,
-                  "of what was compressed, to F16 or BF16: nearest, or stochastic, which keeps "
-                  "deltas below half a unit in the last place in the mean")
+                  "rounding to F16 or BF16 of the tensors that were compressed: nearest, or "
+                  "stochastic, which keeps deltas below half a unit in the last place on average")
       ->check(CLI::IsMember({"nearest", "stochastic"}))
       ->capture_default_str();
   add_writing(command, common.writing,
-              "the model to write: a folder where TUNED was one, but for NAME.safetensors");
+              "the model to write: a folder if TUNED was one, unless named NAME.safetensors");
   add_renaming(command, common.reading);
   add_reading(command, common.reading);
   add_running(command, common);
@@ -256,7 +258,7 @@ struct Files {
 };
 
 void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
-  CLI::App& command = *app.add_subcommand("inspect", "list what DELTA holds, decoding nothing");
+  CLI::App& command = *app.add_subcommand("inspect", "list what DELTA holds, without decoding it");
   command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
       ->required();
   command.add_flag("--json", files.json, "as JSON");
@@ -269,7 +271,7 @@ void add_verify(CLI::App& app, Files& files, cli::Common& common) {
   command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
       ->required();
   CLI::Option* base =
-      command.add_option("--base", files.base, "check too that it was made from this base");
+      command.add_option("--base", files.base, "also check that it was made from this base");
   add_renaming(command, common.reading)->needs(base);
   add_reading(command, common.reading);
   add_running(command, common);
@@ -289,13 +291,13 @@ void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   command.callback([&] { cli::diff(files.base, files.tuned, files.other, files.json, common); });
 }
 
-// CLI11 quotes arguments as they are.
+// CLI11 quotes arguments without escaping them.
 std::string usage_error(const CLI::App*, const CLI::Error& error) {
   return deltadct::printable(error.what(), deltadct::kLongestText) +
          "\nRun with --help for more information.\n";
 }
 
-/// The switch that helps with an error, where its text names none.
+/// The switch that helps with an error, if its text names none.
 const char* switch_for(const deltadct::Error& error) {
   if (std::string_view(error.what()).find("--") != std::string_view::npos) return "";
   switch (error.code()) {
@@ -304,7 +306,7 @@ const char* switch_for(const deltadct::Error& error) {
     case deltadct::Errc::non_finite:
       return "; --non-finite keep stores such tensors without loss";
     case deltadct::Errc::wrong_base:
-      return "; apply --force-base goes on all the same";
+      return "; apply --force-base continues anyway";
     case deltadct::Errc::limit_exceeded:
       return "; --limit NAME=NUMBER sets another limit";
     default:
@@ -312,18 +314,18 @@ const char* switch_for(const deltadct::Error& error) {
   }
 }
 
-// In a process that was started without one of the first three descriptors, a file that is opened
-// would take its number, and a library that reports to stderr would write into it. So each gets a
-// file that can be used the wrong way only: reading and writing fail as they would have.
+// In a process that was started without one of the first three descriptors, the next file to be
+// opened would take its number, and a library that reports to stderr would write into it. So each
+// gets a file that is open in the wrong direction only: reading and writing fail as before.
 void claim_standard_descriptors() {
   for (const int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(wanted, F_GETFD) != -1) continue;
     const int flags = wanted == STDIN_FILENO ? O_WRONLY : O_RDONLY;
-    static_cast<void>(::open("/dev/null", flags));  // the least number that is free
+    static_cast<void>(::open("/dev/null", flags));  // takes the lowest free number
   }
 }
 
-// What the command line asks for. Returns the exit code.
+// Does what the command line asks for. Returns the exit code.
 int run(int argc, char** argv) {
   CLI::App app("Data-free compression of the difference between a fine-tune and its base",
                "deltadct");
@@ -341,7 +343,7 @@ int run(int argc, char** argv) {
   add_diff(app, files, common);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {  // or a wish for help
+  } catch (const CLI::ParseError& error) {  // or a request for help
     if (app.exit(error) != 0) return kUsage;
   }
   if (!cli::flush_results()) throw deltadct::Error(deltadct::Errc::io_failure, "stdout");

@@ -7,8 +7,9 @@
 
 namespace cli {
 
-/// A sum of products of doubles, wherever in their range: three kinds of factors, tiny, moderate
-/// and huge, in units of 2^-700, 1 and 2^700, make five kinds of products, each with a sum.
+/// A sum of products of doubles over their whole range. Factors are tiny, moderate or huge, in
+/// units of 2^-700, 1 and 2^700. Their products are thus of five kinds, and each kind has its own
+/// sum.
 class ProductSum {
  public:
   void add(double a, double b) noexcept {
@@ -17,7 +18,7 @@ class ProductSum {
     sums_[index(kMiddle + kind_a + kind_b)] += in_units(a, kind_a) * in_units(b, kind_b);
   }
 
-  /// Adds (a - b)^2, of a difference that may be too large for a double.
+  /// Adds (a - b)^2, even if the difference is too large for a double.
   void add_square_of_difference(double a, double b) noexcept {
     if (kind(a) <= 0 && kind(b) <= 0) return add(a - b, a - b);
     const double apart = in_units(a, 1) - in_units(b, 1);
@@ -28,7 +29,7 @@ class ProductSum {
     for (std::size_t k = 0; k < sums_.size(); ++k) sums_[k] += other.sums_[k];
   }
 
-  /// This over another, and the logarithm of that to the base of 2.
+  /// The ratio of this sum to another, and its logarithm to base 2.
   double over(const ProductSum& other) const noexcept {
     const Parts a = in_parts();
     const Parts b = other.in_parts();
@@ -40,7 +41,7 @@ class ProductSum {
     return std::log2(a.fraction / b.fraction) + (a.exponent - b.exponent);
   }
 
-  /// This over the root of the product of two others.
+  /// This sum over the square root of the product of two others.
   double over_root(const ProductSum& first, const ProductSum& second) const noexcept {
     const Parts a = in_parts();
     const Parts b = first.in_parts();
@@ -53,11 +54,11 @@ class ProductSum {
 
  private:
   struct Parts {
-    double fraction;  // times 2^exponent
+    double fraction;  // to be multiplied by 2^exponent
     int exponent;
   };
 
-  static constexpr int kMiddle = 2;  // of the five
+  static constexpr int kMiddle = 2;  // the index of the middle kind
   static constexpr int kUnit = 700;
 
   static std::size_t index(int kind) noexcept { return static_cast<std::size_t>(kind); }
@@ -83,7 +84,7 @@ class ProductSum {
   std::array<double, 2 * kMiddle + 1> sums_{};
 };
 
-/// Sums over pairs of elements d of a delta and r of its reconstruction.
+/// Sums over pairs of an element d of a delta and an element r of its reconstruction.
 struct Measures {
   ProductSum dd;
   ProductSum dr;
@@ -109,7 +110,7 @@ struct Measures {
     abs_r.add(other.abs_r);
   }
 
-  /// Signal to noise, in decibels; infinite where they are equal, not a number where d is zero.
+  /// Signal-to-noise ratio in decibels; infinite if both are equal, NaN if d is zero.
   double snr() const { return 10 * std::log10(2.0) * dd.log2_over(error); }
   /// The share of the delta that is recovered: <D, D^> / <D, D>.
   double gain() const { return dr.over(dd); }

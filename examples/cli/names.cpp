@@ -10,11 +10,12 @@ namespace io = deltadct::io;
 
 namespace {
 
-/// The standard library's matcher takes a stack frame a character.
+/// The standard library's matcher uses a stack frame per character.
 void require_matchable(std::string_view name) {
   constexpr std::size_t kLongest = 4096;
   if (name.size() > kLongest) {
-    throw deltadct::Error(deltadct::Errc::limit_exceeded, name, "too long a name for a pattern");
+    throw deltadct::Error(deltadct::Errc::limit_exceeded, name,
+                          "the name is too long for a pattern");
   }
 }
 
@@ -34,7 +35,7 @@ bool matches(const std::vector<std::regex>& patterns, std::string_view name) {
 Renaming parse_renaming(const std::string& text) {
   const std::size_t equals = text.rfind('=');
   if (equals == text.npos) {
-    throw std::invalid_argument("'" + text + "' is no renaming: expected FROM=TO");
+    throw std::invalid_argument("'" + text + "' is not a renaming: expected FROM=TO");
   }
   return {std::regex(text.substr(0, equals)), text.substr(equals + 1)};
 }

@@ -10,23 +10,23 @@
 
 namespace cli {
 
-/// Throws std::regex_error for what is no regular expression.
+/// Throws std::regex_error if a pattern is not a regular expression.
 std::vector<std::regex> compile(const std::vector<std::string>& patterns);
 
-/// Whether one of them is found in a name. Throws limit_exceeded for too long a name.
+/// Whether a pattern matches some part of a name. Throws limit_exceeded if the name is too long.
 bool matches(const std::vector<std::regex>& patterns, std::string_view name);
 
-/// FROM=TO: what a name has of FROM becomes TO, wherever it is found.
+/// FROM=TO: every part of a name that matches FROM is replaced with TO.
 struct Renaming {
   std::regex from;
-  std::string to;  ///< $1 is the first group
+  std::string to;  ///< $1 stands for the first group
 };
 
-/// Throws std::regex_error, or std::invalid_argument for a text without '='. The last '=' divides:
-/// those of FROM, as in (?=x), stay.
+/// Throws std::regex_error, or std::invalid_argument for a text without '='. The last '=' is the
+/// separator, so FROM may contain others, as in (?=x).
 Renaming parse_renaming(const std::string& text);
 
-/// The same model, its tensors under the names that the rules, in their order, give them.
+/// The same model, with its tensors renamed by the rules in their order.
 deltadct::io::Model renamed(deltadct::io::Model&& model, const std::vector<std::string>& rules);
 
 }  // namespace cli

@@ -1,4 +1,4 @@
-// What options of several commands mean.
+// The meaning of options that several commands share.
 #include "options.hpp"
 
 #include "names.hpp"
@@ -95,7 +95,7 @@ void set_limit(io::Limits& limits, const std::string& text) {
   };
   const auto setter = setters.find(name);
   if (setter == setters.end()) {
-    throw std::invalid_argument("'" + text + "' is not a limit: there is none of this name");
+    throw std::invalid_argument("'" + text + "' is not a limit: unknown name");
   }
   setter->second();
 }

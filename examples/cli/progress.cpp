@@ -13,11 +13,11 @@ namespace cli {
 
 namespace {
 
-// A terminal is redrawn often enough to look alive, a log gets a line now and then.
+// A terminal is redrawn often enough to look alive; a log gets a line now and then.
 constexpr double kTerminalInterval = 0.1;
 constexpr double kLogInterval = 5;
 
-constexpr std::size_t kTerminalName = 40;  // bytes of a name beside the bar
+constexpr std::size_t kTerminalName = 40;  // bytes of a name shown beside the bar
 
 std::string time_text(double seconds) {
   const auto whole = static_cast<long>(std::lround(seconds));

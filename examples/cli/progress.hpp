@@ -1,4 +1,4 @@
-// What a person sees while a model is worked on: a bar on a terminal, plain lines elsewhere.
+// Progress of a running command: a bar on a terminal, plain lines elsewhere.
 #pragma once
 
 #include <deltadct/io/checkpoint.hpp>
@@ -8,7 +8,7 @@
 
 namespace cli {
 
-/// Reports to stderr, which leaves stdout to results.
+/// Reports to stderr, so that stdout is left to results.
 class ProgressReport {
  public:
   explicit ProgressReport(std::string verb);

@@ -1,4 +1,4 @@
-// Figures and names as people read them.
+// Formats figures and names for people.
 #include "text.hpp"
 
 #include <algorithm>
@@ -52,7 +52,7 @@ void warn(const io::Warning& warning) {
 }
 
 void warn(std::span<const io::Warning> warnings) {
-  // A model has hundreds of tensors of one kind: what holds for these holds for the others.
+  // A model has hundreds of similar tensors, so the first warnings stand for the others.
   constexpr std::size_t kMost = 20;
   for (const io::Warning& warning : warnings.first(std::min(kMost, warnings.size()))) warn(warning);
   if (warnings.size() <= kMost) return;

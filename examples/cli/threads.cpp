@@ -1,4 +1,4 @@
-// Threads that are started before they are needed.
+// Starts threads before they are needed.
 #include "threads.hpp"
 
 #if defined(_OPENMP)
@@ -24,7 +24,7 @@ int wanted_threads(const Common& common) {
 #endif
 }
 
-/// How many can be there at once, the calling one among them.
+/// How many threads can exist at once, including the calling one.
 int startable_threads(int wanted) {
   std::latch over(1);
   std::vector<std::thread> started;
@@ -42,7 +42,7 @@ int startable_threads(int wanted) {
 
 deltadct::OpenMpExecutor start_threads(const Common& common) {
   const deltadct::OpenMpExecutor executor{startable_threads(wanted_threads(common))};
-  // The runtime keeps them for later.
+  // OpenMP's runtime keeps these threads for later.
   executor.parallel_for(static_cast<std::size_t>(executor.threads), [](std::size_t) {});
   return executor;
 }

@@ -1,4 +1,4 @@
-// Threads that are started before they are needed.
+// Starts threads before they are needed.
 #pragma once
 
 #include "commands.hpp"
@@ -7,8 +7,8 @@
 
 namespace cli {
 
-/// As many threads as were asked for, or as the system gives: OpenMP's runtime ends the process
-/// where it cannot start one, be an output half written or not.
+/// Starts as many threads as were asked for, or as the system allows. OpenMP's runtime ends the
+/// process if it cannot start a thread, which must not happen while an output is half written.
 deltadct::OpenMpExecutor start_threads(const Common& common);
 
 }  // namespace cli

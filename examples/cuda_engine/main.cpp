@@ -1,5 +1,5 @@
-// An inference engine whose base lies in a device's memory brings in a tenant's delta, and takes it
-// out again. Any C++20 compiler compiles this file; nvcc compiles kernels.cu.
+// An inference engine whose base is in a device's memory adds a tenant's delta, and removes it
+// again. Any C++20 compiler compiles this file; nvcc compiles kernels.cu.
 #include "policy.hpp"
 
 #include <cstdio>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kRows = 4096, kCols = 4096, kWeights = kRows * kCols;
 
-/// Memory of the device, which this engine, not the library, allocates.
+/// Device memory, which the engine allocates, not the library.
 template <class T>
 class DeviceMemory {
  public:
@@ -46,7 +46,7 @@ double mean_of(const DeviceMemory<bfloat16>& weights) {
 }
 
 void run() {
-  // What a tenant's archive holds: compressed on the host, or on another machine.
+  // The content of a tenant's archive, compressed on the host or on another machine.
   std::mt19937 random(1);
   std::normal_distribution<float> change(0.001F, 0.002F);
   std::vector<float> delta(kWeights);

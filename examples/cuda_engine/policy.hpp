@@ -1,4 +1,4 @@
-// What the engine's deltas are compressed with.
+// The policy with which the engine's deltas are compressed.
 #pragma once
 
 #include <deltadct/cuda.hpp>

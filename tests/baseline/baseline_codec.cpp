@@ -1,5 +1,5 @@
-// What every baseline must do behind the shape of DeltaCodec: shapes, element types, ranges, bad
-// input. Their values are in golden/baselines.
+// What every baseline must do behind the interface of DeltaCodec: shapes, element types, ranges,
+// bad input. The values themselves are checked in golden/baselines.
 #include "../support/caught.hpp"
 #include "../support/largest_request.hpp"
 
@@ -191,7 +191,7 @@ TEST_CASE("baseline: the gain is what the method is known for") {
     const BaselineCodec<std::remove_cvref_t<decltype(method)>> codec(method);
     return dot(delta, decoded<float>(codec, codec.encode(delta.view()))) / dot(delta, delta);
   };
-  // Of uniform elements, (E|x|)^2 / E x^2.
+  // For uniform elements: (E|x|)^2 / E x^2.
   CHECK(gain(BitDelta{}) == doctest::Approx(0.75).epsilon(0.01));
   CHECK(gain(Dare{}) == doctest::Approx(1).epsilon(0.05));
   CHECK(gain(UltraDelta{}) == doctest::Approx(1).epsilon(0.05));
@@ -246,7 +246,7 @@ TEST_CASE("baseline: Delta-CoMe of sparse matrices is as near as its ranks can b
       }
       const BaselineCodec<DeltaCome> codec;
       const auto back = decoded<float>(codec, codec.encode(delta.view()));
-      // The largest elements alone are a matrix of that rank: 34 of them.
+      // The 34 largest elements alone are a matrix of that rank.
       std::vector<float> squares;
       for (const float x : delta.values) squares.push_back(x * x);
       std::ranges::sort(squares, std::greater{});
@@ -334,7 +334,7 @@ TEST_CASE("baseline: what cannot be stored is refused") {
   CHECK(refused(UltraDelta{}, delta) == Errc::out_of_range);
   CHECK(refused(DeltaCome{}, delta) == Errc::out_of_range);
 
-  // A few of the least numbers there are: all would be lost.
+  // Multiples of the smallest representable number: all would be lost.
   delta = noise<float>(40, 50, 1e-44);
   CHECK(refused(BitDelta{}, delta) == Errc::out_of_range);
   CHECK(refused(DeltaCome{}, delta) == Errc::out_of_range);
@@ -343,7 +343,7 @@ TEST_CASE("baseline: what cannot be stored is refused") {
     const auto tiny = noise<double>(40, 50, size);
     CHECK(caught([&] { codec.encode(tiny.view()); }).code() == Errc::out_of_range);
   }
-  // Beside others they do not matter.
+  // Beside larger elements their loss does not matter.
   delta = noise<float>(40, 50);
   for (std::size_t j = 0; j < 50; ++j) delta.values[j] *= 1e-42F;
   BaselineCodec<BitDelta>(BitDelta{BitDelta::Axis::row}).encode(delta.view());
@@ -369,7 +369,7 @@ TEST_CASE("baseline: Delta-CoMe keeps one triplet, however small its budget is")
 }
 
 TEST_CASE("baseline: Delta-CoMe's bytes may not stand for what is not finite") {
-  // Two triplets of 8 bits, the second of which has the largest singular value and a row of zeros.
+  // Two triplets of 8 bits. The second has the largest singular value and a row of zeros.
   const auto tensor_of = [](std::int16_t exponent) {
     CompressedTensor tensor = BaselineCodec<DeltaCome>{}.encode(zeros<float>(4, 4).view());
     tensor.codes.clear();
@@ -399,13 +399,13 @@ TEST_CASE("baseline: Delta-CoMe's bytes may not stand for what is not finite") {
 TEST_CASE("baseline: nothing is done for the rows of a matrix of which nothing is stored") {
   CompressedTensor tensor = BaselineCodec<DeltaCome>{}.encode(zeros<float>(4, 1).view());
   REQUIRE(tensor.codes.size() == 14);
-  // Hours, were they walked through.
+  // Walking through these rows would take hours.
   tensor.header.rows = std::size_t{1} << 43;
   BaselineCodec<DeltaCome>::validate(tensor);
 }
 
 TEST_CASE("baseline: matrices whose product takes too long for their bytes are refused") {
-  // Of rank 1: some bytes a row and a column, and a product for every element.
+  // Rank 1: a few bytes per row and column, but one product per element.
   const auto of_shape = [](std::size_t rows, std::size_t cols) {
     CompressedTensor tensor;
     tensor.header.rows = rows;
@@ -481,7 +481,7 @@ TEST_CASE("baseline: bytes that encode() cannot have written are refused") {
     other.header.transform = "dct";
     CHECK(code_of(other) == Errc::codec_mismatch);
 
-    // Whatever a byte becomes, decoding is refused or gives finite numbers.
+    // Whatever value a byte gets, decoding is refused or yields finite numbers.
     std::mt19937 random(9);
     for (int round = 0; round < 300; ++round) {
       CompressedTensor broken = packed;
@@ -532,7 +532,7 @@ TEST_CASE("baseline: UltraDelta keeps least of the matrices that vary least") {
   CHECK(single.groups[0].sparsity == doctest::Approx(0.98));
   CHECK(UltraDelta::survey({}).groups[2].sparsity == doctest::Approx(0.97));
 
-  // By size: every matrix finds the group of its own deviation.
+  // The groups are chosen by deviation: every matrix must find its own.
   const auto even = noise<float>(100, 100, 1);
   const auto wide = noise<float>(100, 100, 2);
   const UltraDelta two = UltraDelta::survey({DeltaSpread::of(std::span<const float>(even.values)),

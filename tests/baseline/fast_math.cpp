@@ -1,5 +1,5 @@
-// Compiled with -ffast-math: what is not finite in a packed form is refused although compilers may
-// assume that everything is.
+// Compiled with -ffast-math: non-finite numbers in a packed form must be refused although the
+// compiler may assume that there are none.
 #include "../support/caught.hpp"
 
 #include <deltadct/baseline/bit_delta.hpp>
@@ -17,8 +17,7 @@ using test::caught;
 
 namespace {
 
-/// Writes every kind of what is not finite in place of a T of the packed form, all of which are
-/// refused.
+/// Writes every kind of non-finite value over one T of the packed form. All must be refused.
 template <class T, class Method>
 void check_refused(const Method& method, std::size_t at) {
   CAPTURE(method.name);

@@ -96,7 +96,7 @@ class Case(unittest.TestCase):
     def ok(self, *arguments):
         result = self.run_cli(*arguments)
         self.assertEqual(result.returncode, DONE, result.stderr)
-        # Progress, if there is any, is whole lines: stderr is no terminal.
+        # stderr is not a terminal here, so progress, if any, consists of whole lines.
         self.assertNotRegex(result.stderr, r"[\r\x1b]")
         for line in result.stderr.splitlines():
             self.assertRegex(line, r"^\w+ \d+% ")
@@ -250,7 +250,7 @@ class RoundTrip(Case):
                 if entries[name]["mode"] != "delta":
                     continue
                 delta, found = self.delta(name), self.delta(name, out)
-                # A 2-byte dtype rounds what is added.
+                # A 2-byte dtype rounds the result.
                 error = 0.05 if self.base[name][0] in ("F16", "BF16") else 1e-3
                 gain = np.sum(delta * found) / np.sum(delta * delta)
                 self.assertLess(abs(gain - 1), error, (name, options))
@@ -362,7 +362,7 @@ class RoundTrip(Case):
         self.compress("--backend", "serial", output="serial")
         self.compress("--backend", "simd", output="simd")
         outs = [self.apply(delta=name, output=name + ".out") for name in ("serial", "simd")]
-        for name in DELTAS:  # codes may differ where they are ties
+        for name in DELTAS:  # ties may be rounded to different codes
             difference = np.linalg.norm(self.delta(name, outs[0]) - self.delta(name, outs[1]))
             self.assertLess(difference, 0.05 * np.linalg.norm(self.delta(name)), name)
 
@@ -558,7 +558,7 @@ class Apply(Case):
         self.apply_fails(FAILED)
 
     def test_a_model_is_no_archive(self):
-        self.assertIn("no delta archive", self.apply_fails(FAILED, delta="tuned"))
+        self.assertIn("not a delta archive", self.apply_fails(FAILED, delta="tuned"))
 
     def test_a_missing_file_is_named(self):
         self.assertIn("absent", self.apply_fails(FAILED, delta="absent"))
@@ -732,7 +732,7 @@ class Diff(Case):
                 for row in (found["total"], *found["tensors"]):
                     for key, value in expected.items():
                         np.testing.assert_allclose(row[key], value, rtol=1e-5, err_msg=key)
-        # Smaller than what a number is rounded to, and farther apart than numbers are.
+        # Values smaller than rounding can represent, and differences larger than any number.
         least = np.full((16, 16), 1e-322)
         most = np.full((16, 16), 1.7e308)
         for base, tuned, out, gain in ((0 * least, least, least, 1), (0 * least, least, -least, -1),
@@ -841,7 +841,7 @@ class Sharded(Case):
             self.assertTrue(sum(sizes) <= 20000 or len(sizes) == 1)
             found.update(tensors)
         self.assert_same_tensors(found, expected)
-        # It is a model as good as any other.
+        # The result is a model like any other.
         self.ok("compress", self.path("outs"), self.path("out"), "-o", self.path("none"))
         self.assertEqual(set(self.modes("none").values()), {"same"})
         self.ok("compress", self.path("base"), self.path("outs"), "-o", self.path("again"))
@@ -930,7 +930,7 @@ class Sharded(Case):
                 parts = {path.name: path.stat() for path in partial.glob("*.safetensors")
                          if not path.name.startswith(".")}
                 self.assertGreater(len(parts), 1)
-                # Complete parts are taken along as they are.
+                # Complete parts are kept as they are.
                 self.ok(*command_line, "--resume")
                 self.assertEqual(self.folder_of(output), whole)
                 for part, status in parts.items():
@@ -978,13 +978,13 @@ class Sharded(Case):
                          or word not in ("--mix", "8:1")]
                 sized = [] if options[0] == "--max-shard-size" else size
                 message = self.fails(FAILED, *plain, *sized, *options, "--resume")
-                self.assertIn("another operation", message)
-            # Nor with an input that was written anew.
+                self.assertIn("was a different one", message)
+            # Nor with an input that was written again.
             for path in ("base", "tuned" if name == "compress" else "delta"):
                 shutil.copy(self.folder / path, self.folder / "copy")
                 os.replace(self.folder / "copy", self.folder / path)
             if name == "compress":
-                self.assertIn("another operation",
+                self.assertIn("was a different one",
                               self.fails(FAILED, *command_line, *size, "--resume"))
             self.ok(*command_line, *size)
             self.assertEqual(self.folder_of(name), whole)
@@ -1033,7 +1033,7 @@ class Sharded(Case):
             self.ok(*command, follow)
             if output:
                 self.assertEqual(self.folder_of(output), expected[output == "o"])
-        # A path that was named is followed in any case.
+        # A path given by name is followed in any case.
         (self.folder / "link").symlink_to(self.folder / "base")
         self.ok("compress", self.path("link"), self.path("tuned"), "-o", self.path("l"))
 
@@ -1052,8 +1052,8 @@ class Sharded(Case):
         refused("scale", {"scale": shards[0]})
         refused("phantom", {"phantom": shards[0]})
         refused("absent.safetensors", {"scale": "absent.safetensors"})
-        refused("no plain file name", {"scale": "../base"})
-        refused("no plain file name", {"scale": str(self.folder / "base")})
+        refused("not a plain file name", {"scale": "../base"})
+        refused("not a plain file name", {"scale": str(self.folder / "base")})
         path.write_text("{")
         self.fails(FAILED, "compress", self.path("bases"), self.path("tuned"), "-o",
                    self.path("delta"))
@@ -1110,7 +1110,8 @@ class Sharded(Case):
         shutil.copy(self.folder / "base", one / "more.safetensors")
         self.fails(FAILED, "compress", self.path("one"), self.path("tuned"), "-o", self.path("d"))
         self.fails(FAILED, "inspect", "..")
-        # A delta archive in the folder is none of the model, nor is what lies beside the usual name.
+        # A delta archive in the folder is not part of the model, nor is a file beside the usual
+        # name.
         self.remove("one/more.safetensors", "delta")
         delta = self.path("one/delta.safetensors")
         self.ok("compress", self.path("one"), self.path("tuned"), "-o", delta)
@@ -1471,7 +1472,7 @@ class Lossless(Case):
         tuned["added"] = ("F32", random.standard_normal((20, 20)))
         base["kept"] = tuned["kept"] = ("U8", np.arange(200).astype("u1"))
         tuned["twin"] = tuned["F64.matrix"]
-        # More than a chunk, not a multiple of one, compressible or not.
+        # More than a chunk, but not a multiple of it; compressible and not.
         long = random.integers(0, 256, 2_500_001, "u1")
         base["long"], tuned["long"] = ("U8", long), ("U8", long + (np.arange(long.size) % 9 == 0))
         tuned["noise"] = ("I8", random.integers(-128, 128, 1_100_000, "i1"))
@@ -1578,7 +1579,7 @@ class Renaming(Case):
             self.compress_fails(USAGE, "--rename", rule)
         self.compress()
         self.fails(USAGE, "verify", self.path("delta"), "--rename", "a=b")
-        self.compress("--rename", "=", "--force")  # which leaves names as they are
+        self.compress("--rename", "=", "--force")  # a rule that changes no name
 
 
 class DTypes(Case):
@@ -1803,7 +1804,7 @@ class WrongBase(Case):
         self.tuned["embed"] = model.of_floats("F32", np.concatenate([before + 0.01, before[:9]]))
         self.base["labels"] = model.of_floats("F32", before)
         self.tuned["labels"] = model.of_floats("F32", before[:30] * 1.01)
-        # Of random bits, of which few change: stored as what differs from the base.
+        # Random bits of which few change: stored as the difference from the base.
         ids = random.integers(0, 1 << 62, 5000)
         self.base["ids"] = ("I64", ids)
         self.tuned["ids"] = ("I64", ids + (np.arange(5000) % 9 == 0))
@@ -1835,7 +1836,7 @@ class WrongBase(Case):
                             self.fails(FAILED, "verify", self.path("delta"), "--base",
                                        self.path("other"))):
                 self.assertIn(f"other: {name}: base is not the one", message)
-            # A folder's complete shards may stay, under another name.
+            # In a folder, complete shards may remain, under the stage's name.
             result = self.run_cli("apply", self.path("other"), self.path("delta"), "-o",
                                   self.path("new"), "--max-shard-size", "20kB")
             self.assertEqual(result.returncode, FAILED)
@@ -1858,7 +1859,7 @@ class WrongBase(Case):
             for name, (dtype, array) in out.items():
                 if name not in set(names) - {"head", "removed"} | tied:
                     self.assertEqual(array.tobytes(), self.expected[name][1].tobytes(), name)
-            # The delta is added to the base there is.
+            # The delta is added to the base that was given.
             for name in set(names) & DELTAS:
                 dtype, base = self.base[name]
                 found = model.floats(dtype, out[name][1]) - model.floats(dtype, other[name][1])
@@ -1876,7 +1877,7 @@ class WrongBase(Case):
             self.assertEqual(sorted(line.split(": ")[2] for line in warning.splitlines()), names)
 
     def test_a_resumed_run_warns_of_all_tensors_too(self):
-        # In the order of the fine-tune: the mask's shard, then one that is too large.
+        # In the order of the fine-tune: first the mask's shard, then one that is too large.
         self.edit("mask", "layers.0.attn.weight")
         command = ["apply", self.path("other"), self.path("delta"), "-o", self.path("forced"),
                    "--force-base", "--max-shard-size", "20kB"]
@@ -1924,7 +1925,7 @@ class Hostile(Case):
     """Names that would steer a terminal, or that hide what they are, are shown escaped."""
 
     EVIL = "\x1b]0;x\x07\x1b[2J\x7f\x9b31m\u202egnp\u2066\u200b\u061c\ufeff\u2028\\\r\n\t"
-    FILE = EVIL + "\udcff\udc9b"  # a file's may be no UTF-8, too
+    FILE = EVIL + "\udcff\udc9b"  # file names need not even be UTF-8
 
     def setUp(self):
         super().setUp()
@@ -2105,7 +2106,7 @@ class Hostile(Case):
         os.close(follow)
         try:
             shown = os.read(lead, 65536).decode()
-        except OSError:  # it was too quick for progress
+        except OSError:  # too quick to show progress
             shown = ""
         os.close(lead)
         for own in ("\r\x1b[K",):
@@ -2309,7 +2310,7 @@ class CommandLine(Case):
                     os.close(descriptor)
             for access in ("map", "read"):
                 for command, whole in writers:
-                    # A warning and an error, which must not go into a file.
+                    # A warning and an error, neither of which may end up in a file.
                     for force, code in ((["--force"], DONE), ([], FAILED)):
                         result = subprocess.run(
                             [CLI, *command, self.path("new"), "--io", access, *force], check=False,
@@ -2339,7 +2340,7 @@ class CommandLine(Case):
                                   capture_output=True, text=True, preexec_fn=limit)
         if limited(16, "--version").returncode != DONE:
             self.skipTest("a sanitizer takes more memory")
-        not_loaded = 127  # what the program's loader exits with
+        not_loaded = 127  # the exit code of the program loader
         least = next(most for most in range(8, 17)
                      if limited(most, "--version").returncode != not_loaded)
         big = np.random.default_rng(3).standard_normal((1 << 11, 1 << 10)).astype("<f4")

@@ -40,7 +40,7 @@ def write_pair(folder, rows):
     base, tuned = {}, {}
     for stored, values in ((base, before), (tuned, before + np.float32(0.01) * step)):
         bits = model.to_bf16(values)
-        for k in range(TENSORS):  # no two of them the same
+        for k in range(TENSORS):  # all different
             stored[f"{k}.weight"] = ("BF16", bits[k:k + size].reshape(rows, COLS))
     ids = generator.integers(0, 1 << 20, size // 2)
     base["ids"], tuned["ids"] = ("I32", ids), ("I32", ids ^ (ids % 7 == 0))
@@ -222,7 +222,7 @@ class Kills(Case):
             forced = chance.random() < 0.5
             old = self.write_old(operation) if forced else None
             options = ["--force"] if forced else []
-            # One moment in each of KILLS equal parts of a run, and a little beyond.
+            # One random moment in each of KILLS equal parts of a run, and slightly beyond its end.
             share = (number + chance.random()) / KILLS
             killed = self.run_and_kill(operation, 1.05 * share * operation.seconds, options)
             counts["killed" if killed else "finished"] += 1
@@ -281,7 +281,7 @@ class Small(Case):
         self.assertIn(str(self.output), message)
         self.assertEqual(contents(self.output), old)
         self.check_leftovers()
-        # Nothing but complete parts of a folder is worth keeping.
+        # Only complete parts of a folder are worth keeping.
         self.assertEqual([path.name for path in self.folder.rglob("*.tmp")], [])
         self.assertTrue(operation.sharded or not self.partial.exists())
 
@@ -292,7 +292,7 @@ class Small(Case):
                 before = self.write_old(operation) if old else None
                 options = ["--force"] if old else []
                 for share in (0, 0.001, 0.2, 0.5, 0.8, 0.99):
-                    # Some OpenMP runtimes have a kilobyte of their own in a file.
+                    # Some OpenMP runtimes write a file of about a kilobyte themselves.
                     most = max(1024, int(share * operation.largest))
                     code, message = self.limited(operation, most, *options)
                     self.check_failure(operation, code, message, before)
@@ -357,7 +357,7 @@ class Small(Case):
     def test_an_error_of_any_call_of_the_system(self):
         """Exit status 1 means that the old output is there, and no stage without a complete part;
         0 that the new one is, whatever failed afterwards."""
-        # Not what cleans up: unlink and rmdir.
+        # Without the calls that clean up: unlink and rmdir.
         calls = "rename,renameat,renameat2,fsync,pwrite64,mkdir,ftruncate,linkat,flock,write"
         self.trace("true", calls)
         failures = 0
@@ -386,7 +386,7 @@ class Small(Case):
     def trace(self, command, calls, injected=None):
         """Runs under strace: the result, and a line for each of those calls. With what is injected
         into one of them."""
-        quiet = {**os.environ,  # neither goes with the other
+        quiet = {**os.environ,  # LeakSanitizer does not work under strace
                  "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
         if not shutil.which("strace"):
             self.skipTest("without strace")
@@ -464,7 +464,7 @@ class Meanwhile(Case):
         kept = self.inputs / "kept"
         shutil.copy2(path, kept)
         for old in (False, True):
-            for _ in range(20):  # it may have been stopped too late, with all it needs in memory
+            for _ in range(20):  # it may be stopped too late, with everything it needs in memory
                 self.clear()
                 before = self.write_old(operation) if old else None
                 process = self.start_and_stop(operation, *options, *["--force"] * old)
@@ -479,7 +479,7 @@ class Meanwhile(Case):
             self.assertEqual(message.count("\n"), 1, message)
             self.assertEqual(contents(self.output), before)
             self.check_leftovers()
-            if self.partial.exists():  # for something that is worth keeping
+            if self.partial.exists():  # it holds something worth keeping
                 self.assertNotEqual([file.name for file in self.partial.iterdir()], [PLAN])
             if "read" in options:
                 self.assertIn(name, message)

@@ -1,4 +1,4 @@
-// Integers at the end of their range.
+// Integer arithmetic at the limits of the types.
 #include <deltadct/core/arithmetic.hpp>
 #include <deltadct/core/bits.hpp>
 

@@ -1,4 +1,4 @@
-// The layout of packed codes: every width and count, every place, and the picture in the header.
+// The layout of packed codes: every width and count, every place, and the diagram in the header.
 #include <deltadct/core/bits.hpp>
 
 #include <algorithm>
@@ -51,7 +51,7 @@ void check_roundtrip() {
   CHECK(wrong == 0);
 }
 
-// Every code has bits of its own: one full code sets Bits bits and no other code sees them.
+// Every code has its own bits: one full code sets exactly Bits bits, and no other code sees them.
 template <int Bits, int N>
 void check_places() {
   std::vector<std::byte> all(code_bytes(Bits, N));
@@ -73,7 +73,7 @@ template <int Bits, int... N>
 void check_counts(std::integer_sequence<int, N...>) {
   CAPTURE(Bits);
   (check_roundtrip<Bits, N>(), ...);
-  // 4096 codes are 32 full blocks, as 1024 are 8.
+  // 1024 codes are 8 full blocks, enough to stand for the 32 of 4096.
   (check_places<Bits, std::min(N, 1024)>(), ...);
 }
 

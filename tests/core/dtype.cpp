@@ -41,7 +41,7 @@ std::uint16_t rounded(float x) {
   return H(x).bits;
 }
 
-// By the formula: sign, exponent and mantissa of each format.
+// Computed by the formula from the sign, exponent and mantissa of each format.
 double by_formula(int i, int exponent_bits, int mantissa_bits) {
   const int bias = (1 << (exponent_bits - 1)) - 1;
   const int exponent = (i >> mantissa_bits) & ((1 << exponent_bits) - 1);
@@ -59,7 +59,7 @@ double by_formula(int i) {
   return std::same_as<H, half> ? by_formula(i, 5, 10) : by_formula(i, 8, 7);
 }
 
-// Nearest of the two neighbours of |x| among the positive values; ties to the even one.
+// The nearer of the two neighbours of |x| among the positive values; ties go to the even one.
 template <class H>
 std::uint16_t round_by_search(float x) {
   const int infinity = std::same_as<H, half> ? 0x7C00 : 0x7F80;
@@ -68,7 +68,7 @@ std::uint16_t round_by_search(float x) {
   for (int step = 1 << 14; step > 0; step /= 2) {
     if (below + step < infinity && by_formula<H>(below + step) <= magnitude) below += step;
   }
-  // Infinity stands where the next exponent would begin.
+  // Infinity takes the place where the next exponent would begin.
   const double lower = by_formula<H>(below);
   const double upper =
       below + 1 == infinity ? 2 * lower - by_formula<H>(below - 1) : by_formula<H>(below + 1);
@@ -85,7 +85,7 @@ std::vector<float> sample() {
     const auto x = std::bit_cast<float>(static_cast<std::uint32_t>(bits()));
     if (std::isfinite(x)) values.push_back(x);
   }
-  // Most floats are beyond half's range: as many around 1, and as many small ones.
+  // Most floats are beyond half's range, so adds as many around 1 and as many small ones.
   for (int i = 0; i < 20000; ++i) {
     values.push_back(static_cast<float>(static_cast<double>(bits()) * 0x1p-28 - 8));
     values.push_back(static_cast<float>(static_cast<double>(bits()) * 0x1p-47));
@@ -93,7 +93,7 @@ std::vector<float> sample() {
   return values;
 }
 
-// What the constant evaluator makes of some bits, spread over all of them.
+// What the constant evaluator makes of bit patterns that cover the whole range.
 template <class H>
 constexpr std::array<float, 256> widened_at_compile_time() {
   std::array<float, 256> values{};
@@ -132,7 +132,7 @@ TEST_CASE_TEMPLATE("dtype: halfway between neighbours rounds to the even one", H
   int wrong = 0;
   const int largest = std::same_as<H, half> ? 0x7BFF : 0x7F7F;
   for (int i = 0; i < largest; ++i) {
-    // Exact in float: both formats have fewer digits.
+    // Exact in float, because both formats have fewer digits.
     const auto middle = static_cast<float>((by_formula<H>(i) + by_formula<H>(i + 1)) / 2);
     const auto even = static_cast<std::uint16_t>(i + i % 2);
     wrong += rounded<H>(middle) != even;

@@ -1,4 +1,4 @@
-// The error type: a code, a place, a detail, and the text they make.
+// The error type: a code, a place, a detail, and the resulting text.
 #include <deltadct/core/error.hpp>
 
 #include <set>
@@ -32,7 +32,7 @@ TEST_CASE("error: the text is fit for a terminal, place and detail are as they w
         R"(dir/\x1b]0;x\x07\x0aname: input or output failed ('\u202e' is \xff\\))");
   CHECK(error.where() == "dir/\x1B]0;x\x07\nname");
   CHECK(error.detail() == "'\xE2\x80\xAE' is \xFF\\");
-  // Once, however often it is passed on.
+  // Escapes once, however often an error is passed on.
   CHECK(std::string_view(Error(error.code(), error.where(), error.detail()).what()) ==
         error.what());
   CHECK(std::string_view(error.within("\t").what()) == "\\x09: " + std::string(error.what()));
@@ -47,7 +47,7 @@ TEST_CASE("error: the text is short, whatever its parts") {
   CHECK(text.find("nnn: element (3, 4): value is not finite (nnn") != std::string::npos);
 }
 
-// As the language asks of what is thrown and caught by value.
+// The language requires this of what is thrown and caught by value.
 static_assert(std::is_nothrow_copy_constructible_v<Error>);
 static_assert(std::is_nothrow_copy_assignable_v<Error>);
 static_assert(std::is_nothrow_move_constructible_v<Error>);

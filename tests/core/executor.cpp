@@ -1,4 +1,4 @@
-// Executors: every index once, and the first exception on the calling thread.
+// Executors: every index runs once, and the first exception reaches the calling thread.
 #include <deltadct/core/executor.hpp>
 #include <deltadct/openmp.hpp>
 #if __has_include(<oneapi/tbb/parallel_for.h>)
@@ -20,7 +20,7 @@ static_assert(concepts::Executor<SerialExecutor>);
 static_assert(concepts::Executor<OpenMpExecutor>);
 static_assert(!concepts::Executor<int>);
 
-// A caller's pool: two threads, one with the even and one with the odd indices.
+// A caller's pool of two threads, one for the even indices and one for the odd.
 constexpr CallableExecutor kTwoThreads{[](std::size_t n, const auto& fn) {
   std::thread odd([&] {
     for (std::size_t i = 1; i < n; i += 2) fn(i);

@@ -1,4 +1,4 @@
-// Which numbers are finite, and what of them can be ranked.
+// Which numbers are finite, and how others are ranked.
 #include <deltadct/core/finite.hpp>
 
 #include <limits>

@@ -1,4 +1,4 @@
-// Views of matrices: addressing, and the checks that refuse what cannot be read or written.
+// Views of matrices: addressing, and the checks that reject what cannot be read or written.
 #include "../support/caught.hpp"
 
 #include <deltadct/core/matrix_view.hpp>
@@ -91,7 +91,7 @@ TEST_CASE("matrix_view: elements beyond the address space are refused") {
   refused({x, 2, 2, 1, far}, "leave the address space");
   refused({x, 3, 3, far / 8, far / 8}, "leave the address space");
   refused({x, std::size_t{1} << 32, std::size_t{1} << 32, 1, 1 << 30}, "leave the address space");
-  // Of a dimension of one they would be, if they mattered.
+  // In a dimension of one element, strides that would be invalid do not matter.
   CHECK_NOTHROW(check_view(MatrixView<float>(x, 1, 4, far, 1), "x"));
   CHECK_NOTHROW(check_view(MatrixView<float>(x, 4, 1, 1, -far), "x"));
   CHECK_NOTHROW(check_view(MatrixView<float>(x, many, 0, 1, 1), "x"));
@@ -170,7 +170,7 @@ TEST_CASE("matrix_view: base and destination are the same elements or none in co
   CHECK(apart(8, 2, 8, 2) == false);
   CHECK(apart(0, 2, 1, 8) == false);
 
-  // One layout, two ways to read it.
+  // One layout, read in two ways.
   const MatrixView<const float> square(x, 4, 4);
   const MatrixView<float> turned(x, 4, 4, 1, 4);
   CHECK(caught([&] { check_apart(square, turned, "out"); }).code() == Errc::bad_view);

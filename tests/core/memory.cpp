@@ -1,4 +1,4 @@
-// Memory that is not there, as an error of the library.
+// Failed allocations become errors of the library.
 #include "../support/caught.hpp"
 
 #include <deltadct/core/memory.hpp>

@@ -1,4 +1,4 @@
-// Text from elsewhere, as it is shown.
+// Untrusted text, as it is shown.
 #include <deltadct/core/printable.hpp>
 
 #include <set>
@@ -9,7 +9,7 @@ using namespace deltadct;
 
 namespace {
 
-/// A character as UTF-8; also what is none, such as a surrogate.
+/// A character encoded as UTF-8, even an invalid one such as a surrogate.
 std::string utf8(std::uint32_t code) {
   const auto tail = [&](int shift) { return static_cast<char>(0x80 | (code >> shift & 0x3F)); };
   if (code < 0x80) return {static_cast<char>(code)};
@@ -55,7 +55,7 @@ TEST_CASE("printable: what turns or hides the text around it is escaped") {
 
 TEST_CASE("printable: what is not UTF-8 is escaped byte by byte") {
   CHECK(printable("\x80\x9B\xFF\xC3") == R"(\x80\x9b\xff\xc3)");
-  CHECK(printable("\xC0\x9B") == R"(\xc0\x9b)");  // ESC, in two bytes too many
+  CHECK(printable("\xC0\x9B") == R"(\xc0\x9b)");  // ESC, overlong by one byte
   CHECK(printable("\xE0\x80\x9B") == R"(\xe0\x80\x9b)");
   CHECK(printable("\xED\xA0\x80") == R"(\xed\xa0\x80)");  // a surrogate
   CHECK(printable("\xF4\x90\x80\x80") == R"(\xf4\x90\x80\x80)");
@@ -102,7 +102,7 @@ TEST_CASE("printable: a long text loses its middle, between characters") {
       CHECK(cut.size() + 2 * one.size() + 2 >= most);
       const std::size_t dots = cut.find("...");
       REQUIRE(dots != std::string::npos);
-      // Whole characters on either side.
+      // Both sides must consist of whole characters.
       for (const std::string& side : {cut.substr(0, dots), cut.substr(dots + 3)}) {
         CHECK((repeated(one, 200).starts_with(side) || repeated(one, 200).ends_with(side)));
       }
@@ -126,7 +126,7 @@ TEST_CASE("printable: shortened text keeps its characters, unescaped") {
   CHECK(
       cut.ends_with("\xE2\x82\xAC"
                     "end"));
-  CHECK(printable(cut) == cut);  // UTF-8 still
+  CHECK(printable(cut) == cut);  // still UTF-8
 }
 
 TEST_CASE("printable: controls are found, those of two bytes too") {

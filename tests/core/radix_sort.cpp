@@ -1,4 +1,4 @@
-// Numbers in rising order.
+// Sorting numbers in increasing order.
 #include <deltadct/core/radix_sort.hpp>
 
 #include <algorithm>
@@ -15,7 +15,7 @@ template <class T>
 void check_sorted() {
   std::mt19937_64 random(5);
   for (const std::size_t n : {0u, 1u, 2u, 255u, 1000u}) {
-    for (const int bits : {0, 3, 17, 64}) {  // what the numbers differ in
+    for (const int bits : {0, 3, 17, 64}) {  // the bits in which the numbers differ
       std::vector<T> values(n);
       for (T& x : values) x = static_cast<T>(bits == 64 ? random() : random() % (1u << bits) << 3);
       std::vector<T> expected = values;

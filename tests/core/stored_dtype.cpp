@@ -1,4 +1,4 @@
-// Dtypes of files: those the library knows, and others by name and size.
+// Dtypes of files: known ones, and others by name and size.
 #include "../support/caught.hpp"
 
 #include <deltadct/core/stored_dtype.hpp>
@@ -20,7 +20,7 @@ TEST_CASE("stored dtype: every known one is what it is alone") {
     CHECK(dtype_bits(dtype) == row.bits);
     CHECK(dtype_bytes(dtype) == dtype_bytes(row.dtype));
     CHECK(is_element(dtype) == is_element(row.dtype));
-    // Its size is known, whatever is said.
+    // A known dtype has its own size, whatever is given.
     CHECK(StoredDType::named(row.name, 3) == dtype);
   }
   CHECK(StoredDType(DType::f32) != DType::f16);

@@ -1,4 +1,4 @@
-// Codecs chosen at run time: every combination that is promised, equal to the one of its types.
+// Codecs chosen at run time: every promised combination equals the codec of its types.
 #include <deltadct/any_codec.hpp>
 
 #include <array>
@@ -45,7 +45,7 @@ CompressedTensor encode(const AnyCodec& codec, const std::vector<T>& base,
   return out;
 }
 
-/// The share of a delta of noise that 8 bits do not give back.
+/// The share of a delta of noise that 8 bits do not recover.
 template <class T>
 double loss(const AnyCodec& codec, std::size_t rows, std::size_t cols) {
   const std::vector<T> tuned = noise<T>(rows * cols);
@@ -137,7 +137,7 @@ TEST_CASE("it is the codec of its types, bit by bit") {
   any->decode_add(a, DType::f32, x.data(), x.data(), 0.5, SerialExecutor{});
   codec.decode_add(b, MatrixView<float>(y.data(), 30, 21), 0.5);
   CHECK(std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0);
-  // From one matrix to another.
+  // From one matrix into another.
   std::vector<float> z(base.size());
   any->decode_add(a, DType::f32, base.data(), z.data(), 0.5, SerialExecutor{});
   CHECK(std::memcmp(z.data(), y.data(), z.size() * sizeof(float)) == 0);
@@ -252,7 +252,7 @@ TEST_CASE("what encode() could not have made is refused before it is decoded") {
   CHECK(refused([](auto& c) { c.places[0] = PatchPlace::make(7, 0); }) == Errc::corrupt_data);
   CHECK(refused([&](auto& c) { bound(c, 0, std::nanf("")); }) == Errc::corrupt_data);
   CHECK(refused([&](auto& c) { bound(c, 8, HUGE_VALF); }) == Errc::corrupt_data);
-  // Inverted, overflowing, and equal ones: only the codec knows what its bounds mean.
+  // Inverted, overflowing and equal bounds: only the codec knows what its bounds mean.
   CHECK(refused([&](auto& c) {
           bound(c, 0, 1);
           bound(c, 1, 0.5F);

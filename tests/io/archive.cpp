@@ -1,4 +1,4 @@
-// The delta archive: what is written is read back, and what is not an archive is refused by name.
+// The delta archive: what is written is read back, and anything else is refused with a reason.
 #include <deltadct/io/apply.hpp>
 
 #include "../support/largest_request.hpp"
@@ -45,7 +45,7 @@ constexpr DType kEveryDType[] = {DType::f64,     DType::f32,     DType::f16,    
                                  DType::i16,     DType::i8,      DType::u64,    DType::u32,
                                  DType::u16,     DType::u8,      DType::boolean};
 
-/// What an archive says of a tensor, and its own bytes or the reconstructed delta.
+/// What an archive says about a tensor, and its own bytes or the reconstructed delta.
 struct Content {
   std::string name;
   Mode mode;
@@ -60,10 +60,10 @@ struct Content {
   bool operator==(const Content&) const = default;
 };
 
-/// How far reading came.
+/// How far reading got.
 enum class Step { open, read, validate };
 
-/// The bytes of a base's tensor; nothing where a file made up its size.
+/// The bytes of a base's tensor; empty if a file made up its size.
 Bytes base_bytes(DType dtype, const Shape& shape) {
   if (*io::tensor_bytes(dtype, shape) > 1 << 24) return {};
   return noise("", dtype, shape, 99).bytes;
@@ -143,7 +143,7 @@ std::vector<Content> read_all(const fs::path& path, Access access = Access::map)
   return read_all(path, {.access = access}, step);
 }
 
-/// Writes an archive and remembers what it should hold.
+/// Writes an archive and remembers what it should contain.
 class Builder {
  public:
   Builder(const fs::path& path, const std::vector<std::string>& names,
@@ -181,7 +181,7 @@ class Builder {
   }
   void lossless(const Tensor& tensor) { lossless(tensor, tensor.dtype, tensor.shape); }
 
-  /// The tensor's elements are the delta.
+  /// Adds a delta that consists of the tensor's elements.
   void delta(const Tensor& tensor, int patch, const RatioAllocator& mix) {
     compress(tensor, Mode::delta, tensor.shape, patch, mix);
   }
@@ -195,7 +195,7 @@ class Builder {
   std::uint64_t finish() { return writer_.finish(); }
 
   std::vector<Content> expected;
-  std::vector<CompressedTensor> matrices;  // of the last delta
+  std::vector<CompressedTensor> matrices;  // of the last delta added
 
  private:
   static ManifestEntry entry_of(const Tensor& tensor, Mode mode, const Shape& base) {
@@ -257,9 +257,10 @@ class Builder {
   io::Sections sections_;
 };
 
-/// A small archive with one tensor of each mode. The section of "w", 8 x 12 with P = 4 and 2 or 0
-/// bits: 36 bytes of bounds and 4 of padding, 8 of widths, 12 of codes and 4 of padding. That of
-/// "r": a table of 4 bytes and 4 of padding, a plain chunk of 10 bytes and 6 of padding.
+/// A small archive with one tensor of each mode. The section of "w", 8 x 12 with P = 4 and widths
+/// of 2 and 0 bits, has 36 bytes of bounds and 4 of padding, 8 of widths, 12 of codes and 4 of
+/// padding. That of "r" has a table of 4 bytes and 4 of padding, and a plain chunk of 10 bytes and
+/// 6 of padding.
 std::vector<Content> write_small(const fs::path& path, const RatioAllocator& mix = kPaper,
                                  const OutputOptions& output = {.overwrite = Overwrite::yes}) {
   Builder builder(path, {"w", "r", "s", "n", "g", "k", "t", "o"}, output);
@@ -295,7 +296,8 @@ struct Refusal {
   Step step;
 };
 
-/// What open() and then reading everything throws, whichever access, and how far it came.
+/// The error of open() followed by reading everything, the same for both kinds of access, and how
+/// far reading got.
 Refusal refusal(const fs::path& path) {
   Step step{};
   const Error read = caught([&] { read_all(path, {.access = Access::read}, step); });
@@ -326,13 +328,13 @@ Refusal altered(Fn fn, const RatioAllocator& mix = kPaper) {
   return refusal(folder / "b");
 }
 
-/// The same, an entry altered.
+/// The same with an entry altered.
 template <class Fn>
 Refusal altered_entry(Fn fn, const std::string& name = "w", const RatioAllocator& mix = kPaper) {
   return altered([&](Draft& draft) { fn(draft.entry(name)); }, mix);
 }
 
-/// The same for the bytes of a section, under a checksum that fits.
+/// The same with the bytes of a section altered, under a matching checksum.
 template <class Fn>
 Refusal altered_section(const std::string& name, Fn fn, const RatioAllocator& mix = kPaper) {
   return altered(
@@ -343,7 +345,7 @@ Refusal altered_section(const std::string& name, Fn fn, const RatioAllocator& mi
       mix);
 }
 
-/// The error is of a code, names the tensor, and comes as soon as it can.
+/// Expects an error with this code that names the tensor and comes as early as possible.
 void check_refused(const Refusal& refusal, Errc code, Step step, const char* tensor = ": w") {
   INFO(std::string(refusal.error.what()));
   CHECK(refusal.error.code() == code);
@@ -363,7 +365,7 @@ json& classes(json& entry) {
   return entry["matrices"][0][1];
 }
 
-/// The refusal of "n", 3 bytes that were added, stored as this section.
+/// The refusal of "n", an added tensor of 3 bytes, with this section.
 Refusal altered_chunks(const Bytes& section) {
   return altered([&](Draft& draft) {
     draft.replace("lossless:n", section);
@@ -479,7 +481,7 @@ TEST_SUITE("round trip") {
           builder.added(tensors[i]);
           break;
         case 2:
-          builder.lossless(tensors[i], DType::i8, {3, 1});  // a base of another kind altogether
+          builder.lossless(tensors[i], DType::i8, {3, 1});  // a base of a different kind
           break;
         case 3:
           builder.removed(tensors[i]);
@@ -637,7 +639,7 @@ TEST_SUITE("container") {
     CHECK(fs::exists(folder / "a" / "delta-00008.safetensors"));
     CHECK(names(refusal(folder / "a" / "delta-00001.safetensors").error, "without index"));
     CHECK(refusal(folder / "a" / "delta-00002.safetensors").error.code() == Errc::corrupt_data);
-    // Parts that fit the index, but come from an archive of another mix.
+    // Parts that fit the index, but come from an archive with another mix.
     write_small(folder / "b", kThree, parts);
     fs::copy_file(folder / "b" / "delta-00001.safetensors",
                   folder / "a" / "delta-00001.safetensors", fs::copy_options::overwrite_existing);
@@ -716,7 +718,7 @@ TEST_SUITE("damage") {
     write_model(folder / "model", std::array{noise("w", DType::f32, {4, 4}, 1)});
     const Error model = refusal(folder / "model").error;
     CHECK(model.code() == Errc::corrupt_data);
-    CHECK(names(model, "no delta archive"));
+    CHECK(names(model, "not a delta archive"));
     put(folder / "empty", {});
     CHECK(refusal(folder / "empty").error.code() == Errc::bad_container);
     CHECK(caught([&] { DeltaArchive::open(folder / "absent"); }).code() == Errc::io_failure);
@@ -811,7 +813,7 @@ TEST_SUITE("manifest altered") {
                   Errc::corrupt_data, Step::open);
     check_refused(altered([](Draft& d) { d.manifest["codecs"][0]["bound"] = "F64"; }),
                   Errc::corrupt_data, Step::read);
-    // A section of a fitting size: 6 bounds and 3 constants of 8 bytes each.
+    // A section of the right size: 6 bounds and 3 constants of 8 bytes each.
     check_refused(altered([](Draft& d) {
                     d.manifest["codecs"][0]["bound"] = "F64";
                     Bytes bytes = d.section("delta:w").bytes;
@@ -896,7 +898,7 @@ TEST_SUITE("manifest altered") {
     for (const std::string name : {"s", "t", "o"}) {
       for (const std::string& bad : {std::string("__metadata__"), std::string("a\0b", 3)}) {
         check_refused(altered_entry([&](json& e) { e["name"] = bad; }, name), Errc::corrupt_data,
-                      Step::open, "no name for a tensor");
+                      Step::open, "not a name for a tensor");
       }
     }
   }
@@ -952,7 +954,7 @@ TEST_SUITE("manifest altered") {
     };
     CHECK(open(100, 800, 100).find("w")->matrices.size() == 100);
     CHECK(caught([&] { open(101, 808, 100); }).code() == Errc::limit_exceeded);
-    // Each is at least two bytes of a manifest and eight of a section.
+    // Each matrix takes at least two bytes of the manifest and eight of the section.
     CHECK(open(10'000, 80'000, 1'000'000).find("w")->matrices.size() == 10'000);
     const Error crowded = caught([&] { open(10'000, 8, 1'000'000); });
     CHECK(crowded.code() == Errc::limit_exceeded);
@@ -1026,7 +1028,7 @@ TEST_SUITE("malformed delta") {
   }
 
   TEST_CASE("a patch size that no codec has") {
-    // Its grid has as many patches, so that nothing but the size of the codes tells them apart.
+    // The grid has the same number of patches, so only the size of the codes differs.
     check_refused(altered([](Draft& d) { d.manifest["codecs"][0]["patch"] = 5; }),
                   Errc::corrupt_data, Step::read, ": w");
     check_refused(altered([](Draft& d) {
@@ -1039,7 +1041,7 @@ TEST_SUITE("malformed delta") {
                     d.seal("w");
                   }),
                   Errc::codec_mismatch, Step::validate);
-    for (const int patch : {1, 3, 7, 8, 64}) {  // other grids than the section's
+    for (const int patch : {1, 3, 7, 8, 64}) {  // grids other than the section's
       check_refused(altered([&](Draft& d) { d.manifest["codecs"][0]["patch"] = patch; }),
                     Errc::corrupt_data, Step::open);
     }
@@ -1064,7 +1066,7 @@ TEST_SUITE("malformed delta") {
       CAPTURE(text);
       check_refused(with(json::parse(text)), Errc::corrupt_data, Step::open);
     }
-    // As many patches as there are, but not those of the width map, or not with these bytes.
+    // The right number of patches, but not those of the width map, or not with these bytes.
     for (const std::string text : {"[[2,2,6]]", "[[2,2,6],[0,1,0]]", "[[2,2,4],[0,1,2]]",
                                    "[[2,2,2],[0,1,4]]", "[[2,2,3],[1,2,0],[0,1,3]]"}) {
       CAPTURE(text);
@@ -1119,7 +1121,7 @@ TEST_SUITE("malformed delta") {
   }
 
   TEST_CASE("codes of a patch without bits: such a patch has no place for them") {
-    // The class of 0 bits is said to have the codes of another.
+    // The class of 0 bits claims the codes of another class.
     check_refused(altered([](Draft& draft) {
                     draft.resize("delta:w", kCodes + 24);
                     draft.seal("w");
@@ -1128,7 +1130,7 @@ TEST_SUITE("malformed delta") {
   }
 
   TEST_CASE("a wrong number of bounds a patch never reaches the decoder") {
-    // The section is made to fit, so that nothing but the number itself is wrong.
+    // The section is made to fit, so that only the number itself is wrong.
     const auto bound_count = [](int two_bits, int zero_bits) {
       return altered([&](Draft& draft) {
         classes(draft.entry("w"))[0][1] = two_bits;
@@ -1228,7 +1230,7 @@ TEST_SUITE("malformed delta") {
   }
 
   TEST_CASE("a scale and bounds with which the delta is not finite") {
-    // Every number is finite by itself.
+    // Every number by itself is finite.
     const auto with = [](double factor, float bound) {
       return altered([&](Draft& draft) {
         scale(draft.entry("w")) = factor;
@@ -1267,7 +1269,7 @@ TEST_SUITE("malformed delta") {
                   Errc::corrupt_data, Step::read);
     check_refused(altered_section("delta:w", [](Bytes& b) { b[kWidths] = std::byte{0}; }),
                   Errc::corrupt_data, Step::read);
-    // Three classes: 1 patch of two bounds, 3 of two, 2 of one. Five: 4 of two, 2 of one.
+    // Three classes: 1 patch with two bounds, 3 with two, 2 with one. Five: 4 with two, 2 with one.
     const auto widths_of = [](const Draft& draft, std::size_t classes) {
       const std::size_t map = io::detail::width_map_bytes(6, classes);
       CHECK(map == 8);
@@ -1382,7 +1384,7 @@ TEST_SUITE("malformed delta") {
       CHECK(verified.code() == Errc::checksum_mismatch);
       CHECK(names(verified, tensor));
     }
-    for (const char* name : {"r", "n"}) {  // what is restored is not the fine-tune's
+    for (const char* name : {"r", "n"}) {  // the restored tensor is not the fine-tune's
       check_refused(altered_entry([](json& e) { e["tuned"] = "0123456789abcdef"; }, name),
                     Errc::checksum_mismatch, Step::read, name);
     }
@@ -1409,7 +1411,7 @@ TEST_SUITE("malformed delta") {
       check_refused(altered_entry([&](json& e) { e["shape"] = json::parse(shape); }, "n"),
                     Errc::limit_exceeded, Step::open, ": n");
     }
-    // Its base is small, so that it is the archive that would make it large.
+    // The base is small, so the archive is what would make the tensor large.
     check_refused(altered_entry(
                       [](json& e) {
                         e["base_shape"] = {5};
@@ -1429,7 +1431,7 @@ TEST_SUITE("malformed delta") {
   TEST_CASE("a base that is only claimed is none: what needs no base is not restored") {
     const Folder folder;
     write_small(folder / "a");
-    // 70 chunks of a MiB of zeros in few bytes, and bases of all kinds that would allow for them.
+    // 70 chunks of 1 MiB of zeros in few bytes, and bases of all kinds that would justify them.
     const Bytes zeros(1 << 20);
     const Bytes section =
         section_of(std::vector<std::pair<unsigned, Bytes>>(70, {1, zstd_frame(zeros)}));
@@ -1459,7 +1461,7 @@ TEST_SUITE("malformed delta") {
       CHECK(names(error, "--base FILE or --limit expansion=NUMBER"));
       verify(*draft, 1e6);
     }
-    // One that needs its base is not restored; of what can be said of it, nothing is left out.
+    // A tensor that needs its base is not restored, but everything else about it is checked.
     Draft relative = bomb("r");
     relative.entry("r")["dtype"] = "I8";
     relative.entry("r")["base_dtype"] = "I16";
@@ -1517,7 +1519,7 @@ TEST_SUITE("malformed delta") {
     CHECK(error.code() == Errc::limit_exceeded);
     CHECK(names(error, ": t"));
     CHECK(names(caught([&] { open({.bytes = 0}); }), ": w"));
-    CHECK(open({.expansion = 0}) == 8);  // far less than what is free
+    CHECK(open({.expansion = 0}) == 8);  // far less than what is always allowed
   }
 
   TEST_CASE("a chunk table that is shorter than its tensor needs is found without an allocation") {
@@ -1566,7 +1568,7 @@ TEST_SUITE("malformed delta") {
         draft.seal(name);
       };
     };
-    const Error other = verify(chunk("n", 3));  // three bytes, but not those that were added
+    const Error other = verify(chunk("n", 3));  // three bytes, but not the added ones
     CHECK(other.code() == Errc::checksum_mismatch);
     CHECK(names(other, ": n"));
     CHECK(verify(chunk("n", 4)).code() == Errc::corrupt_data);
@@ -1611,7 +1613,7 @@ TEST_SUITE("malformed delta") {
       const Bytes frame = zstd_frame(ten);
       two.insert(two.end(), frame.begin(), frame.end());
       CHECK(verify(coding, two) == corrupt);
-      // What the base does not enter into is compared; of the rest nothing is known.
+      // A coding without the base is compared. With the base, the result is not known.
       CHECK(verify(coding, zstd_frame(ten), sum) == sound);
       CHECK(verify(coding, zstd_frame(ten)) == (coding == 1 ? differs : sound));
     }
@@ -1768,12 +1770,12 @@ TEST_SUITE("malformed delta") {
   }
 
   TEST_CASE("a stack of as many elements, in rows that are not the shape's") {
-    // As many patches, too: but for the stack, nothing tells 8 x 12 from 12 x 8.
+    // The number of patches is the same: only the stack distinguishes 8 x 12 from 12 x 8.
     check_refused(altered_entry([](json& e) {
                     e["stack"] = {1, 12, 8};
                   }),
                   Errc::corrupt_data, Step::open);
-    // The rows that the base lacks would be out of reach: 6 x 4 elements are no rows of 16.
+    // The rows that the base lacks would be out of reach: 6 x 4 elements do not make rows of 16.
     check_refused(altered_entry(
                       [](json& e) {
                         e["stack"] = {1, 2, 8};
@@ -1819,7 +1821,7 @@ TEST_SUITE("malformed delta") {
                   Step::open);
     check_refused(altered_entry([](json& e) { e["matrices"].push_back(e["matrices"][0]); }),
                   Errc::corrupt_data, Step::open);
-    // As many as it says, but each with the patches of the whole.
+    // As many matrices as the stack says, but each with the patches of the whole.
     check_refused(altered_entry([](json& e) {
                     e["stack"] = {2, 4, 12};
                     e["matrices"].push_back(e["matrices"][0]);
@@ -1838,7 +1840,7 @@ TEST_SUITE("malformed delta") {
       check_refused(altered_entry([&](json& e) { e["base_shape"] = json::parse(shape); }, "k"),
                     Errc::corrupt_data, Step::open, ": k");
     }
-    // A base that fits, but not what is stored: one row less, or more, of both kinds.
+    // The base fits, but not the stored data: one row too few, or too many, of both kinds.
     check_refused(altered_entry(
                       [](json& e) {
                         e["base_shape"] = {3, 4};
@@ -1919,7 +1921,7 @@ TEST_SUITE("malformed delta") {
       draft.manifest["codecs"][1]["patch"] = patch;
       e["codec"] = 1;
       e["shape"] = json::parse(shape);
-      json other = draft.entry("s");  // in place of what is tied to "w"
+      json other = draft.entry("s");  // replaces the tensor tied to "w"
       other["name"] = "t";
       draft.entry("t") = other;
       if (e["shape"].size() == 2) e["stack"] = {1, e["shape"][0], e["shape"][1]};
@@ -1985,7 +1987,7 @@ TEST_SUITE("limits") {
 }
 
 TEST_SUITE("random access") {
-  /// The block, decoded from no more than its patches.
+  /// The block, decoded from only its patches.
   Bytes block_of(const DeltaArchive& archive, const ManifestEntry& entry, const Block& block) {
     const StoredDelta delta = archive.delta_block(entry, block);
     REQUIRE(delta.size() == 1);
@@ -1998,7 +2000,7 @@ TEST_SUITE("random access") {
     return out;
   }
 
-  /// The same, cut from the whole.
+  /// The same block, cut from the whole.
   Bytes cut(const Bytes& whole, const ManifestEntry& entry, const Block& block) {
     const std::size_t element = deltadct::dtype_bytes(entry.dtype);
     Bytes out;
@@ -2011,7 +2013,7 @@ TEST_SUITE("random access") {
     return out;
   }
 
-  /// Blocks of a matrix: whole, single elements at the corners, whole edges, and random ones.
+  /// Blocks of a matrix: the whole, single elements at the corners, whole edges, and random ones.
   std::vector<Block> blocks_of(const MatrixStack& stack, std::size_t count) {
     std::vector<Block> blocks;
     std::mt19937 random(5);
@@ -2101,11 +2103,11 @@ TEST_SUITE("random access") {
       CHECK(error.code() == Errc::bad_range);
       CHECK(names(error, (folder / "a").string() + ": w"));
     }
-    // Of a tensor that grew, the rows the base lacks are no delta's.
+    // In a tensor that grew, the rows that the base lacks belong to no delta.
     CHECK(caught([&] {
             archive.delta_block(*archive.find("g"), {0, 3, 0, 2, 4});
           }).code() == Errc::bad_range);
-    // What has no delta has no block of one.
+    // A tensor without a delta has no block of one.
     CHECK(caught([&] { archive.delta_block(*archive.find("r"), {}); }).code() == Errc::bad_range);
   }
 
@@ -2149,7 +2151,7 @@ TEST_SUITE("random access") {
   TEST_CASE("a range of what is kept without loss is that of the whole") {
     const Folder folder;
     constexpr std::uint64_t kChunk = io::kChunkBytes;
-    // Three chunks and a bit: one of noise, one of zeros, one near the base; the base is shorter.
+    // Slightly more than three chunks: of noise, of zeros, and near the base, which is shorter.
     Tensor tensor = noise("r", DType::f32, {3 * kChunk / 4 + 5}, 1);
     std::fill_n(tensor.bytes.begin() + kChunk, kChunk, std::byte{0});
     const Bytes base = base_bytes(DType::f32, {3 * kChunk / 4 - 9});

@@ -26,7 +26,7 @@ TEST_CASE("io/atomic_file: an output appears with commit and not before") {
   file.write_at(0, view_of("J"));
   CHECK(file.position() == 11);
   CHECK_FALSE(fs::exists(folder / "out"));
-  CHECK(folder.entries() <= 1);  // none where a file may have no name
+  CHECK(folder.entries() <= 1);  // none where files without a name are possible
   file.commit();
   CHECK(get_text(folder / "out") == "Jello world");
   CHECK(folder.entries() == 1);
@@ -159,7 +159,7 @@ TEST_CASE("io/atomic_file: a symbolic link is replaced, not followed") {
 TEST_CASE("io/atomic_file: a write that fails leaves the old output and nothing else") {
   const Folder folder;
   put_text(folder / "out", "old");
-  const std::string big(5'000'000, 'x');  // more than is gathered before it is written
+  const std::string big(5'000'000, 'x');  // more than is gathered before a write
   {
     AtomicFile file(folder / "out", Overwrite::yes);
     {

@@ -1,4 +1,5 @@
-// Whole models by the methods of baseline/: what they leave alone, and what they ask of all layers.
+// Whole models compressed by the methods of baseline/: what these leave alone, and how they treat
+// all layers together.
 #include "draft.hpp"
 #include "pair.hpp"
 
@@ -68,7 +69,7 @@ TEST_CASE("baselines: what tensors are tied to is decoded once, before or after 
   const Tensor base = layer("m", {64, 64}, 1);
   const Tensor tuned = moved(base, kStep, 2);
   const Tensor other = layer("x", {70, 64}, 3);
-  // Safetensors' order is that of the data: "a" is tied to "m" as "b" and "z" are.
+  // In safetensors, the order is that of the data: "a" is tied to "m", like "b" and "z".
   const Pair pair({base, other}, {renamed(tuned, "m"), renamed(tuned, "a"), moved(other, kStep, 4),
                                   renamed(tuned, "b"), renamed(tuned, "z")});
   for (const AnyBaseline& method : {AnyBaseline(DeltaCome{}), AnyBaseline(deltadct::Dare{})}) {
@@ -94,7 +95,7 @@ TEST_CASE("baselines: what tensors are tied to is decoded once, before or after 
       for (const char* name : {"a", "b", "z"})
         CHECK(data(pair.out(), name) == data(pair.out(), "m"));
       CHECK(data(pair.out(), "m") != base.bytes);
-      // In any order, as often as anybody likes.
+      // In any order, and any number of times.
       decodes = 0;
       io::Restorer restorer(model, archive, counted, SerialExecutor{});
       for (int round = 0; round < 3; ++round) {

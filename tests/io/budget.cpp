@@ -23,12 +23,12 @@ TensorNeed delta(double weights) {
           most * weights / 8};
 }
 
-/// Spends every share, or a part of it, and returns the bytes of the archive.
+/// Spends each share, or a part of it. Returns the bytes of the archive.
 double spend(const BudgetPlan& plan, std::span<const TensorNeed> needs, double part) {
   double spent = 0;
   for (std::size_t k = 0; k < needs.size(); ++k) {
     const double share = plan.share(k, static_cast<std::uint64_t>(spent));
-    // The last one takes all it gets.
+    // The last tensor spends its whole share.
     spent += static_cast<double>(needs[k].fixed) + share * (k + 1 == needs.size() ? 1 : part);
   }
   return spent;

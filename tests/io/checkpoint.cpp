@@ -1,4 +1,4 @@
-// Whole models: a pair compressed, applied and verified; nothing is left behind by what fails.
+// Whole models: a pair is compressed, applied and verified. Failures leave nothing behind.
 #include "pair.hpp"
 
 using namespace io_test;
@@ -7,7 +7,7 @@ using nlohmann::json;
 
 namespace {
 
-/// Every kind of tensor: floats of ranks 0 to 4, integers, unchanged ones, small ones, empty ones.
+/// Every kind of tensor: floats of ranks 0 to 4, integers, unchanged, small and empty ones.
 Pair mixed_pair() {
   std::vector<Tensor> base;
   std::vector<Tensor> tuned;
@@ -40,8 +40,8 @@ Pair mixed_pair() {
   return {std::move(base), std::move(tuned)};
 }
 
-/// Alters the manifest of an archive of one delta, and drops bytes from the front of the delta,
-/// under checksums that fit.
+/// Alters the manifest of an archive with one delta, and drops bytes from the front of the delta,
+/// under matching checksums.
 void alter(const Pair& pair, const std::function<void(json&)>& change, std::ptrdiff_t dropped) {
   std::vector<Tensor> sections;
   io::Metadata metadata;
@@ -66,7 +66,7 @@ void alter(const Pair& pair, const std::function<void(json&)>& change, std::ptrd
   write_model(pair.folder / "delta", sections, metadata);
 }
 
-/// Progress that notes whether it was what it should be.
+/// Checks each report of progress against the previous one.
 struct Steps {
   void operator()(const io::Progress& progress) {
     CHECK(progress.bytes_done >= done);
@@ -126,7 +126,7 @@ TEST_SUITE("round trip") {
         const auto b = values(base.dtype, base.bytes);
         const auto delta = difference(values(base.dtype, tuned.bytes), b);
         const auto rebuilt = difference(values(base.dtype, bytes), b);
-        // 8 bits leave about 1 % of the delta; 2-byte results are rounded: 2^-9 of values up to 1.
+        // 8 bits lose about 1 % of the delta. 2-byte results are rounded: 2^-9 of values up to 1.
         const double rounding = base.dtype == DType::bf16  ? 0.3
                                 : base.dtype == DType::f16 ? 0.1
                                                            : 0;
@@ -610,7 +610,7 @@ TEST_SUITE("verify") {
     CHECK(refused([](json& m) { m["codecs"][0]["transform"] = "wavelet"; }) ==
           Errc::codec_mismatch);
     CHECK(refused([](json& m) { m["codecs"][0]["quantizer"] = "magic"; }) == Errc::codec_mismatch);
-    // Four patches with a bound less each.
+    // Four patches, each with one bound less.
     CHECK(refused([](json& m) { m["tensors"][0]["matrices"][0][1][0][1] = 1; }, 4 * 4) ==
           Errc::codec_mismatch);
   }

@@ -1,4 +1,4 @@
-// A folder with configuration and tokenizer goes into an archive, and comes out of it as a folder.
+// A folder with configuration and tokenizer goes into an archive, and is restored as a folder.
 #include "pair.hpp"
 
 #include <sys/xattr.h>
@@ -13,7 +13,7 @@ namespace {
 
 using Files = std::map<std::string, Bytes>;
 
-/// A base, and a fine-tune in a folder with whatever files a test puts there.
+/// A base, and a fine-tune in a folder with whatever files a test adds.
 struct FolderPair {
   FolderPair() {
     std::vector<Tensor> base;
@@ -32,7 +32,7 @@ struct FolderPair {
     put_text(path, text);
   }
 
-  /// The usual ones, one in a folder, an empty one and one of several chunks.
+  /// The usual files, one in a subfolder, an empty one, and one of several chunks.
   Files put_files() const {
     put("config.json", "{\"model_type\": \"bert\"}");
     put("tokenizer.json", std::string(3'000'000, 't') + "end");
@@ -44,7 +44,7 @@ struct FolderPair {
     return files;
   }
 
-  /// All files below a folder but for the model's own.
+  /// All files below a folder except the model's own.
   Files companions(const std::string& name) const {
     Files files;
     for (const auto& entry : fs::recursive_directory_iterator(folder / name)) {
@@ -97,7 +97,7 @@ std::vector<std::string> names_of(const std::vector<FileEntry>& files) {
   return result;
 }
 
-/// Whether one of the warnings is of this place, and has this text.
+/// Whether one of the warnings is about this place and contains this text.
 bool warned(const std::vector<Warning>& warnings, const fs::path& where, std::string_view text) {
   return std::ranges::any_of(warnings, [&](const Warning& warning) {
     return warning.where == where.string() && warning.what.find(text) != std::string::npos;

@@ -1,4 +1,4 @@
-// Elements of one dtype as those of another, rounded to nearest or at random.
+// Elements converted from one dtype to another, rounded to nearest or at random.
 #include <deltadct/io/convert.hpp>
 
 #include "support.hpp"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// The mean of a value rounded to T at random, over many seeds.
+/// The mean, over many seeds, of a value rounded to T at random.
 template <class T>
 double mean_of(float value, int draws) {
   double sum = 0;

@@ -1,4 +1,4 @@
-// The section of a delta: what is appended is read back, whole or a block of it.
+// The section of a delta: appended matrices are read back, whole or as a block.
 #include <deltadct/io/delta_section.hpp>
 
 #include "support.hpp"
@@ -21,7 +21,7 @@ const RatioAllocator kMixes[] = {
     RatioAllocator{{8, 0.2}, {2, 0.5}, {0, 0.3}},
     RatioAllocator{{8, 0.1}, {6, 0.1}, {4, 0.1}, {3, 0.1}, {2, 0.2}, {1, 0.2}, {0, 0.2}}};
 
-/// Two matrices of a mix, 37 x 29 in patches of 4, and their section.
+/// Two matrices compressed with a mix, 37 x 29 in patches of 4, and their section.
 struct Section {
   explicit Section(const RatioAllocator& mix) {
     const auto codec = serial_codec({.patch = 4, .allocator = mix});
@@ -32,12 +32,12 @@ struct Section {
                          SerialExecutor{});
       io::append_matrix(bytes, matrix);
       headers.push_back(matrix.header);
-      // As a manifest has them: the offsets are not stored.
+      // As in a manifest, which does not store offsets.
       for (deltadct::WidthClass& k : headers.back().classes) k.bounds_at = k.codes_at = 0;
     }
   }
 
-  /// The section as it comes from a file.
+  /// The section as read from a file.
   TensorBytes stored() const {
     write_model(folder / "s", std::vector{Tensor{"s", DType::u8, {bytes.size()}, bytes}});
     TensorBytes result;

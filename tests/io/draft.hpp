@@ -1,4 +1,4 @@
-// Archives taken apart, altered, and put together with checksums that fit.
+// Archives taken apart, altered, and reassembled with matching checksums.
 #pragma once
 
 #include "support.hpp"
@@ -9,7 +9,7 @@
 
 namespace io_test {
 
-/// As write_model(), for hundreds of files that need not survive a power failure.
+/// Like write_model(), for hundreds of files that need not survive a power failure.
 inline void write_unsynced(const fs::path& path, std::span<const Tensor> tensors,
                            const io::Metadata& metadata) {
   std::vector<io::TensorInfo> infos;
@@ -30,7 +30,7 @@ inline void write_unsynced(const fs::path& path, std::span<const Tensor> tensors
   put(path, all);
 }
 
-/// A sound archive taken apart, to be altered and put together with checksums that fit.
+/// A sound archive taken apart, to be altered and reassembled with matching checksums.
 struct Draft {
   explicit Draft(const fs::path& path) {
     const io::Model file = io::Model::open(path);
@@ -80,7 +80,7 @@ struct Draft {
     sections.erase(std::ranges::find(sections, name, &Tensor::name));
   }
 
-  /// Computes an entry's checksums from the sections there are.
+  /// Computes an entry's checksums from the existing sections.
   void seal(const std::string& name) {
     for (const std::string key : {"delta", "lossless"}) {
       const auto found = std::ranges::find(sections, key + ":" + name, &Tensor::name);
@@ -103,7 +103,7 @@ struct Draft {
   io::Metadata metadata;
 };
 
-/// A lossless section of chunks {coding, stored bytes}.
+/// A lossless section of chunks, each {coding, stored bytes}.
 inline Bytes section_of(const std::vector<std::pair<unsigned, Bytes>>& chunks) {
   Bytes section(io::detail::padded(4 * chunks.size()));
   for (std::size_t k = 0; k < chunks.size(); ++k) {

@@ -1,5 +1,5 @@
-// Compiled with -ffast-math: numbers of a manifest that are not finite are refused although
-// compilers may assume that all are.
+// Compiled with -ffast-math: non-finite numbers in a manifest must be refused although the compiler
+// may assume that there are none.
 #include "../support/caught.hpp"
 
 #include <deltadct/io/manifest.hpp>

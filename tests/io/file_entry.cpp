@@ -1,4 +1,4 @@
-// Which files an archive may carry: names that are safe to restore, and no more than the limits.
+// Which files an archive may carry: names that are safe to restore, within the limits.
 #include <deltadct/io/file_entry.hpp>
 
 #include "support.hpp"

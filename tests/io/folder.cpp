@@ -12,7 +12,7 @@ using Files = std::map<std::string, Bytes>;
 
 constexpr std::uint64_t kShardBytes = 40'000;
 
-/// A pair of many tensors of every mode, some of them larger than a shard of the tests.
+/// A pair with many tensors of every mode, some larger than a shard in these tests.
 Pair many() {
   std::vector<Tensor> base;
   std::vector<Tensor> tuned;
@@ -45,7 +45,7 @@ ApplyOptions sharded_apply(Resume resume = Resume::no, Overwrite overwrite = Ove
   return options;
 }
 
-/// Progress that throws once a tensor is done.
+/// Progress that throws once a given tensor is done.
 io::ProgressFn stop_after(const std::string& name) {
   return [name](const io::Progress& progress) {
     if (progress.tensor == name) throw Error(Errc::too_large, "stopped");
@@ -121,7 +121,7 @@ TEST_SUITE("a folder") {
     }
     CHECK(folder.entries() == 0);
     {
-      const NoMoreDescriptors limit;  // nor be created
+      const NoMoreDescriptors limit;  // nor created
       CHECK(caught(begin).code() == Errc::io_failure);
     }
     CHECK(folder.entries() == 0);
@@ -462,12 +462,12 @@ TEST_SUITE("sharded outputs") {
       for (std::size_t i = 0; i < bytes.size(); ++i) {
         CHECK((bytes[i] <= most || owners[i].size() == 1));
         one_larger = one_larger || bytes[i] > most;
-        // Two neighbours would not fit together: shards are not smaller than need be.
+        // Two neighbours would not fit into one shard: shards are no smaller than necessary.
         if (name == "out" && i > 0) CHECK(bytes[i - 1] + bytes[i] > most);
       }
       CHECK(one_larger);
     }
-    // With a header and a manifest, the parts of an archive are of about that size still.
+    // With a header and a manifest, the parts of an archive still have about that size.
     const Model parts = Model::open(pair.folder / "delta");
     std::map<std::string, std::uint64_t> large;
     for (const auto& tensor : parts.tensors()) {
@@ -712,7 +712,7 @@ TEST_SUITE("resuming") {
     options.output.max_shard_bytes += 1;
     refused(options);
 
-    // The same selection by another function is the same.
+    // The same selection by a different function counts as the same.
     options = sharded(Resume::yes);
     options.selected = [](std::string_view) { return true; };
     for (const std::string name : {"base", "tuned"}) {
@@ -823,12 +823,12 @@ TEST_SUITE("sharded archives") {
     const Pair pair = many();
     pair.compress(sharded());
     fs::rename(pair.folder / "delta", pair.folder / "first");
-    // Changes as large as before, so that the parts hold the same tensors.
+    // The changes are as large as before, so that the parts hold the same tensors.
     Pair other = many();
     const std::string name = "delta-00001.safetensors";
     const std::size_t size = get(pair.folder / "first" / name).size();
     const std::vector<Tensor> as_before = other.tuned;
-    unsigned seed = 400;  // numbers of the manifest may have more digits or fewer
+    unsigned seed = 400;  // numbers of the manifest may differ in length
     do {
       fs::remove_all(other.folder / "delta");
       other.tuned = as_before;

@@ -126,7 +126,7 @@ TEST_CASE("io/input_file: a forward pass in small steps gives its pages back") {
     REQUIRE(std::to_integer<char>(step[0]) == 'x');
     file.release(offset, 1024);
   }
-  // mincore() would tell of the page cache; smaps tells what this process holds.
+  // mincore() would show the page cache; smaps shows what this process holds.
   const auto start = reinterpret_cast<std::uintptr_t>(file.bytes(0, kSize, storage).data());
   std::ifstream smaps("/proc/self/smaps");
   if (!smaps) return;

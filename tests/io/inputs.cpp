@@ -1,5 +1,5 @@
-// Outputs that are, or hold, what they are made from: refused by any name, whatever is to be
-// replaced.
+// Outputs that are, or contain, one of their inputs: refused under any name, even when overwriting
+// is allowed.
 #include "pair.hpp"
 
 #include <sys/stat.h>
@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kShardBytes = 3000;
 
-/// Paths to what `path` is, but for its own.
+/// Other paths to the same file or folder.
 std::vector<fs::path> other_names(const Folder& folder, const fs::path& path) {
   const fs::path symbolic = folder / "symbolic";
   fs::create_symlink(path, symbolic);
@@ -25,7 +25,7 @@ std::vector<fs::path> other_names(const Folder& folder, const fs::path& path) {
   return names;
 }
 
-/// Everything below a folder and what is in it.
+/// Every file below a folder, with its contents.
 std::map<std::string, Bytes> tree(const Folder& folder) {
   std::map<std::string, Bytes> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder.path)) {
@@ -57,7 +57,8 @@ struct Inputs {
 
   const Folder& folder() const { return pair.folder; }
 
-  /// Compresses or applies these inputs, each by the names of a base and of a tuned or an archive.
+  /// Compresses or applies these inputs, given the names of a base and of a fine-tune or an
+  /// archive.
   void run(bool apply, const std::string& base, const std::string& other, const fs::path& output,
            std::uint64_t shard_bytes, bool in_place = false) const {
     const OutputOptions to{Overwrite::yes, shard_bytes, Resume::no};
@@ -192,7 +193,7 @@ TEST_SUITE("in place") {
     const Bytes expected = get(inputs.folder() / "out");
     inputs.run(true, "base", "delta", inputs.folder() / "base", 0, true);
     CHECK(get(inputs.folder() / "base") == expected);
-    // The archive is of the base that was.
+    // The archive belongs to the old base.
     CHECK(caught([&] { inputs.run(true, "base", "delta", inputs.folder() / "out", 0); }).code() ==
           Errc::wrong_base);
   }
@@ -231,7 +232,7 @@ TEST_SUITE("in place") {
     CHECK(caught([&] {
             inputs.run(true, "bases", "delta", inputs.folder() / "bases", kShardBytes, true);
           }).code() == Errc::checksum_mismatch);
-    fs::remove_all(inputs.folder() / "bases.partial");  // with the shards that were complete
+    fs::remove_all(inputs.folder() / "bases.partial");  // with the complete shards
     CHECK(tree(inputs.folder()) == before);
   }
 
@@ -249,7 +250,7 @@ TEST_SUITE("in place") {
     fs::rename(inputs.folder() / "delta", inputs.folder() / "bases" / "delta.safetensors");
     inputs.refused(true, "bases", "bases/delta.safetensors", inputs.folder() / "bases", kShardBytes,
                    true);
-    // A file is not the folder it lies in.
+    // A model that is a file is not the folder that contains it.
     fs::create_directory(inputs.folder() / "alone");
     fs::rename(inputs.folder() / "base", inputs.folder() / "alone" / "x.safetensors");
     inputs.refused(true, "alone/x.safetensors", "deltas", inputs.folder() / "alone", kShardBytes,

@@ -1,4 +1,4 @@
-// Strict JSON: what is taken, and every class of text that is refused.
+// Strict JSON: what is accepted, and every class of text that is refused.
 #include "../support/caught.hpp"
 
 #include <deltadct/io/json.hpp>

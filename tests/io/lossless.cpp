@@ -1,4 +1,4 @@
-// Tensors without loss: every byte comes back, and what is no such section is refused.
+// Lossless sections: every byte is restored, and anything else is refused.
 #include <deltadct/io/lossless.hpp>
 
 #include "support.hpp"
@@ -15,7 +15,7 @@ using io::kChunkBytes;
 
 namespace {
 
-/// Runs the indices from the last to the first.
+/// Runs the indices from last to first.
 struct Backwards {
   template <class Fn>
   void parallel_for(std::size_t n, Fn&& fn) const {
@@ -23,7 +23,7 @@ struct Backwards {
   }
 };
 
-/// Bytes without any order, the same on every machine.
+/// Random bytes, the same on every machine.
 Bytes scrambled(std::size_t count, unsigned seed) {
   std::mt19937_64 bits(seed);
   Bytes bytes(count);
@@ -45,7 +45,7 @@ Bytes text(std::size_t count) {
   return bytes;
 }
 
-/// Bytes with all kinds of chunks: order, none, and what is near the base.
+/// Bytes for all kinds of chunks: regular, random, and near the base.
 Bytes mixed(std::size_t count, const Bytes& base) {
   Bytes bytes = scrambled(count, 1);
   for (std::size_t at = 0; at < count; ++at) {
@@ -61,7 +61,7 @@ Bytes encode(const Bytes& bytes, const Bytes& base, std::size_t element,
   return io::encode_lossless(bytes, base, element, executor);
 }
 
-/// What a section stored without a base holds, chunk by chunk.
+/// The contents of a section stored without a base, chunk by chunk.
 Bytes joined_chunks(const Bytes& section, std::size_t bytes, std::size_t element = 1) {
   Bytes out;
   double budget = 1e12;
@@ -106,7 +106,7 @@ Bytes zstd_frame(std::span<const std::byte> bytes) {
   return frame;
 }
 
-/// A section put together by hand.
+/// A section assembled by hand.
 Bytes section_of(const std::vector<std::pair<Coding, Bytes>>& chunks) {
   Bytes section(io::detail::padded(4 * chunks.size()));
   for (std::size_t k = 0; k < chunks.size(); ++k) {
@@ -146,7 +146,8 @@ TEST_SUITE("round trip") {
       };
       for (const Bytes& base : {Bytes{}, part(bytes / 2), part(bytes), part(bytes + 5000)}) {
         const Bytes tuned = mixed(bytes, base);
-        // The larger ones with one element size each: the planes are those of their chunks.
+        // Longer ones are tested with one element size only: their planes are those of single
+        // chunks.
         for (const std::size_t element : {1u, 2u, 4u, 8u}) {
           if (bytes > 2 * kChunkBytes && element != 2) continue;
           CAPTURE(element);
@@ -185,7 +186,7 @@ TEST_SUITE("round trip") {
     const Bytes tuned = mixed(1 << 16, longer);
     CHECK(encode(tuned, base, 2) == encode(tuned, longer, 2));
     CHECK(decode(encode(tuned, base, 2), tuned.size(), longer, 2) == tuned);
-    // What is beyond the tensor's end does not matter.
+    // Base bytes beyond the end of the tensor do not matter.
     longer.resize(1 << 17, std::byte{0xEE});
     CHECK(encode(tuned, base, 2) == encode(tuned, longer, 2));
   }
@@ -345,7 +346,7 @@ TEST_SUITE("malformed section") {
         check_refused(longer, 1000, "longer than the section");
       }
     }
-    // The first of two takes what is the second's, too.
+    // The first of two chunks claims the second one's bytes, too.
     Bytes two =
         section_of({{Coding::zstd, zstd_frame(Bytes(kChunkBytes))}, {Coding::plain, Bytes(8)}});
     set_word(two, 0, word_of(two, 0) + 16 * 8);
@@ -390,7 +391,7 @@ TEST_SUITE("malformed section") {
         check_refused(section_of({{coding, zstd_frame(Bytes(bytes))}}), 10);
       }
     }
-    // Nor may a chunk go on in the one after.
+    // Nor may a chunk extend into the next one.
     const Bytes frame = zstd_frame(Bytes(kChunkBytes + 1));
     check_refused(section_of({{Coding::zstd, frame}, {Coding::plain, Bytes(1)}}), kChunkBytes + 1);
   }
@@ -427,7 +428,7 @@ TEST_SUITE("malformed section") {
         check_refused(Bytes(length), bytes, "size of the section");
       }
     }
-    // A sound section, of another tensor.
+    // A sound section, but of another tensor.
     check_refused(section_of({{Coding::plain, Bytes(10)}}), kChunkBytes);
     check_refused(section_of({{Coding::plain, Bytes(10)}}), 11);
     check_refused(section_of({{Coding::plain, Bytes(10)}}), 3 * kChunkBytes);

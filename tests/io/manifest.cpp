@@ -1,4 +1,4 @@
-// The manifest: entries come back from its text, and what is no manifest is refused by name.
+// The manifest: entries are read back from its text, and anything else is refused by name.
 #include <deltadct/io/manifest.hpp>
 
 #include "support.hpp"
@@ -54,7 +54,7 @@ ManifestEntry delta_entry(const std::string& name, int patch) {
   return entry;
 }
 
-/// One of each mode, and some.
+/// One entry of each mode, and some more.
 Manifest manifest() {
   Manifest result;
   result.metadata = {{"format", "pt"}, {"caf\u00e9", "\"quoted\"\n"}};
@@ -88,7 +88,7 @@ Manifest parse(const Manifest& from) {
   return io::parse_manifest(io::manifest_text(from), "file");
 }
 
-/// The error for the manifest with something changed.
+/// The error for a manifest with one change.
 template <class Fn>
 Error altered(Fn fn) {
   json changed = json::parse(io::manifest_text(manifest()));
@@ -432,9 +432,9 @@ TEST_CASE("a dtype that is unknown has bits") {
   CHECK(refused("bits", nullptr, any) == Errc::bad_container);
   CHECK(refused("bits", 0, any) == Errc::unsupported_dtype);
   CHECK(refused("bits", 129, any) == Errc::unsupported_dtype);
-  CHECK(refused("bits", 3, any) == Errc::corrupt_data);  // within a byte
+  CHECK(refused("bits", 3, any) == Errc::corrupt_data);  // ends within a byte
   CHECK(refused("dtype", "a b", any) == Errc::unsupported_dtype);
-  CHECK(refused("dtype", "F32", any) == Errc::corrupt_data);  // of 32 bits, not 4
+  CHECK(refused("dtype", "F32", any) == Errc::corrupt_data);  // has 32 bits, not 4
   json without = text;
   without["tensors"][0].erase("bits");
   CHECK(caught([&] { io::parse_manifest(without.dump(), "file", any); }).code() ==

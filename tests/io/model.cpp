@@ -1,4 +1,4 @@
-// Models on disk: one file, or shards with an index; what does not fit together is refused.
+// Models on disk: one file, or shards with an index. What does not fit together is refused.
 #include "pair.hpp"
 
 #include <sys/stat.h>
@@ -24,7 +24,7 @@ std::vector<Tensor> some_tensors(std::size_t count) {
   return tensors;
 }
 
-/// Cuts tensors into shards of so many.
+/// Divides tensors into shards of `count` each.
 std::vector<std::vector<Tensor>> cut(const std::vector<Tensor>& tensors, std::size_t count) {
   std::vector<std::vector<Tensor>> shards;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -76,7 +76,7 @@ struct Sharded {
   Folder folder;
 };
 
-/// Open files, or maps, of this process below a folder.
+/// The number of files below a folder that this process has open or mapped.
 std::size_t open_files(const fs::path& folder) {
   std::size_t count = 0;
   std::error_code error;
@@ -95,7 +95,7 @@ std::size_t maps(const fs::path& folder) {
   return count;
 }
 
-/// Expects these warnings, by the end of their place and a part of their text, and no others.
+/// Expects exactly these warnings, given by the end of their place and a part of their text.
 void check_warns(const Model& model,
                  const std::vector<std::pair<std::string, std::string>>& expected) {
   const std::vector<io::Warning> warnings = model.warnings();
@@ -104,7 +104,7 @@ void check_warns(const Model& model,
     INFO(warnings[i].where << ": " << warnings[i].what);
     CHECK(warnings[i].where.ends_with(expected[i].first));
     CHECK(warnings[i].what.find(expected[i].second) != std::string::npos);
-    CHECK(warnings[i].what.size() <= 200);  // a line
+    CHECK(warnings[i].what.size() <= 200);  // fits one line
   }
 }
 
@@ -185,7 +185,7 @@ TEST_SUITE("what opens") {
     const auto tensors = some_tensors(5);
     write_sharded(folder / "model", cut(tensors, 1));
     check_holds(Model::open(folder / "model" / kIndex), tensors);
-    // Another index in the same folder is not in the way, nor need its name be the usual one.
+    // Another index in the same folder does no harm, and an index need not have the usual name.
     fs::rename(folder / "model" / kIndex, folder / "model" / "x.index.json");
     check_holds(Model::open(folder / "model" / "x.index.json"), tensors);
   }
@@ -273,7 +273,7 @@ TEST_SUITE("shards of a pair") {
     std::vector<Tensor> tuned;
     for (const Tensor& tensor : base) tuned.push_back(moved(tensor, kStep, 50));
     std::ranges::sort(tuned, {},
-                      &Tensor::name);  // as the shards' names and the single file have it
+                      &Tensor::name);  // the order of the shards' names and of the single file
     const auto shards = cut(tuned, 4);
     write_model(folder / "base", base);
     write_model(folder / "tuned", tuned);
@@ -293,14 +293,14 @@ TEST_SUITE("shards of a pair") {
         options.output.overwrite = Overwrite::yes;
         io::apply_archive(from, DeltaArchive::open(folder / "delta"), folder / "out", options,
                           serial_codec);
-        // Of a folder, the output is one.
+        // From a folder, the output is a folder.
         const bool is_folder = fs::is_directory(folder / "out");
         CHECK(is_folder == fs::is_directory(folder / t));
         outputs.push_back(get(is_folder ? folder / "out" / "model.safetensors" : folder / "out"));
         fs::remove_all(folder / "out");
       }
     }
-    // An archive tells a file from a folder, and nothing else of how the models were cut.
+    // An archive records whether the model was a file or a folder, but not how it was sharded.
     CHECK(archives[1] != archives[0]);
     for (std::size_t i = 0; i < archives.size(); ++i) {
       CHECK(archives[i] == archives[i % 3 == 0 ? 0 : 1]);
@@ -332,7 +332,7 @@ TEST_SUITE("shards of a pair") {
     const Folder folder;
     fs::create_directory(folder / "base");
     fs::create_directory(folder / "tuned");
-    // Written without the syncs that a writer of models takes its time for.
+    // Written without the syncs that make a model writer slow.
     io::ShardIndex index;
     for (std::size_t i = 0; i < 2000; ++i) {
       const std::string shard = name_of(i) + ".safetensors";
@@ -475,7 +475,7 @@ TEST_SUITE("which file of a folder is the model") {
     write_sharded(folder.path, cut(some_tensors(3), 2));
     const Model sharded = Model::open(folder.path);
     check_holds(sharded, some_tensors(3));
-    check_warns(sharded, {{"model.safetensors", "transformers takes it"}});
+    check_warns(sharded, {{"model.safetensors", "transformers reads it"}});
     write_model(folder / "model.safetensors", some_tensors(1));
     put(folder / kIndex, bytes_of(weights({{"t0", "model.safetensors"}}).dump()));
     const Model named = Model::open(folder.path);
@@ -712,7 +712,7 @@ TEST_SUITE("malformed shards") {
     ReadOptions follow;
     follow.links = Links::follow;
     check_holds(Model::open(sharded.folder.path, follow), {sharded.a, sharded.b, sharded.c});
-    // The path that the caller gives may be a link in any case.
+    // A path given by the caller may be a link in any case.
     const Folder other;
     fs::create_directory_symlink(sharded.folder.path, other / "model");
     check_holds(Model::open(other / "model", follow), {sharded.a, sharded.b, sharded.c});
@@ -729,7 +729,7 @@ TEST_SUITE("malformed shards") {
     follow.links = Links::follow;
     CHECK(Model::open(sharded.folder.path, follow).tensors().size() == 3);
     CHECK(Model::open(sharded.folder / kIndex).tensors().size() == 3);
-    fs::remove(sharded.folder / "elsewhere");  // a link to nowhere is an index still
+    fs::remove(sharded.folder / "elsewhere");  // a dangling link still counts as an index
     CHECK(sharded.refused(follow).code() == Errc::io_failure);
   }
 
@@ -802,7 +802,7 @@ TEST_SUITE("malformed shards") {
     sharded.index(weights({{"a", "a.safetensors"}, {"c", "c.safetensors"}}));
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, other, sharded.c});
-    check_warns(model, {{kIndex + ": b", "not in the index; the last counts"}});
+    check_warns(model, {{kIndex + ": b", "not in the index; the last is used"}});
     CHECK(sharded.refused(kStrict).code() == Errc::bad_index);
   }
 
@@ -825,7 +825,7 @@ TEST_SUITE("malformed shards") {
     CHECK(names(sharded.refused(kStrict), ": b"));
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, sharded.b, sharded.c});
-    check_warns(model, {{kIndex + ": b", "taken along, as by transformers 5, vLLM and mlx-lm"}});
+    check_warns(model, {{kIndex + ": b", "used, as by transformers 5, vLLM and mlx-lm"}});
   }
 
   TEST_CASE("many tensors that the index lacks are one warning") {
@@ -861,8 +861,8 @@ TEST_SUITE("malformed shards") {
     const Model model = Model::open(sharded.folder.path);
     check_holds(model, {sharded.a, sharded.b, sharded.c});
     CHECK(model.metadata().empty());
-    check_warns(model,
-                {{"a.safetensors: __metadata__", "null, and taken for none, as by safetensors"}});
+    check_warns(
+        model, {{"a.safetensors: __metadata__", "null, and treated as absent, as by safetensors"}});
     CHECK(model.warnings()[0].what.ends_with("(and 1 more)"));
     CHECK(sharded.refused(kStrict).code() == Errc::bad_container);
   }
@@ -906,7 +906,7 @@ TEST_SUITE("malformed indices") {
       CHECK(sharded.refuses(with_total(total), kStrict) == Errc::bad_container);
       const Model model = Model::open(sharded.folder.path);
       check_holds(model, {sharded.a, sharded.b, sharded.c});
-      check_warns(model, {{kIndex, "total_size is no integer"}});
+      check_warns(model, {{kIndex, "total_size is not an integer"}});
     }
   }
 
@@ -948,7 +948,7 @@ TEST_SUITE("malformed indices") {
       CHECK(sharded.refuses(other, kStrict) == Errc::bad_index);
       const Model model = Model::open(sharded.folder.path);
       check_holds(model, {sharded.a, sharded.b, sharded.c});
-      check_warns(model, {{kIndex, "metadata is no object"}});
+      check_warns(model, {{kIndex, "metadata is not an object"}});
     }
   }
 
@@ -975,7 +975,7 @@ TEST_SUITE("malformed indices") {
   TEST_CASE("nested too deep") {
     const Sharded sharded;
     ReadOptions options;
-    options.limits.depth = 3;  // as a shard's header needs
+    options.limits.depth = 3;  // as deep as a shard's header
     const auto nested = [](std::size_t depth) {
       return R"({"x":)" + std::string(depth, '[') + std::string(depth, ']') +
              R"(,"weight_map":{"a":"a.safetensors","b":"a.safetensors","c":"c.safetensors"}})";

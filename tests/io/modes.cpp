@@ -1,4 +1,4 @@
-// How each tensor of a whole model is kept, why, and what comes back.
+// How each tensor of a whole model is stored, why, and what is restored.
 #include "pair.hpp"
 
 #include <cmath>
@@ -16,17 +16,17 @@ constexpr DType kOthers[] = {DType::f8_e4m3, DType::f8_e5m2, DType::f8_e4m3fnuz,
                              DType::u8,      DType::boolean};
 const RatioAllocator kFine{{4, 1.0}};
 
-/// A fine-tune so far away that its delta takes fewer bytes than its bits do, in 2-byte dtypes,
-/// too.
+/// A fine-tune so far away that its delta takes fewer bytes than its exact bits, even in 2-byte
+/// dtypes.
 constexpr double kFar = 0.3;
 
-/// A tensor of other bytes than the given one's.
+/// A tensor whose bytes differ from the given one's.
 Tensor flipped(Tensor tensor) {
   for (std::byte& byte : tensor.bytes) byte ^= std::byte{1};
   return tensor;
 }
 
-/// The same values in another floating dtype.
+/// The same values in another floating-point dtype.
 Tensor as(const Tensor& tensor, DType dtype) {
   Tensor result = noise(tensor.name, dtype, tensor.shape, 1);
   const auto from = values(tensor.dtype, tensor.bytes);
@@ -34,7 +34,7 @@ Tensor as(const Tensor& tensor, DType dtype) {
   return result;
 }
 
-/// Whether a tensor moved from its base is back up to what 8 bits and its dtype's rounding lose.
+/// Whether a tensor is as expected, up to the loss of 8 bits and the rounding of its dtype.
 bool is_near(DType dtype, std::span<const std::byte> bytes, const std::vector<double>& expected,
              double step = kStep) {
   const double rounding = dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0;
@@ -48,8 +48,8 @@ bool is_near(DType dtype, std::span<const std::byte> bytes, const std::vector<do
   return true;
 }
 
-/// Compresses, applies and verifies a pair of one tensor each, which must come back bit for bit for
-/// the given reason.
+/// Compresses, applies and verifies a pair of one tensor each, which must be kept without loss, and
+/// restored bit for bit, for the given reason.
 void check_lossless(const Pair& pair, const CompressOptions& options, const std::string& why) {
   const CheckpointReport report = pair.compress(options);
   CAPTURE(why);
@@ -81,7 +81,7 @@ TEST_SUITE("same and delta") {
     }
     const Pair pair(tensors, tensors);
     CHECK(pair.compress(options_of(16)).count(Mode::same) == 20);
-    // An entry of the manifest, and room in the header for sections that are not there.
+    // Only entries of the manifest, and room in the header for sections that do not exist.
     CHECK(fs::file_size(pair.folder / "delta") < 20 * 400 + 1000);
     const DeltaArchive archive = pair.archive();
     for (const ManifestEntry& entry : archive.entries()) {
@@ -242,7 +242,7 @@ TEST_SUITE("lossless") {
     for (const DType dtype : {DType::f16, DType::bf16}) {
       const Tensor base = noise("w", dtype, {16, 16}, 1);
       Tensor tuned = as(moved(base, kStep, 2), dtype == DType::f16 ? DType::f32 : DType::f64);
-      tuned.set(3, dtype == DType::f16 ? 1e6 : 3.4e38);  // infinite, rounded to the base's dtype
+      tuned.set(3, dtype == DType::f16 ? 1e6 : 3.4e38);  // infinite in the base's dtype
       CompressOptions options = options_of(4, kFine);
       options.non_finite = NonFinite::keep;
       check_lossless(pair_of(base, tuned), options, "non_finite");
@@ -420,7 +420,7 @@ TEST_SUITE("grown and shrunk") {
     pair.apply();
     CHECK(std::isinf(values(DType::f32, data(pair.out(), "w"))[25 * 24]));
 
-    // BF16 rows in an F32 base's dtype: exactly.
+    // BF16 rows are exact in the dtype of an F32 base.
     const Tensor wide = noise("w", DType::f32, {32, 32}, 1);
     const Tensor half = as(with_rows(moved(wide, kStep, 2), 40, 3), DType::bf16);
     const Pair mixed = pair_of(wide, half);
@@ -773,7 +773,7 @@ TEST_SUITE("another base, accepted") {
     return options;
   }();
 
-  /// Any tensor as the base of every mode but lossless; the base's bytes are flipped on demand.
+  /// Tensors of every mode but lossless. The tests flip bytes of their base.
   Pair every_mode() {
     const Tensor delta = noise("delta", DType::f32, {16, 16}, 1);
     const Tensor same = noise("same", DType::f32, {16, 16}, 2);
@@ -851,7 +851,7 @@ TEST_SUITE("another base, accepted") {
   TEST_CASE("what is kept without loss, yet not relative to the base, comes back from any") {
     const Tensor base = noise("w", DType::u8, {1000}, 1);
     Tensor tuned = base;
-    std::ranges::fill(tuned.bytes, std::byte{7});  // smallest by itself
+    std::ranges::fill(tuned.bytes, std::byte{7});  // smallest without the base
     Pair pair = pair_of(base, tuned);
     pair.compress(options_of(4));
     pair.base[0] = noise("w", DType::u8, {1000}, 2);

@@ -1,4 +1,4 @@
-// Elements that stand out: which they are, the section that keeps them, and bytes that are none.
+// Outliers: which elements they are, the section that holds them, and malformed sections.
 #include <deltadct/io/outliers.hpp>
 
 #include "support.hpp"
@@ -10,7 +10,7 @@ using io::MatrixStack;
 
 namespace {
 
-/// A base of zeros and a fine-tune of draws from a normal distribution.
+/// A base of zeros, and a fine-tune drawn from a normal distribution.
 template <class T>
 struct Delta {
   Delta(std::size_t row_count, std::size_t col_count, double spread)
@@ -38,7 +38,7 @@ Errc refused(const Bytes& section, const MatrixStack& stack = kStack, DType dtyp
   return caught([&] { io::parse_outliers(section, stack, dtype); }).code();
 }
 
-/// What fn makes of a sound section is refused.
+/// Expects a sound section to be refused after fn has altered it.
 template <class Fn>
 void check_refused(Fn fn) {
   Bytes section = io::outlier_section(some_outliers(), kStack, DType::f32);
@@ -78,7 +78,7 @@ TEST_CASE("outliers: doubles beyond the range of their squares") {
 TEST_CASE("outliers: one that hides others is no obstacle") {
   Delta<float> delta(256, 256, 1e-3);
   delta.tuned[5] = 1e6F;
-  delta.tuned[6] = 1.0F;  // far below the spread that the first one makes
+  delta.tuned[6] = 1.0F;  // far below the limit that the first one would set
   CHECK(delta.find().size() == 2);
 }
 
@@ -132,7 +132,7 @@ TEST_CASE("outliers: sections that are none are refused") {
   // Values that are not finite.
   check_refused(
       [](Bytes& section) { section[11] = std::byte{0x7F}, section[10] = std::byte{0x80}; });
-  // A gap that leads out of the tensor, one that has no end, one that is not in its shortest form.
+  // A gap that leads out of the tensor, one without an end, one not in its shortest form.
   const std::size_t gaps = 8 + 5 * 4;
   check_refused([&](Bytes& section) { section[gaps] = section[gaps + 1] = std::byte{255}; });
   check_refused(
@@ -141,7 +141,7 @@ TEST_CASE("outliers: sections that are none are refused") {
     section[gaps] = std::byte{0x80};
     section[gaps + 1] = std::byte{0};
   });
-  // Of another stack, and of none.
+  // For another stack, and for an empty one.
   const Bytes sound = io::outlier_section(some_outliers(), kStack, DType::f32);
   CHECK(refused(sound, {1, 40, 1000}) == Errc::corrupt_data);
   CHECK(refused(sound, {1, 0, 0}) == Errc::corrupt_data);

@@ -1,4 +1,4 @@
-// A base and a fine-tune of it on disk, for the tests of whole models.
+// A base and a fine-tune on disk, for tests of whole models.
 #pragma once
 
 #include "support.hpp"
@@ -22,13 +22,13 @@ using io::Overwrite;
 using io::ReadOptions;
 using io::Resume;
 
-/// How far a fine-tune of the tests is from its base.
+/// How far the tests' fine-tunes are from their base.
 inline constexpr double kStep = 0.01;
 
-/// The dtypes the codec takes.
+/// The dtypes that the codec accepts.
 inline constexpr DType kElements[] = {DType::f64, DType::f32, DType::f16, DType::bf16};
 
-/// The first rows of a tensor, and others below.
+/// The first rows of a tensor, with new ones below.
 inline Tensor with_rows(const Tensor& tensor, std::uint64_t rows, unsigned seed) {
   Shape shape = tensor.shape;
   shape[0] = rows;
@@ -65,7 +65,7 @@ inline Bytes data(const Model& model, const std::string& name) {
   return {bytes.bytes().begin(), bytes.bytes().end()};
 }
 
-/// Writes shards and the index of them.
+/// Writes shards and their index.
 inline void write_sharded(const fs::path& folder, const std::vector<std::vector<Tensor>>& shards,
                           const io::Metadata& metadata = {},
                           const std::string& index_name = "model.safetensors.index.json") {
@@ -83,7 +83,7 @@ inline void write_sharded(const fs::path& folder, const std::vector<std::vector<
   put(folder / index_name, bytes_of(io::shard_index_text(index)));
 }
 
-/// A base and a fine-tune, in a folder of their own, with room for outputs.
+/// A base and a fine-tune in their own folder, with room for outputs.
 struct Pair {
   Pair(std::vector<Tensor> base_tensors, std::vector<Tensor> tuned_tensors)
       : base(std::move(base_tensors)), tuned(std::move(tuned_tensors)) {
@@ -148,7 +148,7 @@ inline std::vector<double> difference(const std::vector<double>& a, const std::v
   return result;
 }
 
-/// Runs fn, which fails; afterwards the folder holds as many entries as before.
+/// Runs fn, which must fail and leave as many entries in the folder as before.
 template <class Fn>
 Error fails_leaving_nothing(const Folder& folder, Fn fn) {
   const std::size_t before = folder.entries();
@@ -158,7 +158,7 @@ Error fails_leaving_nothing(const Folder& folder, Fn fn) {
   return error;
 }
 
-/// The files of a folder and what is in them.
+/// The files of a folder with their contents.
 inline std::map<std::string, Bytes> files_of(const fs::path& folder) {
   std::map<std::string, Bytes> files;
   for (const auto& entry : fs::directory_iterator(folder)) {

@@ -28,14 +28,14 @@ io::Plausibility judge(const Tensors& base, const Tensors& tuned) {
   return Two(base, tuned).judge();
 }
 
-/// The pair passes without a word.
+/// The pair passes without a warning.
 void check_passes(const Tensors& base, const Tensors& tuned) {
   const auto found = judge(base, tuned);
   CHECK(found.warnings.empty());
   if (!found.warnings.empty()) MESSAGE(found.warnings[0].what);
 }
 
-/// The pair is refused, with these texts; where that is allowed, it is told.
+/// The pair is refused with these texts; with allow_unlike they become a warning.
 void check_refused(const Two& two, const std::vector<std::string>& texts,
                    const char* where = "tuned") {
   const Error error = caught([&] { static_cast<void>(two.judge()); });
@@ -56,14 +56,14 @@ void check_refused(const Tensors& base, const Tensors& tuned, const std::vector<
   check_refused(Two(base, tuned), texts, where);
 }
 
-/// A floating tensor of some values.
+/// A floating-point tensor with these values.
 Tensor tensor_of(DType dtype, Shape shape, const std::vector<double>& elements) {
   Tensor tensor = noise("w", dtype, std::move(shape), 1);
   for (std::size_t i = 0; i < elements.size(); ++i) tensor.set(i, elements[i]);
   return tensor;
 }
 
-/// A matrix of the elements of another, which `place` tells.
+/// A matrix with the elements of another one in the places that `place` gives.
 Tensor arranged(const Tensor& from, Shape shape, const Place& place) {
   const auto elements = values(from.dtype, from.bytes);
   std::vector<double> result(elements.size());
@@ -133,7 +133,7 @@ TEST_SUITE("names") {
     const Tensors fused{noise("model.experts.gate_up_proj", DType::f32, {4, 64, 64}, 1)};
     check_refused(layers("model.experts."), fused,
                   {"no name in common", "model.experts.gate_up_proj", "TUNED's experts are fused"});
-    check_refused(fused, layers("model.experts."), {"TUNED's experts are apart"});
+    check_refused(fused, layers("model.experts."), {"TUNED's experts are separate"});
     const Tensors apart{noise("q_proj.weight", DType::f32, {64, 64}, 1),
                         noise("k_proj.weight", DType::f32, {64, 64}, 1)};
     check_refused(apart, {noise("qkv_proj.weight", DType::f32, {128, 64}, 1)}, {"qkv_proj"});
@@ -233,7 +233,7 @@ TEST_SUITE("weights") {
   }
   TEST_CASE("harsh fine-tunes pass") {
     const Tensor base = noise("w", DType::f32, {64, 64}, 1);
-    // As a pooler that was trained on was found to be: a ratio of 0.95, a cosine of 0.35.
+    // Measured on a pooler that had been fine-tuned: a ratio of 0.95 and a cosine of 0.35.
     const auto found = judge({base}, {moved(scaled(base, 0.37), 1, 2)});
     CHECK(found.weights_ratio > 0.9);
     REQUIRE(found.warnings.size() == 1);
@@ -286,9 +286,9 @@ TEST_SUITE("weights") {
       check_passes({w}, {constant(value)});
       check_passes({constant(value)}, {constant(3)});
     }
-    // Where the mean is what there is, the rest may be drawn anew.
+    // If the mean dominates, the rest may be random.
     check_passes({moved(constant(1), 1e-6, 1)}, {moved(constant(1), 1e-3, 2)});
-    // And a mean in common is no likeness.
+    // But a common mean alone is no likeness.
     check_refused({moved(constant(0.5), 1, 1)}, {moved(constant(0.5), 1, 2)}, {"another base"});
   }
   TEST_CASE("a few huge elements do not hide what the others show") {

@@ -1,4 +1,4 @@
-// What stands in for system calls that not every file system has.
+// Substitutes for system calls that not every file system supports.
 #include "../support/files.hpp"
 
 #include <deltadct/io/posix.hpp>

@@ -1,4 +1,4 @@
-// What of a delta comes back, as numbers.
+// How much of a delta is restored, as numbers.
 #include <deltadct/io/recovery.hpp>
 
 #include <doctest/doctest.h>
@@ -17,9 +17,9 @@ TEST_CASE("recovery: gain and SNR") {
 
 TEST_CASE("recovery: what rounding swallows is lost, what a codec shrinks or blurs is not") {
   CHECK(Recovery{1, 0, 1}.is_lost());            // the base itself
-  CHECK(Recovery{1, 0.002, 0.998}.is_lost());    // hardly more than it
-  CHECK(Recovery{1, 0.3, 1.4}.is_lost());        // nothing but noise
-  CHECK_FALSE(Recovery{1, 1, 12}.is_lost());     // a tenth of a bit, at unit gain
+  CHECK(Recovery{1, 0.002, 0.998}.is_lost());    // hardly more than the base
+  CHECK(Recovery{1, 0.3, 1.4}.is_lost());        // only noise
+  CHECK_FALSE(Recovery{1, 1, 12}.is_lost());     // a tenth of a bit, with unit gain
   CHECK_FALSE(Recovery{1, 0.4, 0.6}.is_lost());  // its largest singular values
   CHECK_FALSE(Recovery{1, 1, 0}.is_lost());
   CHECK_FALSE(Recovery{}.is_lost());

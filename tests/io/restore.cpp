@@ -1,4 +1,4 @@
-// Tensors restored one at a time, whole or in blocks, reading no more than they need.
+// Tensors restored one at a time, whole or in blocks, without reading more than necessary.
 #include "pair.hpp"
 
 #include <cstdio>
@@ -56,7 +56,7 @@ Pair every_mode() {
   return {std::move(base), std::move(tuned)};
 }
 
-/// A block of a tensor that is at hand whole.
+/// A block of a tensor, cut from the whole.
 Bytes cut(std::span<const std::byte> whole, const io::MatrixStack& stack, const Block& block,
           std::size_t element) {
   Bytes result;
@@ -68,7 +68,7 @@ Bytes cut(std::span<const std::byte> whole, const io::MatrixStack& stack, const 
   return result;
 }
 
-/// Bytes this process has read, these calls aside; nothing where the system does not tell.
+/// Bytes that this process has read, apart from these calls; nothing if the system does not say.
 std::optional<std::uint64_t> bytes_read() {
   static std::uint64_t own = 0;
   const int file = ::open("/proc/self/io", O_RDONLY | O_CLOEXEC);
@@ -83,7 +83,7 @@ std::optional<std::uint64_t> bytes_read() {
   return result;
 }
 
-/// What fn reads; nothing, with a message, where the system does not tell.
+/// Bytes that fn reads; nothing, with a message, if the system does not say.
 template <class Fn>
 std::optional<std::uint64_t> read_by(Fn fn) {
   const auto before = bytes_read();
@@ -380,7 +380,7 @@ TEST_SUITE("whole tensors") {
 }
 
 TEST_SUITE("bytes read") {
-  /// A large matrix made quickly: numbers from 1 to 2.
+  /// A large matrix that is quick to make: numbers from 1 to 2.
   Tensor large(const std::string& name, std::uint64_t side, std::uint32_t seed) {
     Tensor tensor{name, DType::bf16, {side, side}, Bytes(2 * side * side)};
     for (std::size_t i = 0; i < side * side; ++i) {

@@ -1,4 +1,4 @@
-// The safetensors container: every rule of the format, from both sides.
+// The safetensors container: every rule of the format, for reading and for writing.
 #include "../support/caught.hpp"
 #include "../support/files.hpp"
 
@@ -50,7 +50,7 @@ SafetensorsHeader parse(std::string_view header, std::uint64_t data_bytes,
   return parse_safetensors_header(header, data_bytes, "m.safetensors", {.limits = limits});
 }
 
-/// Expects a header to be refused with the file's name, and the tensor's where one is given.
+/// Expects a header to be refused with the name of the file, and of the tensor if one is given.
 void check_refused(std::string_view header, std::uint64_t data_bytes, Errc code,
                    const std::string& tensor, const Limits& limits = {}) {
   CAPTURE(header);
@@ -65,7 +65,7 @@ void check_bad(std::string_view header, std::uint64_t data_bytes, const std::str
   check_refused(header, data_bytes, Errc::bad_container, tensor);
 }
 
-/// Expects a file to be refused in both modes, with its path in the message.
+/// Expects a file to be refused with both kinds of access, with its path in the message.
 void check_file_refused(std::string_view bytes, Errc code, const Limits& limits = {}) {
   const Folder folder;
   put_text(folder / "m", bytes);
@@ -105,7 +105,7 @@ TEST_CASE("io/safetensors: a file is read in both modes") {
     file.read(*w, bytes);
     CHECK(text_of(bytes.bytes()) == "01234567");
     CHECK(stored_text(file, "b") == "abcdef");
-    // Mapped bytes are the same for all, others a copy for each.
+    // Mapped bytes are shared; with Access::read each reader has its own copy.
     TensorBytes again;
     file.read(*w, again);
     CHECK((bytes.bytes().data() == again.bytes().data()) == (access == Access::map));
@@ -323,7 +323,7 @@ TEST_CASE("io/safetensors: extents and offsets are plain unsigned integers") {
                              "9223372036854775808", "18446744073709551616", "1e400"}) {
     const std::string bad = number;
     CAPTURE(bad);
-    // 1e400 is refused by the parser already, before the entry is complete.
+    // The parser itself refuses 1e400, before the entry is complete.
     const std::string tensor = bad == "1e400" ? "" : "t";
     check_bad("{" + entry("t", "U8", bad, "0,1") + "}", 1, tensor);
     check_bad("{" + entry("t", "U8", "1", bad + ",1") + "}", 1, tensor);
@@ -369,15 +369,15 @@ TEST_CASE("io/safetensors: unknown dtypes are kept where asked, with the bits th
     CHECK(error.where() == "m: t");
   };
   refuse("X", "3", 49);
-  refuse("X", "3", 51);  // of 136 bits
-  refuse("X", "9", 1);   // of less than one
+  refuse("X", "3", 51);  // 136 bits per element
+  refuse("X", "9", 1);   // less than one bit per element
   refuse("X", "1", 0);
   refuse("X", "0", 1);
   refuse("X", "3", 2);
   refuse("X", "4611686018427387904,4611686018427387904", 8);
   refuse("", "1", 1);
   refuse("a b", "1", 1);
-  // A known one has the size that it has.
+  // A known dtype has its own size.
   CHECK(caught([&] { parse_any("F32", "4", 8); }).code() == Errc::bad_container);
 }
 
@@ -734,7 +734,7 @@ TEST_CASE("io/safetensors: a disk that fills leaves the old file") {
   const Folder folder;
   put_text(folder / "m", "old");
   const std::uint64_t shape[] = {5'000'000};
-  const std::string data(5'000'000, 'x');  // more than is gathered before it is written
+  const std::string data(5'000'000, 'x');  // more than is gathered before a write
   const FileSizeLimit limit(65'536);
   const Error error = caught([&] {
     SafetensorsWriter writer(folder / "m", Overwrite::yes, 100);

@@ -1,4 +1,4 @@
-// What the tests of the archive and of whole models share: folders, small models, limits.
+// What the tests of archives and of whole models share: folders, small models, limits.
 #pragma once
 
 #include "../support/caught.hpp"
@@ -62,7 +62,7 @@ struct Tensor {
 
   io::TensorInfo info() const { return {name, dtype, shape, 0, bytes.size()}; }
 
-  /// Replaces one element of a floating tensor.
+  /// Replaces one element of a floating-point tensor.
   void set(std::size_t index, double value) {
     deltadct::with_element(dtype, [&]<class T>() {
       const T x(static_cast<deltadct::compute_t<T>>(value));
@@ -71,7 +71,7 @@ struct Tensor {
   }
 };
 
-/// Elements of a floating tensor as doubles.
+/// Elements of a floating-point tensor as doubles.
 inline std::vector<double> values(DType dtype, std::span<const std::byte> bytes) {
   std::vector<double> result(bytes.size() / deltadct::dtype_bytes(dtype));
   deltadct::with_element(dtype, [&]<class T>() {
@@ -94,7 +94,7 @@ class Noise {
   std::mt19937 bits_;
 };
 
-/// A tensor of noise: floats in -1 .. 1, other dtypes any bytes.
+/// A tensor of noise: floats in -1 .. 1; for other dtypes arbitrary bytes.
 inline Tensor noise(const std::string& name, const StoredDType& dtype, Shape shape, unsigned seed) {
   Tensor tensor{name, dtype, std::move(shape), {}};
   tensor.bytes.resize(static_cast<std::size_t>(*io::tensor_bytes(dtype, tensor.shape)));
@@ -108,7 +108,7 @@ inline Tensor noise(const std::string& name, const StoredDType& dtype, Shape sha
   return tensor;
 }
 
-/// The tensor after a fine-tune: every element moved by up to `step`.
+/// The tensor after a fine-tune: every element moves by up to `step`.
 inline Tensor moved(Tensor tensor, double step, unsigned seed) {
   Noise random(seed);
   const std::vector<double> from = values(tensor.dtype, tensor.bytes);
@@ -134,7 +134,7 @@ inline void write_model(const fs::path& path, std::span<const Tensor> tensors,
   writer.finish(metadata);
 }
 
-/// The codecs of the tests.
+/// The codecs used in the tests.
 inline std::unique_ptr<deltadct::AnyCodec> serial_codec(const deltadct::CodecSpec& spec) {
   return deltadct::make_codec<deltadct::Serial>(spec);
 }

@@ -1,5 +1,6 @@
-// How tensors of a model are kept, seen through whole archives: without loss where that costs no
-// more, with outliers apart, with scales of codes exact; and what is said of what comes back.
+// How tensors of a model are stored, seen through whole archives: without loss if that costs no
+// more, with separate outliers, with exact scales of codes; and what is reported about the restored
+// tensors.
 #include "pair.hpp"
 
 #include <deltadct/io/checkpoint.hpp>
@@ -17,7 +18,7 @@ CompressOptions unit_gain() {
   return options;
 }
 
-/// A step of training as BF16 stores it: few elements change, by one unit in the last place.
+/// A training step as BF16 stores it: few elements change, by one unit in the last place.
 Tensor stepped(Tensor tensor, double share, unsigned seed) {
   Noise random(seed);
   for (std::size_t i = 0; i < tensor.bytes.size(); i += 2) {
@@ -30,7 +31,7 @@ Tensor stepped(Tensor tensor, double share, unsigned seed) {
   return tensor;
 }
 
-/// The tensor in another dtype, moved by so much of each element.
+/// The tensor in another dtype, each element moved by up to the share `step` of itself.
 Tensor moved_in(const Tensor& base, DType dtype, double step, unsigned seed) {
   Tensor tensor = noise(base.name, dtype, base.shape, seed);
   const auto from = values(base.dtype, base.bytes);

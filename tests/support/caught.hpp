@@ -1,4 +1,4 @@
-// The error a call throws.
+// Catches the error that a call throws.
 #pragma once
 
 #include <deltadct/core/error.hpp>
@@ -11,7 +11,7 @@
 
 namespace test {
 
-/// Runs fn, which must throw a deltadct::Error, and returns that.
+/// Runs fn, which must throw a deltadct::Error, and returns the error.
 template <class Fn>
 deltadct::Error caught(Fn fn) {
   try {
@@ -23,12 +23,12 @@ deltadct::Error caught(Fn fn) {
   return {deltadct::Errc::io_failure, ""};
 }
 
-/// Whether an error's text has this in it.
+/// Whether the text of an error contains this.
 inline bool names(const deltadct::Error& error, std::string_view text) {
   return std::string_view(error.what()).find(text) != std::string_view::npos;
 }
 
-/// Expects an error with a path as its place and a text in its detail.
+/// Expects an error with a path as its place and this text in its detail.
 inline void check_names(const deltadct::Error& error, deltadct::Errc code,
                         const std::filesystem::path& path, std::string_view text) {
   CHECK(error.code() == code);

@@ -1,4 +1,4 @@
-// Folders and disks for tests that write files.
+// Folders and resource limits for tests that write files.
 #pragma once
 
 #include <csignal>
@@ -20,7 +20,7 @@ namespace test {
 
 namespace fs = std::filesystem;
 
-/// A folder of its own for a test, removed with all it holds.
+/// A folder of its own for a test, removed with all its contents.
 struct Folder {
   Folder() {
     std::string name = (fs::temp_directory_path() / "deltadct-io-XXXXXX").string();
@@ -56,7 +56,8 @@ inline std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// Lets no file grow past a size while it lives; a write beyond gives EFBIG, as a full disk ENOSPC.
+/// While this lives, no file can grow beyond a size: such a write fails with EFBIG, like a full
+/// disk with ENOSPC.
 struct FileSizeLimit {
   explicit FileSizeLimit(rlim_t bytes) : handler(std::signal(SIGXFSZ, SIG_IGN)) {
     ::getrlimit(RLIMIT_FSIZE, &before);
@@ -73,7 +74,7 @@ struct FileSizeLimit {
   void (*handler)(int);
 };
 
-/// Lets no file be opened while it lives.
+/// While this lives, no file can be opened.
 struct NoMoreDescriptors {
   NoMoreDescriptors() {
     ::getrlimit(RLIMIT_NOFILE, &before);

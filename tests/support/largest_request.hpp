@@ -1,5 +1,5 @@
-// Replaces a program's operator new by one that remembers the largest request, to show that none
-// has a size that a file made up. For programs of one translation unit beside main.cpp.
+// Replaces a program's operator new with one that remembers the largest request, to show that no
+// allocation has a size made up by a file. For programs of one translation unit beside main.cpp.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ inline std::size_t largest_request = 0;
 
 }  // namespace test
 
-// Not inlined, where g++ would take new and free for a mismatched pair.
+// Not inlined, because g++ would report new and free as a mismatched pair.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   test::largest_request = std::max(test::largest_request, bytes);
   if (void* p = std::malloc(std::max<std::size_t>(bytes, 1))) return p;

@@ -1,4 +1,4 @@
-// Memory of tests and how they run kernels: here, or, compiled by nvcc, on a device.
+// Memory for tests, and how they run kernels: on the host or, compiled by nvcc, on a device.
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
@@ -13,7 +13,7 @@
 
 namespace test {
 
-/// Memory that kernels can reach, aligned as a device's is.
+/// Memory that kernels can reach, aligned like a device's.
 template <class T>
 struct KernelAllocator {
   using value_type = T;
@@ -46,7 +46,7 @@ struct KernelAllocator {
 template <class T>
 using Memory = std::vector<T, KernelAllocator<T>>;
 
-/// Runs a kernel to its end. The host runs the threads of a phase in either order.
+/// Runs a kernel to its end. On the host, the threads of a phase run in either order.
 template <deltadct::concepts::DeviceKernel Kernel>
 void run_kernel(const Kernel& kernel, [[maybe_unused]] bool backwards) {
 #if defined(__CUDACC__)

@@ -1,4 +1,4 @@
-// The arithmetic types that stages are tested with, and values for them.
+// The arithmetic types with which stages are tested, and values for them.
 #pragma once
 
 #include <deltadct/codec.hpp>
@@ -17,7 +17,7 @@ using DoubleVector = double;
 
 #define VECTORS float, double, test::FloatVector, test::DoubleVector
 
-/// As many values as the largest patch has, 0 at first.
+/// As many values as the largest patch has, initially 0.
 template <class T>
 struct Values {
   static constexpr int size = 4096;
@@ -25,7 +25,7 @@ struct Values {
   alignas(64) T x[size] = {};
 };
 
-/// Draws from a normal distribution.
+/// Values drawn from a normal distribution.
 template <class T>
 Values<T> normal(double spread, std::uint32_t seed = 1) {
   Values<T> values;

@@ -1,5 +1,4 @@
-// Baselines among the codecs that are chosen at run time: for archives, and whoever reads them.
-// Needs Eigen 3.
+// Baselines as codecs chosen at run time, for programs that write or read archives. Needs Eigen 3.
 #pragma once
 
 #include <deltadct/any_codec.hpp>
@@ -10,17 +9,17 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A baseline with its settings. They matter to encoders only.
+/// A baseline with its settings. Only encoders use the settings.
 using AnyBaseline = std::variant<BitDelta, DeltaCome, Dare, UltraDelta>;
 
-/// The spec of a baseline's codec.
+/// The spec of the codec of a baseline.
 inline CodecSpec baseline_spec(const AnyBaseline& baseline) {
   return {.patch = 0,
           .transform = std::visit([]<class M>(const M&) { return std::string(M::name); }, baseline),
           .quantizer = {}};
 }
 
-/// The codec of a baseline that computes in T, float or double.
+/// The codec of a baseline. It computes in T, float or double.
 template <concepts::Compute T>
 std::unique_ptr<AnyCodec> make_baseline(const AnyBaseline& baseline) {
   return std::visit(
@@ -32,12 +31,12 @@ std::unique_ptr<AnyCodec> make_baseline(const AnyBaseline& baseline) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// As of make_codec() (any_codec.hpp): a program compiles them in one translation unit.
+// As for make_codec() (any_codec.hpp), a program compiles these in one translation unit.
 extern template std::unique_ptr<AnyCodec> make_baseline<float>(const AnyBaseline&);
 extern template std::unique_ptr<AnyCodec> make_baseline<double>(const AnyBaseline&);
 #endif
 
-/// A baseline as a spec asks for it: within its budget, where the method has one.
+/// The baseline with the budget of the spec, if the method has a budget.
 inline AnyBaseline with_budget(AnyBaseline baseline, const CodecSpec& spec) {
   const BudgetAllocator* budget = spec.allocator.budget();
   auto* method = std::get_if<DeltaCome>(&baseline);
@@ -46,7 +45,7 @@ inline AnyBaseline with_budget(AnyBaseline baseline, const CodecSpec& spec) {
 }
 
 /// The codec of a spec without patches, with the settings of `chosen` if that is its method. Throws
-/// codec_mismatch where this version has none.
+/// codec_mismatch if this version does not have the method.
 inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
                                                      const AnyBaseline& chosen = {}) {
   for (const AnyBaseline& baseline : {chosen, AnyBaseline(BitDelta{}), AnyBaseline(DeltaCome{}),
@@ -58,7 +57,8 @@ inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
   throw Error(Errc::codec_mismatch, "method", "'" + spec.transform + "'");
 }
 
-/// Makes the codecs of baselines, `chosen` with its settings, and by `others` those with patches.
+/// A factory that makes the codecs of baselines, `chosen` with its settings, and leaves codecs with
+/// patches to `others`.
 inline CodecFactory with_baselines(CodecFactory others, AnyBaseline chosen = {}) {
   return [=](const CodecSpec& spec) {
     return spec.patch == 0 ? make_baseline_codec(spec, chosen) : others(spec);

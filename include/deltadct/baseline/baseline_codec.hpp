@@ -1,5 +1,6 @@
-// BaselineCodec: a method that others published, behind the shape of DeltaCodec, so that it can be
-// stored, applied and judged like it. A method sees the matrix as a whole; its form is its own.
+// BaselineCodec: a method published by others behind the interface of DeltaCodec, so that it can be
+// stored, applied and measured in the same way. A method sees the whole matrix and defines its own
+// packed form.
 #pragma once
 
 #include <deltadct/baseline/packed.hpp>
@@ -21,11 +22,12 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace concepts {
 
-/// What BaselineCodec takes: encode() appends the packed form of a dense matrix that is not empty,
-/// of max_bytes() at most, which throws too_large where no array is so large; check() throws
-/// corrupt_data unless encode() could have written it, in time linear in its bytes and without more
-/// memory than they take a few times, and returns what no decoded magnitude exceeds; a Decoder does
-/// the same, and then fills blocks of rows and columns, from any number of threads.
+/// What BaselineCodec requires of a method. encode() appends the packed form of a dense, non-empty
+/// matrix. max_bytes() bounds the size of that form, and throws too_large if no array can be so
+/// large. check() throws corrupt_data unless encode() could have written the bytes. It takes time
+/// linear in their number and memory for at most a few copies of them, and returns a bound on the
+/// decoded magnitudes. The constructor of Decoder checks the same; any number of threads may then
+/// call block(), which decodes a block of rows and columns.
 template <class M, class T>
 concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
     requires(const M& method, MatrixView<const T> delta, std::vector<std::byte>& out,
@@ -46,9 +48,10 @@ concept BaselineMethod = std::copy_constructible<M> && Compute<T> &&
 
 }  // namespace concepts
 
-/// Encodes and decodes matrices by a baseline's method: DeltaCodec's interface, for comparison
-/// rather than for speed. Encoding runs on the calling thread; decoding allocates what the method
-/// needs. Errors are thrown as deltadct::Error, by decoding before anything is written.
+/// Encodes and decodes matrices with a baseline's method. The interface is that of DeltaCodec; it
+/// is meant for comparisons, not for speed. Encoding runs on the calling thread. Decoding allocates
+/// what the method needs. Errors are thrown as deltadct::Error; decoding throws before it writes
+/// anything.
 template <class Method, concepts::Element Element = float>
 requires concepts::BaselineMethod<Method, compute_t<Element>>
 class BaselineCodec {
@@ -59,14 +62,14 @@ class BaselineCodec {
 
   const Method& method() const noexcept { return method_; }
 
-  /// What the compressed form may depend on.
+  /// Everything that the compressed form may depend on.
   std::string build() const {
     return std::string(Method::name) + " " + method_.text() + " " + DELTADCT_ABI_TEXT;
   }
 
-  /// Compresses tuned - base. Throws shape_mismatch and bad_view; non_finite with the first element
-  /// that is not finite; out_of_range where what the method stores, or decodes to, would not be, or
-  /// would be too small.
+  /// Compresses tuned - base. Throws shape_mismatch and bad_view; non_finite, naming the first
+  /// element that is not finite; out_of_range if a value that the method stores or decodes to would
+  /// not be finite, or would be too small to store.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
                           const Executor& executor = {}) const {
@@ -85,7 +88,8 @@ class BaselineCodec {
     return out;
   }
 
-  /// As encode(), with the caller's scratch of encode_workspace_bytes(), else throws too_large.
+  /// As encode(), in scratch memory of the caller. Throws too_large if `workspace` has less than
+  /// encode_workspace_bytes().
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
                    MatrixView<W> tuned, const Executor& = {}) const {
@@ -104,7 +108,7 @@ class BaselineCodec {
                   DeltaSource<std::remove_const_t<U>>{delta});
   }
 
-  /// out = delta^. Throws codec_mismatch and corrupt_data, bad_view, shape_mismatch.
+  /// out = delta^. Throws codec_mismatch, corrupt_data, bad_view and shape_mismatch.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
@@ -115,16 +119,16 @@ class BaselineCodec {
         [&](std::size_t i, std::size_t j, Compute x) { out(i, j) = static_cast<U>(x); });
   }
 
-  /// weights += alpha * delta^, in place. Throws non_finite where alpha is not finite in the
-  /// compute type; otherwise as decode().
+  /// weights += alpha * delta^, in place. Throws non_finite if alpha is not finite in the compute
+  /// type; otherwise as decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
                   const Executor& executor = {}) const {
     decode_add(compressed, MatrixView<const U>(weights), weights, alpha, executor);
   }
 
-  /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
-  /// bad_view (see check_apart()); otherwise as the one in place.
+  /// out = base + alpha * delta^. base and out must be the same elements or not overlap; otherwise
+  /// throws bad_view (see check_apart()). Other errors as for the overload in place.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -133,8 +137,8 @@ class BaselineCodec {
     add(compressed, 0, 0, base, out, alpha, executor);
   }
 
-  /// block += alpha * the rows and columns of delta^ that begin at (row, col). Throws bad_range
-  /// where the block leaves the matrix; otherwise as decode_add().
+  /// block += alpha * the rows and columns of delta^ that begin at (row, col). Throws bad_range if
+  /// the block leaves the matrix; otherwise as decode_add().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,
@@ -142,7 +146,7 @@ class BaselineCodec {
     add(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
   }
 
-  /// Throws codec_mismatch, naming what differs, unless this method made the matrix.
+  /// Throws codec_mismatch, naming the difference, unless this method compressed the matrix.
   static void check(const CompressedView& compressed) {
     const TensorHeader& header = detail::header_of(compressed);
     if (header.patch == 0 && header.transform == Method::name) return;
@@ -150,21 +154,22 @@ class BaselineCodec {
                 header.transform + " where this codec has " + std::string(Method::name));
   }
 
-  /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
-  /// matrix; it decodes to finite values. Every decode begins with it.
+  /// Throws codec_mismatch or corrupt_data, naming the reason, unless encode() could have made the
+  /// matrix and it decodes to finite values. Every decode begins with this check.
   static void validate(const CompressedView& compressed) {
     if (!check_whole(compressed)) return;
     const TensorHeader& header = *compressed.header;
     require_finite(Method::template check<Compute>(compressed.codes, header.rows, header.cols));
   }
 
-  /// Bytes of the scratch that encode_into() takes. Throws too_large where no array has so many.
+  /// Bytes of scratch memory that encode_into() needs. Throws too_large if no array can have that
+  /// many.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
     return checked_size((SaturatingSize(rows) * cols + 1) * sizeof(Compute), rows, cols);
   }
 
-  /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
-  /// Throws too_large where no array has so many.
+  /// An upper bound of CompressedTensor::bytes() for any matrix of that shape. Throws too_large if
+  /// no array can have that many bytes.
   std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
     return rows == 0 || cols == 0 ? 0 : method_.template max_bytes<Compute>(rows, cols);
   }
@@ -187,7 +192,7 @@ class BaselineCodec {
     std::size_t room = workspace.size();
     auto* delta = static_cast<Compute*>(
         std::align(alignof(Compute), elements * sizeof(Compute), start, room));
-    // By elements, of which there are none in however many rows of nothing.
+    // Loops over elements, not rows: a matrix without columns can have any number of rows.
     for (std::size_t s = 0; s < elements; s += cols) source.read(s / cols, 0, cols, delta + s);
     for (std::size_t s = 0; s < elements; ++s) {
       if (detail::all_finite(delta + s, 1)) continue;
@@ -201,7 +206,7 @@ class BaselineCodec {
     if (elements == 0) return;
     method_.encode(MatrixView<const Compute>(delta, rows, cols), out.codes);
     out.header.whole_bytes = out.codes.size();
-    // What a decoder makes of it may be larger than what there was.
+    // The decoded values may be larger than the original ones.
     const Compute largest = Method::template check<Compute>(out.codes, rows, cols);
     if (!detail::all_finite(&largest, 1)) {
       throw Error(Errc::out_of_range, "delta",
@@ -223,7 +228,8 @@ class BaselineCodec {
     });
   }
 
-  /// Throws unless this method can have made what is not its own; returns whether there is more.
+  /// Throws unless all but the method's packed form is valid. Returns whether there is a packed
+  /// form, which an empty matrix does not have.
   static bool check_whole(const CompressedView& compressed) {
     check(compressed);
     deltadct::validate(compressed);
@@ -247,7 +253,8 @@ class BaselineCodec {
     return result;
   }
 
-  /// Calls put(i, j, value) for every element of the matrix' part that begins at (row, col).
+  /// Calls put(i, j, value) for each element of `out`, the part of the matrix that begins at (row,
+  /// col).
   template <class U, class Executor, class Put>
   void run(const CompressedView& compressed, std::size_t row, std::size_t col, MatrixView<U> out,
            const Executor& executor, Put put) const {

@@ -1,4 +1,4 @@
-// BitDelta: every weight's sign, and a scale (Liu et al., arXiv 2402.10193, section 3.1: as it is
+// BitDelta: the sign of every weight, and a scale (Liu et al., arXiv 2402.10193, section 3.1,
 // before any distillation).
 #pragma once
 
@@ -6,11 +6,11 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// D^ = alpha sign(D), where 0 counts as positive and alpha is the mean of |D|: of the matrix, as
-/// published; or, without its zeros, of each row or column.
+/// D^ = alpha sign(D), where 0 counts as positive. alpha is the mean of |D|: over the whole matrix,
+/// as published, or over the nonzero elements of each row or column.
 ///
-/// Packed: a byte, the axis; alphas in bfloat16; a bit an element, row-major, lowest bits first, 1
-/// where it is negative.
+/// Packed: one byte for the axis; the alphas in bfloat16; one bit per element, row-major, lowest
+/// bits first, 1 if the element is negative.
 struct BitDelta {
   enum class Axis : std::uint8_t { matrix, row, column };
 
@@ -29,7 +29,7 @@ struct BitDelta {
     return checked_size(alphas + signs + sizeof(Axis), rows, cols);
   }
 
-  /// Throws out_of_range where alphas leave the range of bfloat16.
+  /// Throws out_of_range if an alpha leaves the range of bfloat16, or is too small for it.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     struct Mean {
@@ -64,7 +64,7 @@ struct BitDelta {
     }
   }
 
-  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  /// A bound on the decoded magnitudes. Throws corrupt_data.
   template <class T>
   static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
     return Decoder<T>(packed, rows, cols).largest();

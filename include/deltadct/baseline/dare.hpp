@@ -1,4 +1,4 @@
-// DARE: drop weights at random, and rescale the others (Yu et al., arXiv 2311.03099, section 3.2).
+// DARE: drops weights at random and rescales the others (Yu et al., arXiv 2311.03099, section 3.2).
 #pragma once
 
 #include <deltadct/baseline/baseline_codec.hpp>
@@ -7,12 +7,13 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Each element is kept with probability 1 - p, and then divided by it.
+/// Each element is kept with probability 1 - p and then divided by 1 - p.
 ///
-/// Packed: u64, the seed of this matrix; u32, the greatest lot: element s, row-major, is kept where
-/// the upper half of random number s of that seed (core/random.hpp) is not above it; the largest
-/// magnitude of what is kept, divided by the chance, in the compute type; and the elements kept,
-/// divided by the chance and by that, in half.
+/// Packed: u64, the seed of this matrix; u32, the greatest lot; in the compute type, the largest
+/// magnitude of the kept elements after division by 1 - p; and in half, the kept elements, divided
+/// by 1 - p and by that magnitude. The lot of element s, row-major, is the upper half of random
+/// number s of the seed (core/random.hpp). An element is kept if its lot does not exceed the
+/// greatest lot.
 struct Dare {
  private:
   template <class T>
@@ -21,8 +22,8 @@ struct Dare {
  public:
   static constexpr std::string_view name = "dare";
 
-  double drop = 15.0 / 16;  ///< p; a bit a weight where it is 15/16. 0 <= p <= 1023/1024
-  std::uint64_t seed = 0;   ///< a matrix's own is drawn from this one and its elements
+  double drop = 15.0 / 16;  ///< p; 15/16 gives one bit per weight. 0 <= p <= 1023/1024
+  std::uint64_t seed = 0;   ///< each matrix derives its own from this and its elements
 
   std::string text() const { return detail::exact_text(drop) + " " + std::to_string(seed); }
 
@@ -32,7 +33,7 @@ struct Dare {
     return checked_size(SaturatingSize(rows) * cols * sizeof(half) + front, rows, cols);
   }
 
-  /// Throws bad_range for a p that is none, out_of_range where an element divided by 1 - p is
+  /// Throws bad_range if p is outside its range, and out_of_range if an element divided by 1 - p is
   /// infinite.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
@@ -60,7 +61,7 @@ struct Dare {
         [&](T x) { writer.put(half(static_cast<float>(largest == 0 ? T(0) : x / largest))); });
   }
 
-  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  /// A bound on the decoded magnitudes. Throws corrupt_data.
   template <class T>
   static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
     Packed<T> all(packed, rows * cols);
@@ -94,7 +95,7 @@ struct Dare {
   };
 
  private:
-  /// What is packed, read as far as that takes no time.
+  /// The packed form. The constructor reads only what takes constant time.
   template <class T>
   struct Packed {
     detail::PackedReader reader;

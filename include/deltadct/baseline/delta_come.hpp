@@ -1,5 +1,5 @@
-// Delta-CoMe: singular vectors in mixed precision, more for the larger singular values (Ping et
-// al., arXiv 2406.08903), rounded without data. Needs Eigen 3.
+// Delta-CoMe: singular vectors in mixed precision, with more bits for larger singular values (Ping
+// et al., arXiv 2406.08903), rounded without calibration data. Needs Eigen 3.
 //
 //     D = U diag(sigma) V^T,   D^ = U^ diag(sigma^) V^^T
 #pragma once
@@ -15,22 +15,23 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The first 2 singular triplets are kept in 8 bits, the next 32 in 3 and, of an m x n matrix,
-/// floor((m n / (m + n) - 112) / 2) more in 2, as far as its rank goes. Within each of those groups
-/// the rows of U and of V^T are rounded in blocks of 128 columns:
+/// The first 2 singular triplets are kept in 8 bits, the next 32 in 3 bits and, for an m x n
+/// matrix, another floor((m n / (m + n) - 112) / 2) in 2 bits, up to its rank. Within each of these
+/// groups the rows of U and of V^T are quantized in blocks of 128 columns:
 ///
 ///     s = (max - min) / (2^b - 1),  z = round(-min / s),  x^ = s (clamp(round(x / s) + z) - z)
 ///
-/// where min is not above 0 and max not below. The vectors of the shorter side are eigenvectors of
-/// the matrix times its transpose, in double, by Eigen; the others are what the matrix makes of
-/// them, so that their sum is the matrix projected on them, however small a singular value is. Of
-/// matrices with more than 1024 rows and columns the decomposition is randomized (Halko, Martinsson
-/// and Tropp, 2011), with two power iterations. The same whatever the machine's threads, where
-/// Eigen is compiled without its own (EIGEN_DONT_PARALLELIZE, or no OpenMP).
+/// where min is at most 0 and max at least 0. The singular vectors of the shorter side are the
+/// eigenvectors of the matrix times its transpose, computed in double by Eigen. Multiplying the
+/// matrix by them gives those of the longer side, so the sum of the triplets is the matrix
+/// projected onto these vectors, however small a singular value is. Matrices with more than 1024
+/// rows and columns use a randomized decomposition (Halko, Martinsson and Tropp, 2011) with two
+/// power iterations. The result does not depend on the number of threads if Eigen is compiled
+/// without its own (EIGEN_DONT_PARALLELIZE, or no OpenMP).
 ///
-/// Packed: 3 x u32, the ranks of the groups; i16, an exponent e: the matrix was divided by 2^e
-/// first; for every group its singular values in bfloat16, then U and V^T, of each the pairs (s, z)
-/// in half, row by row and block by block, and the codes, row by row.
+/// Packed: 3 x u32, the ranks of the groups; i16, an exponent e: the matrix was first divided by
+/// 2^e; for each group its singular values in bfloat16, then U and V^T. Each of these has the pairs
+/// (s, z) in half, row by row and block by block, followed by the codes, row by row.
 struct DeltaCome {
  private:
   class Packed;
@@ -38,8 +39,8 @@ struct DeltaCome {
  public:
   static constexpr std::string_view name = "delta_come";
 
-  /// Where not 0, ranks are cut, the last first, until the packed form is not above that many bits
-  /// a weight; one triplet is the least.
+  /// If not 0, ranks are reduced, those of the last group first, until the packed form takes at
+  /// most this many bits per weight, but never below one triplet.
   double bits_per_weight = 0;
 
   std::string text() const { return detail::exact_text(bits_per_weight); }
@@ -49,9 +50,9 @@ struct DeltaCome {
     return bytes_of(fitting_ranks(rows, cols), rows, cols);
   }
 
-  /// Throws bad_mix where the budget is not positive, out_of_range where singular values leave the
-  /// range of T, too_large where multiplying the factors would take too long for what they have in
-  /// bytes.
+  /// Throws bad_mix if the budget is not positive; out_of_range if singular values leave the range
+  /// of T, or all are too small for it; too_large if multiplying the factors would take too long
+  /// for their number of bytes.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     using Eigen::Index;
@@ -66,8 +67,8 @@ struct DeltaCome {
     const auto view = Eigen::Map<const Rows>(delta.data, index(delta.rows), index(delta.cols));
     const Matrix matrix =
         view.unaryExpr([&](T x) { return std::ldexp(static_cast<double>(x), -exponent); });
-    // What is smaller than this is what rounding to T makes of nothing: about the largest singular
-    // value of independent errors.
+    // Singular values smaller than this, relative to the largest, can come from rounding to T
+    // alone: a matrix of independent rounding errors has about this largest singular value.
     const double none =
         static_cast<double>(std::numeric_limits<T>::epsilon()) *
         (std::sqrt(static_cast<double>(delta.rows)) + std::sqrt(static_cast<double>(delta.cols)));
@@ -104,7 +105,7 @@ struct DeltaCome {
     }
   }
 
-  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  /// A bound on the decoded magnitudes. Throws corrupt_data.
   template <class T>
   static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
     const auto ignore = [](std::size_t, std::size_t, T) {};
@@ -123,13 +124,13 @@ struct DeltaCome {
           [&](std::size_t k, std::size_t j, T x) { right_(index(k), index(j)) = x; });
     }
 
-    /// An upper bound.
+    /// An upper bound, not the exact largest magnitude.
     T largest() const noexcept { return largest_; }
 
     void block(std::size_t row, std::size_t rows, std::size_t col, std::size_t cols,
                T* out) const noexcept {
       std::fill_n(out, rows * cols, T(0));
-      // Term after term, so that an element is the same in every block.
+      // Terms are added in a fixed order, so that an element is the same in every block.
       for (std::size_t i = 0; i < rows; ++i, out += cols) {
         for (Eigen::Index k = 0; k < left_.cols(); ++k) {
           const T factor = left_(index(row + i), k);
@@ -160,7 +161,7 @@ struct DeltaCome {
     Matrix right;  // n x r
   };
 
-  /// Whether a singular value is one that factors of T can be multiplied by.
+  /// Whether a factor in T can be multiplied by this singular value.
   template <class T>
   static bool is_within(double sigma) noexcept {
     return detail::is_within<T>(sigma) && sigma >= 0;
@@ -168,7 +169,7 @@ struct DeltaCome {
 
   static Eigen::Index index(std::size_t n) noexcept { return static_cast<Eigen::Index>(n); }
 
-  /// Throws too_large, so that ranks and products of two sides can be told.
+  /// The ranks of the published method. Throws too_large for shapes whose products would overflow.
   static Ranks published_ranks(std::size_t rows, std::size_t cols) {
     count_elements(rows, cols);
     const auto m = static_cast<double>(rows);
@@ -185,15 +186,16 @@ struct DeltaCome {
     return ranks;
   }
 
-  /// Of a factor, whose sides are not longer than those of a matrix that can be.
+  /// Bytes of one factor. rows * cols does not overflow: no side of a factor is longer than the
+  /// matrix's.
   static SaturatingSize factor_bytes(int bits, std::size_t rows, std::size_t cols) noexcept {
     return SaturatingSize(rows) * ceil_div(cols, kBlock) * (2 * sizeof(half)) +
            bits::dense_bytes(bits, rows * cols);
   }
 
-  /// Whether the products that decoding takes are out of proportion to the bytes: of archives from
-  /// strangers, few bytes would cost hours. Matrices of less than 65,536 rows and columns never
-  /// are.
+  /// Whether decoding would take too many multiplications for the number of packed bytes. Otherwise
+  /// a few bytes of an untrusted archive could cost hours. A matrix with fewer than 65,536 rows and
+  /// columns is never rejected.
   static bool takes_too_long(const Ranks& ranks, std::size_t rows, std::size_t cols) {
     constexpr double kProductsPerByte = 1 << 17;
     const double rank = static_cast<double>(ranks[0]) + ranks[1] + ranks[2];
@@ -227,8 +229,8 @@ struct DeltaCome {
     return ranks;
   }
 
-  /// The triplets of the largest singular values, at most that many, and those alone that are more
-  /// than `none` of the largest.
+  /// The triplets of the largest singular values: at most `most`, and only those greater than
+  /// `none` times the largest.
   static Triplets decompose(const Matrix& matrix, Eigen::Index most, double none) {
     constexpr Eigen::Index kExact = 1024;
     Triplets found;
@@ -243,8 +245,8 @@ struct DeltaCome {
     while (rank < std::min(most, found.sigma.size()) && found.sigma(rank) > none * found.sigma(0))
       ++rank;
     found = {found.left.leftCols(rank), found.sigma.head(rank), found.right.leftCols(rank)};
-    // A triplet's sign is any; so that packed forms agree, the largest of each left vector is
-    // positive.
+    // The sign of a triplet is arbitrary. The largest entry of each left vector is made positive,
+    // so that the packed forms agree.
     for (Eigen::Index k = 0; k < rank; ++k) {
       Eigen::Index at = 0;
       found.left.col(k).cwiseAbs().maxCoeff(&at);
@@ -255,7 +257,7 @@ struct DeltaCome {
     return found;
   }
 
-  /// All triplets, by the eigenvectors of the shorter side.
+  /// All triplets, from the eigenvectors of the shorter side.
   static Triplets decompose_exactly(const Matrix& matrix) {
     if (matrix.rows() > matrix.cols()) {
       Triplets turned = decompose_exactly(matrix.transpose());
@@ -266,7 +268,7 @@ struct DeltaCome {
     if (solver.info() != Eigen::Success) {
       throw Error(Errc::non_finite, "delta", "its singular vectors were not found");
     }
-    // Eigenvalues rise.
+    // Eigen sorts the eigenvalues in increasing order.
     Triplets found{solver.eigenvectors().rowwise().reverse(), {}, {}};
     found.right = matrix.transpose() * found.left;
     found.sigma = found.right.colwise().norm();
@@ -276,14 +278,14 @@ struct DeltaCome {
     return found;
   }
 
-  /// Orthonormal columns that span about what the first `rank` left vectors do.
+  /// Orthonormal columns that span approximately the same space as the first `rank` left vectors.
   static Matrix range_of(const Matrix& matrix, Eigen::Index rank) {
     constexpr Eigen::Index kMore = 8;
     constexpr int kPowers = 2;
     const Eigen::Index count = std::min(rank + kMore, std::min(matrix.rows(), matrix.cols()));
     Matrix probe(matrix.cols(), count);
     for (Eigen::Index s = 0; s < probe.size(); ++s) {
-      // Four random numbers of 16 bits: a bell, of which no more is asked.
+      // The sum of four uniform 16-bit numbers is close enough to a normal distribution here.
       std::uint64_t bits = random_bits(0, static_cast<std::uint64_t>(s));
       double sum = 0;
       for (int part = 0; part < 4; ++part, bits >>= 16) sum += static_cast<double>(bits & 0xFFFF);
@@ -326,11 +328,11 @@ struct DeltaCome {
     for (std::size_t k = 0; k < codes.size(); ++k) bits::put_dense(packed, bits, k, codes[k]);
   }
 
-  /// What is packed, which is read front to back.
+  /// The packed form, read from front to back.
   class Packed {
    public:
-    /// Throws corrupt_data unless there is what ranks and shape imply: before memory or time is
-    /// spent on a matrix of that size.
+    /// Throws corrupt_data unless the size is the one that the ranks and the shape imply. The check
+    /// comes before memory or time is spent on a matrix of that shape.
     Packed(std::span<const std::byte> packed, std::size_t rows, std::size_t cols)
         : reader_(packed),
           rows_(rows),
@@ -348,13 +350,13 @@ struct DeltaCome {
       return std::size_t{ranks_[0]} + std::size_t{ranks_[1]} + std::size_t{ranks_[2]};
     }
 
-    /// Passes the factors to left(row, k, value) and right(k, column, value), the latter multiplied
-    /// by the singular values. Returns what no magnitude of their product exceeds.
+    /// Passes the factors to left(row, k, value) and right(k, column, value); the latter are
+    /// multiplied by the singular values. Returns a bound on the magnitudes of their product.
     template <class T, class Left, class Right>
     T read(Left&& left, Right&& right) const {
-      if (rank() == 0) return 0;  // however many rows a header tells of
+      if (rank() == 0) return 0;  // whatever number of rows the header claims
       detail::PackedReader reader = reader_;
-      std::vector<T> sums(rows_);  // of the magnitudes of a row on the left
+      std::vector<T> sums(rows_);  // of the magnitudes of each row of the left factor
       T peak = 0;
       std::size_t first = 0;
       for (std::size_t g = 0; g < kGroups; ++g) {
@@ -374,7 +376,7 @@ struct DeltaCome {
         first += rank;
       }
       reader.finish();
-      // Twice, for what is rounded on the way.
+      // The factor of 2 covers rounding errors.
       return 2 * std::ranges::max(sums) * peak;
     }
 
@@ -393,7 +395,7 @@ struct DeltaCome {
     int exponent_;
   };
 
-  /// Passes a factor to put(row, column, value).
+  /// Passes the elements of a factor to put(row, column, value).
   template <class T, class Put>
   static void unpack(detail::PackedReader& reader, int bits, std::size_t rows, std::size_t cols,
                      const Put& put) {
@@ -403,7 +405,7 @@ struct DeltaCome {
     if (!bits::is_dense_padded(codes, bits, rows * cols)) {
       detail::fail_validation("padding is not zero");
     }
-    if (cols == 0) return;  // of a group without ranks
+    if (cols == 0) return;  // a group of rank 0
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t b = 0; b < blocks; ++b, pairs += 2 * sizeof(half)) {
         half pair[2];

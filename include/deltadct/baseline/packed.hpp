@@ -1,4 +1,5 @@
-// The bytes a baseline packs a matrix into: numbers and arrays one after another, without padding.
+// The bytes into which a baseline packs a matrix: numbers and arrays one after another, without
+// padding.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -24,8 +25,8 @@ class PackedWriter {
   requires std::is_trivially_copyable_v<T>
   void put(const T& value) { std::memcpy(room(sizeof(T)).data(), &value, sizeof(T)); }
 
-  /// Rounds to 16 bits of the range of float and returns what a decoder will see. Throws
-  /// out_of_range, naming what, beyond that range.
+  /// Rounds to bfloat16 and returns the value that a decoder will see. Throws out_of_range, naming
+  /// `what`, if it is beyond the range of bfloat16.
   template <class T>
   T put_bfloat16(T value, std::string_view what) {
     const bfloat16 stored(static_cast<float>(value));
@@ -35,7 +36,8 @@ class PackedWriter {
     return static_cast<T>(seen);
   }
 
-  /// That many zero bytes, to be written by the caller; valid until the next call.
+  /// Appends that many zero bytes for the caller to write to. The span is valid until the next
+  /// call.
   std::span<std::byte> room(std::size_t bytes) {
     to_.resize(to_.size() + bytes);
     return std::span(to_).last(bytes);
@@ -45,7 +47,8 @@ class PackedWriter {
   std::vector<std::byte>& to_;
 };
 
-/// Takes from bytes; throws corrupt_data, naming what, where they end too soon or too late.
+/// Takes numbers from bytes. Throws corrupt_data, naming `what`, if the bytes end too soon, and in
+/// finish() if some are left.
 class PackedReader {
  public:
   explicit PackedReader(std::span<const std::byte> from) noexcept : rest_(from) {}
@@ -57,7 +60,7 @@ class PackedReader {
     return value;
   }
 
-  /// That many numbers of 16 bits. Throws corrupt_data also where one is not finite.
+  /// Takes that many bfloat16 numbers. Throws corrupt_data also if one is not finite.
   template <class T>
   std::vector<T> take_bfloat16(std::size_t count, std::string_view what) {
     const std::byte* from = bytes(count * sizeof(bfloat16), what).data();

@@ -1,5 +1,5 @@
-// Elements of a matrix that are kept at random: which they are follows from a seed, so that nothing
-// but their values is stored.
+// Elements of a matrix that are kept at random. A seed determines which they are, so only their
+// values are stored.
 #pragma once
 
 #include <deltadct/baseline/packed.hpp>
@@ -13,7 +13,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// A chance, not 0, as the greatest lot that is kept; a lot is 32 random bits.
+/// Converts the probability of keeping an element, not 0, to the greatest lot that is kept. A lot
+/// is 32 random bits.
 inline std::uint32_t last_lot(double chance) noexcept {
   return static_cast<std::uint32_t>(std::clamp(std::rint(chance * 0x1p32), 1.0, 0x1p32) - 1);
 }
@@ -23,8 +24,8 @@ inline std::uint32_t lot(std::uint64_t seed, std::size_t s) noexcept {
   return static_cast<std::uint32_t>(random_bits(seed, s) >> 32);
 }
 
-/// A seed of a matrix's own, from the method's and what the matrix holds: the same elements of all
-/// matrices would be dropped otherwise.
+/// The seed of one matrix, derived from the method's seed and the matrix's elements. With a common
+/// seed, all matrices would drop the elements at the same positions.
 template <class T>
 std::uint64_t seed_of(std::uint64_t seed, const T* values, std::size_t count) noexcept {
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
@@ -32,10 +33,11 @@ std::uint64_t seed_of(std::uint64_t seed, const T* values, std::size_t count) no
   return seed;
 }
 
-/// Elements whose lot is at most `last`, numbered row-major.
+/// The elements whose lot is at most `last`, numbered in row-major order.
 class Thinned {
  public:
-  /// Less than this is kept of no matrix, so that a few bytes do not claim a huge one.
+  /// The lowest probability of keeping an element. It prevents a few bytes from claiming a huge
+  /// matrix.
   static constexpr double kLeastChance = 1.0 / 1024;
 
   Thinned() = default;
@@ -48,15 +50,15 @@ class Thinned {
     }
   }
 
-  /// How many of a matrix' elements that would be, without memory for any.
+  /// How many elements of a matrix are kept, computed without allocating memory.
   static std::size_t count(std::uint64_t seed, std::uint32_t last, std::size_t elements) noexcept {
     std::size_t kept = 0;
     for (std::size_t s = 0; s < elements; ++s) kept += lot(seed, s) <= last ? 1 : 0;
     return kept;
   }
 
-  /// Throws corrupt_data where so many elements cannot be what is kept; before any time or memory
-  /// is spent on a matrix of that size.
+  /// Throws corrupt_data if `kept` cannot be the number of elements kept. Called before time or
+  /// memory is spent on a matrix of that size.
   static void check_count(std::uint32_t last, std::size_t elements, std::size_t kept) {
     const double chance = (last + 1.0) * 0x1p-32;
     const double expected = chance * static_cast<double>(elements);
@@ -68,8 +70,8 @@ class Thinned {
 
   std::size_t count() const noexcept { return count_; }
 
-  /// Calls fn(j, k, lot) for the k-th of the elements kept, in each of the columns [col, col +
-  /// cols) of a row where one is.
+  /// Calls fn(j, k, lot) for each element kept in the columns [col, col + cols) of a row: j is its
+  /// column, k its number among all elements kept.
   template <class Fn>
   void for_each(std::size_t row, std::size_t col, std::size_t cols, Fn fn) const {
     const std::size_t begin = row * cols_ + col;
@@ -89,7 +91,7 @@ class Thinned {
   std::uint32_t last_ = 0;
   std::size_t cols_ = 0;
   std::size_t count_ = 0;
-  std::vector<std::size_t> first_;  // of every span of elements, the number of the first one kept
+  std::vector<std::size_t> first_;  // number of the first element kept in each span
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -1,5 +1,6 @@
-// UltraDelta: round the whole matrix, then thin every rounded value alike, and most those matrices
-// that vary least (Wang et al., arXiv 2505.13563, sections 3.2 and 3.3).
+// UltraDelta: quantizes the whole matrix uniformly, then drops the same share of elements at every
+// quantization level. Matrices with a lower variance lose a larger share (Wang et al., arXiv
+// 2505.13563, sections 3.2 and 3.3).
 #pragma once
 
 #include <deltadct/baseline/baseline_codec.hpp>
@@ -29,15 +30,16 @@ struct DeltaSpread {
   }
 };
 
-/// Elements are rounded to 16 steps between the least and the greatest; of those with the same code
-/// a share, the sparsity, is dropped at random, and the others are divided by the rest. Scales that
-/// the publication takes from the trace norms of several tasks' deltas are not part of it: they
-/// need the other tasks.
+/// Elements are rounded to 16 levels between the least and the greatest element. Of the elements
+/// with the same code a share, the sparsity, is dropped at random; the others are divided by 1 -
+/// sparsity. The publication also scales by the trace norms of several tasks' deltas. That is left
+/// out, because it needs the other tasks.
 ///
-/// Packed: u64, the seed of this matrix; in the compute type the least and the greatest element,
-/// each divided by 1 - sparsity; 16 x u32, for each code the greatest lot that is kept; and the
-/// codes of all elements whose lot (as of Dare) is not above the greatest of those, in 4 bits, in
-/// order. An element is kept where its lot is not above its own code's.
+/// Packed: u64, the seed of this matrix; in the compute type, the least and the greatest element,
+/// each divided by 1 - sparsity; 16 x u32, the greatest lot that is kept of each code; and in 4
+/// bits each, in order, the codes of all elements whose lot (see Dare) does not exceed the greatest
+/// of those 16. Of these elements, one is kept if its lot does not exceed the greatest lot of its
+/// own code.
 struct UltraDelta {
  private:
   static constexpr int kBits = 4;
@@ -49,18 +51,19 @@ struct UltraDelta {
  public:
   static constexpr std::string_view name = "ultra_delta";
 
-  /// The sparsity of matrices whose standard deviation is not above one.
+  /// The sparsity of matrices whose standard deviation does not exceed `deviation`.
   struct Group {
     double deviation = std::numeric_limits<double>::infinity();
     double sparsity = 0.97;
   };
 
-  std::array<Group, 3> groups;  ///< of rising deviation, the last of any; see survey()
-  std::uint64_t seed = 0;       ///< a matrix's own is drawn from this one and its elements
+  std::array<Group, 3> groups;  ///< by increasing deviation; the last has no limit; see survey()
+  std::uint64_t seed = 0;       ///< each matrix derives its own from this and its elements
 
-  /// The groups for deltas that are compressed together: the least varying, of a third of the
-  /// elements, are given the sparsity s + d, the next third s, and the others what makes the mean
-  /// s; all of them within [0, 0.99]. Spreads that are not finite are no delta's that can be.
+  /// The groups for deltas that are compressed together. The least varying deltas, with a third of
+  /// all elements, get sparsity s + d and the next third s. The others get the sparsity that makes
+  /// the mean s. All are clamped to [0, 0.99]. Deltas whose spread is not finite are ignored: they
+  /// cannot be encoded.
   static UltraDelta survey(std::vector<DeltaSpread> deltas, double s = 0.97, double d = 0.01,
                            std::uint64_t seed = 0) {
     std::erase_if(deltas, [](const DeltaSpread& x) { return !detail::is_finite(x.deviation); });
@@ -103,8 +106,8 @@ struct UltraDelta {
     return checked_size(SaturatingSize(codes) + front, rows, cols);
   }
 
-  /// Throws bad_range for a sparsity outside [0, 0.99], out_of_range where an element divided by
-  /// 1 - sparsity is infinite.
+  /// Throws bad_range for a sparsity outside [0, 0.99], and out_of_range if an element divided by 1
+  /// - sparsity is infinite.
   template <class T>
   void encode(MatrixView<const T> delta, std::vector<std::byte>& out) const {
     const std::size_t elements = delta.rows * delta.cols;
@@ -123,7 +126,7 @@ struct UltraDelta {
     const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
     std::vector<std::uint8_t> codes(elements);
     std::array<std::vector<std::uint32_t>, kCodes> lots;
-    // Halves, for a range may be twice what a number can be.
+    // Halved, because the full range can be twice the largest number.
     const double range = static_cast<double>(greatest) / 2 - static_cast<double>(least) / 2;
     for (std::size_t s = 0; s < elements; ++s) {
       const double above = static_cast<double>(values[s]) / 2 - static_cast<double>(least) / 2;
@@ -149,7 +152,7 @@ struct UltraDelta {
     }
   }
 
-  /// What no decoded magnitude exceeds. Throws corrupt_data.
+  /// A bound on the decoded magnitudes. Throws corrupt_data.
   template <class T>
   static T check(std::span<const std::byte> packed, std::size_t rows, std::size_t cols) {
     Packed<T> all(packed, rows * cols);
@@ -199,7 +202,7 @@ struct UltraDelta {
     return group == groups.end() ? groups.back().sparsity : group->sparsity;
   }
 
-  /// What is packed, read as far as that takes no time.
+  /// The packed form. The constructor reads only what takes constant time.
   template <class T>
   struct Packed {
     detail::PackedReader reader;
@@ -232,10 +235,10 @@ struct UltraDelta {
     }
   };
 
-  /// The greatest lot of those elements that is kept.
+  /// The greatest lot that is kept, given the lots of all elements with the same code.
   static std::uint32_t last_of(std::vector<std::uint32_t>& lots, double kept) {
-    // Few elements, whose lots say little, are kept by chance: their greatest would make candidates
-    // of many others.
+    // The greatest of a few lots says little, and may be large enough to make candidates of many
+    // elements of other codes. Few elements are therefore kept by probability instead.
     constexpr std::size_t kFew = 32;
     const auto count = static_cast<std::size_t>(std::rint(kept * static_cast<double>(lots.size())));
     if (count < kFew) return detail::last_lot(kept);

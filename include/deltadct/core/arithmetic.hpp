@@ -1,4 +1,4 @@
-// Integer arithmetic that is easy to get wrong, by one or by all there is.
+// Integer arithmetic that is easy to get wrong: off by one, or by overflow.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -15,14 +15,14 @@ DELTADCT_HD constexpr T ceil_div(T n, T d) noexcept {
   return n / d + (n % d != 0);
 }
 
-/// A size that sums and products make; it stays at SIZE_MAX instead of wrapping.
+/// A size computed from sums and products. It saturates at SIZE_MAX instead of wrapping.
 class SaturatingSize {
  public:
   constexpr SaturatingSize(std::size_t value) noexcept : value_(value) {}
 
   constexpr std::size_t value() const noexcept { return value_; }
 
-  /// Whether an array can have so many bytes.
+  /// Whether an array can have this many bytes.
   constexpr bool fits() const noexcept { return value_ <= PTRDIFF_MAX; }
 
   friend constexpr SaturatingSize operator+(SaturatingSize a, SaturatingSize b) noexcept {

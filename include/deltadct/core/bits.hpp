@@ -1,8 +1,8 @@
-// How codes lie in bytes.
+// How codes are packed into bytes.
 //
-// The N codes of a patch are cut into blocks of 128, the last one shorter. Within a block, each
-// plane of b bits (b = 1, 2, 4 or 8) is an array of W = max(1, m b / 32) little-endian 32-bit words
-// for the block's m codes, and code t stands in word t mod W at bit b (t / W):
+// The N codes of a patch are split into blocks of 128; the last block may be shorter. Within a
+// block, each plane of b bits (b = 1, 2, 4 or 8) is an array of W = max(1, m b / 32) little-endian
+// 32-bit words for the block's m codes. Code t is in word t mod W at bit b (t / W):
 //
 //     W = 8 (m = 128, b = 2):   word 0          word 1          ...  word 7
 //       bits 0-1                code 0          code 1               code 7
@@ -10,12 +10,12 @@
 //       ...                     ...             ...                  ...
 //       bits 30-31              code 120        code 121             code 127
 //
-// so that one load and one shift give W neighbouring codes, whatever the width of the registers.
+// One load and one shift then give W neighbouring codes, whatever the width of the registers.
 // Widths 3 and 6 are two planes, the low bits first: 3 = 2 + 1, 6 = 4 + 2. A block of 16 one-bit
 // codes uses half a word and stores two bytes.
 //
-// Codes that several coefficients share, and those of methods without patches, are dense: one after
-// another, the lowest bits first.
+// Codes shared by several coefficients, and the codes of methods without patches, are dense: one
+// after another, lowest bits first.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -25,26 +25,27 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The bits a coefficient's code can have.
+/// The number of bits a coefficient's code can have.
 inline constexpr int kBitWidths[] = {0, 1, 2, 3, 4, 6, 8};
 
-/// The most widths that patches of one matrix can have.
+/// The largest number of different widths among the patches of one matrix.
 inline constexpr std::size_t kMaxWidthClasses = 8;
 
-/// Whether a patch can have this bit width: that of the code of each coefficient; or, below zero,
-/// -k: one code of k + 1 bits for each 2^k coefficients (see LargestOf).
+/// Whether a patch can have this bit width. A width of 0 or more is the width of each coefficient's
+/// code. A width of -k means one code of k + 1 bits for every 2^k coefficients (see LargestOf).
 DELTADCT_HD constexpr bool is_bit_width(int bits) noexcept {
   return (bits >= -7 && bits <= 4 && bits != -1) || bits == 6 || bits == 8;
 }
 
-/// Whether patches of n coefficients can have it: n is a multiple of 16 and of 2^k.
+/// Whether patches of n coefficients, n a multiple of 16, can have this bit width: for a width of
+/// -k, n must also be a multiple of 2^k.
 DELTADCT_HD constexpr bool is_bit_width_of(int bits, std::size_t n) noexcept {
   return is_bit_width(bits) && (bits >= 0 || n % (std::size_t{1} << -bits) == 0);
 }
 
 namespace bits {
 
-/// Bytes of n dense codes of up to 8 bits; never overflows.
+/// Bytes that n dense codes of up to 8 bits take; never overflows.
 DELTADCT_HD constexpr std::size_t dense_bytes(int bits, std::size_t n) noexcept {
   const auto width = static_cast<std::size_t>(bits);
   return n / 8 * width + (n % 8 * width + 7) / 8;
@@ -52,7 +53,7 @@ DELTADCT_HD constexpr std::size_t dense_bytes(int bits, std::size_t n) noexcept 
 
 }  // namespace bits
 
-/// Bytes of the codes of n coefficients.
+/// Bytes that the codes of n coefficients take.
 DELTADCT_HD constexpr std::size_t code_bytes(int width, std::size_t n) noexcept {
   if (width >= 0) return n * static_cast<std::size_t>(width) / 8;
   return bits::dense_bytes(1 - width, n >> -width);
@@ -62,12 +63,12 @@ namespace bits {
 
 inline constexpr int kBlock = 128;
 
-/// The bits of the first (low) plane of a width; the rest, if any, is the second plane.
+/// The bits of the first (low) plane of a width. The rest, if any, are the second plane.
 DELTADCT_HD constexpr int low_plane(int bits) noexcept {
   return bits == 3 ? 2 : bits == 6 ? 4 : bits;
 }
 
-/// Where code s of N lies in a plane: block, codes in the block, words a plane, word and shift.
+/// Where code s of N lies in a plane: codes in its block, words per plane, word and shift.
 struct Place {
   int block_codes;
   int words;
@@ -83,8 +84,8 @@ DELTADCT_HD constexpr Place place(int plane_bits, int n, int s) noexcept {
   return {codes, words, t % words, plane_bits * (t / words)};
 }
 
-/// The byte where a plane of the block that holds code s begins; `bits` is the full width and
-/// `skipped` the bits of the planes before this one.
+/// The byte where a plane begins in the block that holds code s. `bits` is the full width,
+/// `skipped` the number of bits in the planes before this one.
 DELTADCT_HD constexpr int plane_byte(int bits, int skipped, int n, int s) noexcept {
   return s / kBlock * (kBlock * bits / 8) + place(1, n, s).block_codes * skipped / 8;
 }
@@ -110,7 +111,7 @@ DELTADCT_HD constexpr std::uint32_t get(const std::byte* bytes, int s) noexcept 
   return code;
 }
 
-/// Writes code s; its bits at `bytes` must be zero before.
+/// Writes code s. Its bits at `bytes` must be zero before the call.
 template <int Bits, int N>
 DELTADCT_HD constexpr void put(std::byte* bytes, int s, std::uint32_t code) noexcept {
   for_each_plane<Bits>([&]<int Plane, int Skipped>() {
@@ -121,18 +122,18 @@ DELTADCT_HD constexpr void put(std::byte* bytes, int s, std::uint32_t code) noex
   });
 }
 
-/// Dense code j, of up to 8 bits.
+/// Dense code j. A code has up to 8 bits.
 DELTADCT_HD constexpr std::uint32_t get_dense(const std::byte* bytes, int bits,
                                               std::size_t j) noexcept {
   const std::size_t at = j * static_cast<std::size_t>(bits);
   const auto shift = static_cast<int>(at % 8);
   auto word = static_cast<std::uint32_t>(bytes[at / 8]);
-  // The second byte is there if it is needed.
+  // The second byte is read only if the code extends into it.
   if (shift + bits > 8) word |= static_cast<std::uint32_t>(bytes[at / 8 + 1]) << 8;
   return (word >> shift) & ((1u << bits) - 1u);
 }
 
-/// Writes dense code j; its bits must be zero before.
+/// Writes dense code j. Its bits must be zero before the call.
 DELTADCT_HD constexpr void put_dense(std::byte* bytes, int bits, std::size_t j,
                                      std::uint32_t code) noexcept {
   const std::size_t at = j * static_cast<std::size_t>(bits);

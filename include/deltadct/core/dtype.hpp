@@ -1,5 +1,5 @@
-// Element types: the 2-byte floats half and bfloat16, the dtypes a container can name, and the
-// type each is computed in.
+// Element types: the 2-byte floats half and bfloat16, the dtypes that a container can name, and the
+// type in which each is computed.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -37,7 +37,7 @@ struct bfloat16 {
   }
 
  private:
-  // Written without branches so that loops over it vectorise.
+  // No branches, so that loops over it vectorise.
   DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     if (!std::is_constant_evaluated()) {
@@ -54,7 +54,7 @@ struct bfloat16 {
 };
 
 /// IEEE 754 binary16. Bit-compatible with Eigen::half and __half. Rounds to nearest, ties to even;
-/// what exceeds 65504 becomes infinity.
+/// values that round beyond 65504 become infinity.
 struct half {
   std::uint16_t bits;
 
@@ -72,7 +72,7 @@ struct half {
   DELTADCT_HD static constexpr std::uint16_t round(float value) noexcept {
 #if defined(__F16C__) && !defined(__CUDA_ARCH__)
     if (!std::is_constant_evaluated()) {
-      // Not _cvtss_sh: clang's is a macro that -Wpedantic refuses.
+      // Not _cvtss_sh: in clang it is a macro that -Wpedantic rejects.
       const __m128i packed = _mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT);
       return static_cast<std::uint16_t>(_mm_cvtsi128_si32(packed));
     }
@@ -93,7 +93,7 @@ struct half {
       const std::uint32_t rebiased = magnitude - 0x38000000u;
       return with_sign((rebiased + 0xFFFu + ((rebiased >> 13) & 1u)) >> 13);
     }
-    // Subnormal: adding 0.5 leaves the result, rounded by the hardware, in the low bits.
+    // Subnormal: adding 0.5 leaves the result in the low bits, rounded by the hardware.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
     return with_sign(std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u);
   }
@@ -127,11 +127,11 @@ static_assert(sizeof(half) == 2 && sizeof(bfloat16) == 2);
 
 namespace concepts {
 
-/// A type the codec computes in.
+/// A type in which the codec computes.
 template <class T>
 concept Compute = std::same_as<T, float> || std::same_as<T, double>;
 
-/// A type a matrix given to the codec may hold.
+/// A type of the elements of a matrix given to the codec.
 template <class T>
 concept Element = Compute<T> || std::same_as<T, half> || std::same_as<T, bfloat16>;
 
@@ -152,7 +152,7 @@ struct ComputeType<double> {
 template <concepts::Element T>
 using compute_t = typename detail::ComputeType<T>::type;
 
-/// A dtype as safetensors names it: all that its release 0.8 knows.
+/// A dtype as safetensors names it: all those of its release 0.8.
 enum class DType : std::uint8_t {
   f64,
   f32,
@@ -220,14 +220,14 @@ constexpr std::string_view dtype_name(DType dtype) noexcept {
   return detail::kDTypes[static_cast<std::size_t>(dtype)].name;
 }
 
-/// Bits of one element. Elements are stored without gaps, those below a byte too, so that sizes and
-/// offsets of many are counted in bits.
+/// Bits of one element. Elements are stored without gaps, even those smaller than a byte, so the
+/// sizes and offsets of many elements are counted in bits.
 constexpr unsigned dtype_bits(DType dtype) noexcept {
   return detail::kDTypes[static_cast<std::size_t>(dtype)].bits;
 }
 
-/// Bytes that one element takes alone: its bits, rounded up. Of every dtype that is_element(), and
-/// of all others of 8 bits or more, also the distance between two of them.
+/// Bytes that a single element takes: its bits, rounded up. For every dtype that is_element(), and
+/// every other dtype of 8 bits or more, it is also the distance between two elements.
 constexpr std::size_t dtype_bytes(DType dtype) noexcept {
   return detail::whole_bytes(dtype_bits(dtype));
 }
@@ -254,7 +254,7 @@ constexpr bool is_element(DType dtype) noexcept {
   return dtype == DType::f64 || dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-/// The name of a dtype, for errors about one that may be no enumerator.
+/// The name of a dtype, or its number if it is not an enumerator; for error messages.
 inline std::string dtype_text(DType dtype) {
   const auto at = static_cast<std::size_t>(dtype);
   return at < std::size(detail::kDTypes) ? std::string(dtype_name(dtype)) : std::to_string(at);

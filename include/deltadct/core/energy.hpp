@@ -1,4 +1,4 @@
-// The energy of a patch's coefficients, whatever their range.
+// The energy of a patch's coefficients, whatever their magnitude.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -8,26 +8,26 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What n coefficients x, times `unit`, add up to; unit is 1 unless their squares would leave the
-/// range of T, then a power of two.
+/// Sums over n coefficients x, scaled by `unit`. unit is 1 unless the squares would leave the range
+/// of T; then it is a power of two.
 template <class T>
 struct Energy {
   T unit = 1;
-  T square = 0;      ///< the sum of (unit x)^2; 0 where all are zero
-  T reciprocal = 0;  ///< of the root mean square of unit x
+  T square = 0;      ///< the sum of (unit x)^2; 0 if all x are zero
+  T reciprocal = 0;  ///< 1 / the root mean square of unit x
 };
 
-/// Coefficients beside the levels that were chosen for them, in steps.
+/// Coefficients compared with the levels chosen for them, which are in units of the step.
 template <class T>
 struct Fit : Energy<T> {
   T product = 0;  ///< the sum of (unit x) * level
 
-  /// The step s with sum of x * (s level) = sum of x^2; 0 where all are zero.
+  /// The step s for which the sum of x * (s level) equals the sum of x^2; 0 if all x are zero.
   DELTADCT_HD T step() const noexcept {
     return this->square == 0 ? T(0) : this->square / product / this->unit;
   }
 
-  /// The sum of x^2, and that of x * (s level), where x is the coefficient over `gain`.
+  /// The sums of x^2 and of x * (s level), where x is the coefficient divided by `gain`.
   DELTADCT_HD double original(double gain) const noexcept {
     const double units = gain * static_cast<double>(this->unit);
     return static_cast<double>(this->square) / units / units;
@@ -37,15 +37,15 @@ struct Fit : Energy<T> {
   }
 };
 
-/// Whether a sum of squares is finite and lost none of its digits to the range of T.
+/// Whether a sum of squares is finite and lost no digits to the range of T.
 template <class T>
 DELTADCT_HD DELTADCT_INLINE bool is_within_range(T sum) noexcept {
   using Limits = std::numeric_limits<T>;
   return sum >= Limits::min() / Limits::epsilon() && sum <= Limits::max() * Limits::epsilon();
 }
 
-/// The power of two that makes squares of values of that greatest magnitude ones that can be
-/// summed: 1 but for the tiniest and the largest.
+/// The power of two by which values of that greatest magnitude are scaled so that their squares
+/// can be summed: 1 except for the smallest and the largest magnitudes.
 template <class T>
 DELTADCT_HD DELTADCT_INLINE T unit_of(T peak) noexcept {
   using Limits = std::numeric_limits<T>;
@@ -53,7 +53,8 @@ DELTADCT_HD DELTADCT_INLINE T unit_of(T peak) noexcept {
   if (peak == 0) return T(1);
   const int exponent = std::ilogb(peak);
   if (exponent > -quarter && exponent < quarter) return T(1);
-  // Not beyond what has a reciprocal: the tiniest values have no more digits to save.
+  // The exponent is bounded so that the unit stays finite. Smaller values have no more digits to
+  // save.
   return std::ldexp(T(1), -(exponent < Limits::min_exponent ? Limits::min_exponent : exponent));
 }
 
@@ -68,7 +69,7 @@ DELTADCT_HD T sum_of_squares(const T* x, int n, T unit) noexcept {
   return reduce_lanes(sum, [](T a, T b) { return a + b; });
 }
 
-/// The energy of n finite coefficients, n a multiple of the lanes of V.
+/// The energy of n finite coefficients. n must be a multiple of the lanes of V.
 template <class V, class T>
 DELTADCT_HD Energy<T> energy_of(const T* x, int n) noexcept {
   Energy<T> energy;

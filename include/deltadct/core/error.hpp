@@ -1,4 +1,5 @@
-// The one error type of the library: a code to branch on, and a text that names what and where.
+// The only error type of the library: a code to branch on, and a text that says what went wrong and
+// where.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -43,7 +44,7 @@ enum class Errc {
   name_clash,
 };
 
-/// The text of a code, without the place.
+/// The text of a code, without the place where it happened.
 constexpr std::string_view describe(Errc code) noexcept {
   switch (code) {
     case Errc::shape_mismatch:
@@ -93,7 +94,7 @@ constexpr std::string_view describe(Errc code) noexcept {
     case Errc::output_is_input:
       return "output is one of the inputs";
     case Errc::cannot_resume:
-      return "what was interrupted was another operation";
+      return "the interrupted operation was a different one";
     case Errc::no_plan:
       return "no plan for the transform";
     case Errc::device_failure:
@@ -106,9 +107,9 @@ constexpr std::string_view describe(Errc code) noexcept {
   return "unknown error";
 }
 
-/// Thrown by everything that can fail. what() reads "where: text of the code (detail)", one line
-/// that is fit for a terminal whatever the names in it (printable()). Copies share the texts, so
-/// that copying throws nothing.
+/// Thrown by everything that can fail. what() reads "where: text of the code (detail)". It is one
+/// line that is safe to show on a terminal, whatever names it contains (see printable()). Copies
+/// share the texts, so copying never throws.
 class Error : public std::runtime_error {
  public:
   Error(Errc code, std::string_view where, std::string_view detail = {})
@@ -116,20 +117,20 @@ class Error : public std::runtime_error {
         code_(code),
         texts_(std::make_shared<const Texts>(Texts{std::string(where), std::string(detail)})) {}
 
-  // A move is a copy, too: no error is left without its texts.
+  // A move copies, too, so that a moved-from error keeps its texts.
   Error(const Error&) noexcept = default;
   Error& operator=(const Error&) noexcept = default;
 
   Errc code() const noexcept { return code_; }
 
-  /// The tensor, file, argument or element concerned, for programs: its bytes as they are, but for
-  /// tensors' names above kLongestName, which have lost their middle. To be shown by printable().
+  /// The tensor, file, argument or element concerned, as raw bytes for programs. Only names of
+  /// tensors longer than kLongestName are shortened, in the middle. Use printable() to show it.
   const std::string& where() const noexcept { return texts_->where; }
 
-  /// What was met and what was expected, with names as they are; may be empty.
+  /// What was found and what was expected, with names as raw bytes; may be empty.
   const std::string& detail() const noexcept { return texts_->detail; }
 
-  /// The same error with an outer place in front: "tensor: element (3, 4)".
+  /// The same error with an outer place in front of where(): "tensor: element (3, 4)".
   Error within(std::string_view outer) const {
     return {code_, std::string(outer) + (where().empty() ? "" : ": " + where()), detail()};
   }

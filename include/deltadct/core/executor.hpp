@@ -1,4 +1,4 @@
-// Who runs the loop: the library starts no threads, the caller lends it an executor.
+// Executors: the library starts no threads; the caller passes an object that runs its loops.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -11,7 +11,7 @@ namespace deltadct::inline DELTADCT_ABI {
 namespace concepts {
 
 /// parallel_for(n, fn) calls fn(0) ... fn(n - 1), each once, in any order and on any threads, and
-/// returns when all have ended. The library's own fn never throws on valid policies.
+/// returns when all calls have ended. The library's own fn never throws on valid policies.
 template <class E>
 concept Executor = requires(const E& executor, void (*fn)(std::size_t)) {
   executor.parallel_for(std::size_t{}, fn);
@@ -27,8 +27,8 @@ struct SerialExecutor {
   }
 };
 
-/// Runs on what the caller has: a thread pool, a task system. call(n, fn) does what
-/// concepts::Executor asks of parallel_for(n, fn).
+/// Runs loops on what the caller has: a thread pool or a task system. call(n, fn) must do what
+/// concepts::Executor requires of parallel_for(n, fn).
 ///
 ///     const CallableExecutor executor{[&pool](std::size_t n, auto&& fn) { pool.run(n, fn); }};
 template <class Call>

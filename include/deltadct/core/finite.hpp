@@ -1,5 +1,5 @@
-// Whether numbers are numbers and finite, by their bits: compilers that are told that all are (by
-// -ffast-math) leave out comparisons that only others would fail.
+// Tests for NaN and infinity by the bits of a number. Under -ffast-math compilers assume that
+// neither exists and remove the ordinary comparisons.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
@@ -12,13 +12,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// The bits of a number.
+/// An unsigned integer that holds the bits of a number.
 template <concepts::Element T>
 using FloatBits =
     std::conditional_t<sizeof(T) == 2, std::uint16_t,
                        std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
 
-/// Those of its exponent, which are the bits of infinity.
+/// The bits of the exponent, which are also the bits of infinity.
 template <concepts::Element T>
 DELTADCT_HD constexpr FloatBits<T> exponent_bits() noexcept {
   if constexpr (std::same_as<T, half>) return 0x7C00;
@@ -40,14 +40,15 @@ DELTADCT_HD DELTADCT_INLINE bool all_finite(const T* values, int n) noexcept {
   return greatest != infinity;
 }
 
-/// Of one value. It is read where it lies, out of line: what is passed by value, or was just
-/// computed, compilers may assume to be finite, whatever is asked of its bits.
+/// Whether one value is finite. The value is read from memory, by a function that is not inlined:
+/// compilers may assume that an argument passed by value, or a result just computed, is finite,
+/// even when its bits are tested.
 template <concepts::Element T>
 DELTADCT_HD DELTADCT_NOINLINE bool is_finite(const T& value) noexcept {
   return all_finite(&value, 1);
 }
 
-/// Whether a value is no number; read likewise.
+/// Whether a value is NaN. It is read in the same way.
 template <concepts::Element T>
 DELTADCT_HD DELTADCT_NOINLINE bool is_nan(const T& value) noexcept {
   constexpr auto magnitude = static_cast<FloatBits<T>>(~FloatBits<T>{0}) >> 1;
@@ -60,7 +61,7 @@ DELTADCT_HD DELTADCT_INLINE bool is_within(const double& value) noexcept {
   return is_finite(value) && std::abs(value) <= static_cast<double>(std::numeric_limits<T>::max());
 }
 
-/// A score that can be ranked: a NaN counts as the lowest one, as minus infinity does.
+/// A score that can be ranked: NaN and minus infinity become the lowest finite value.
 template <concepts::Compute T>
 DELTADCT_HD DELTADCT_INLINE T rankable(const T& score) noexcept {
   using Bits = FloatBits<T>;

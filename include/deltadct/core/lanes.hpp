@@ -1,5 +1,5 @@
-// What the kernels need of an arithmetic type beside + - *: one lane for a scalar here, several for
-// a SIMD batch (specialised by the backend that brings it).
+// The operations, other than + - *, that the kernels need of an arithmetic type. A scalar has one
+// lane and is defined here; a SIMD batch has several and is specialised by its backend.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -18,13 +18,14 @@ struct Lanes;
 template <concepts::Compute T>
 struct Lanes<T> {
   using scalar = T;
-  /// A value of twice as many lanes, which join(), low() and high() relate to this; none here.
+  /// A type with twice as many lanes; join(), low() and high() convert between the two. A scalar
+  /// has none.
   using Double = void;
   static constexpr int count = 1;
 
   DELTADCT_HD static T load(const T* from) noexcept { return *from; }
   DELTADCT_HD static void store(T* to, T x) noexcept { *to = x; }
-  /// From and to elements of a matrix, at any address, rounded to nearest.
+  /// Loads elements of a matrix from any address, or stores them there, rounded to nearest.
   template <concepts::Element U>
   DELTADCT_HD static T load_elements(const U* from) noexcept {
     return static_cast<T>(*from);
@@ -34,7 +35,8 @@ struct Lanes<T> {
     *to = static_cast<U>(x);
   }
   DELTADCT_HD static T abs(T x) noexcept { return std::abs(x); }
-  /// Of numbers; on a device, where comparing and choosing takes two instructions, by one.
+  /// The arguments must not be NaN. A device has one instruction for this; comparing and selecting
+  /// take two.
   DELTADCT_HD static T min(T a, T b) noexcept {
     if constexpr (detail::kOnDevice)
       return std::fmin(a, b);
@@ -47,11 +49,11 @@ struct Lanes<T> {
     else
       return a < b ? b : a;
   }
-  /// yes where a < b, else no.
+  /// `yes` where a < b, else `no`.
   DELTADCT_HD static T select_less(T a, T b, T yes, T no) noexcept { return a < b ? yes : no; }
-  /// To the nearest integer, ties to even.
+  /// Rounds to the nearest integer, ties to even.
   DELTADCT_HD static T round(T x) noexcept { return std::nearbyint(x); }
-  /// A count x count tile, one row a value, becomes its transpose.
+  /// Transposes a count x count tile whose rows are the values.
   DELTADCT_HD static void transpose(T (&)[1]) noexcept {}
 };
 
@@ -66,8 +68,8 @@ DELTADCT_HD DELTADCT_INLINE constexpr auto& lane(V& x, int l) noexcept {
     return x.lane[l];
 }
 
-/// Whether a register holds more than its type does, as those of the x87: then sums of the same
-/// values in the same order differ by when they are stored.
+/// Whether registers hold more precision than the type, as those of the x87 do. The result of a sum
+/// then depends on when its terms are stored, even with the same values in the same order.
 #if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
 inline constexpr bool kExcessPrecision = true;
 #else

@@ -1,4 +1,4 @@
-// What is lost of values that are too small for the type they are stored in.
+// The loss of values that are too small for the type in which they are stored.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -7,8 +7,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// How far apart a value is from what is stored for it, where that is more than rounding: it was
-/// too small for the stored type.
+/// The distance between a value and what is stored for it, if that is more than rounding, which
+/// means that the value was too small for the stored type; otherwise 0.
 template <class T>
 DELTADCT_HD T lost_of(T value, T stored) noexcept {
   const T size = Lanes<T>::abs(value);
@@ -16,12 +16,12 @@ DELTADCT_HD T lost_of(T value, T stored) noexcept {
   return apart > size / 16 && size <= std::numeric_limits<T>::max() / 2 ? apart : T(0);
 }
 
-/// Whether it matters that so much was lost, beside the largest that decodes.
+/// Whether such a loss matters compared with the largest decoded value.
 inline bool is_lost(double lost, double largest) noexcept {
   return lost > largest / 1024;
 }
 
 inline constexpr const char* kLostText =
-    "it is too small for what would be stored; --exclude keeps a tensor without loss";
+    "too small to be stored; --exclude keeps a tensor without loss";
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

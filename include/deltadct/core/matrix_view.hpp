@@ -1,4 +1,4 @@
-// A matrix that somebody else owns: pointer, shape and element strides.
+// A view of a matrix that the caller owns: pointer, shape and element strides.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
@@ -11,8 +11,8 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// rows x cols elements; element (i, j) lies at data[i * row_stride + j * col_stride]. Strides are
-/// in elements and positive; a transposed matrix is a view with its strides exchanged. Elements of
+/// rows x cols elements; element (i, j) is at data[i * row_stride + j * col_stride]. Strides are in
+/// elements and positive. To transpose a matrix, exchange the strides of its view. The elements of
 /// a view that is written to must not overlap.
 template <class T>
 struct MatrixView {
@@ -32,7 +32,7 @@ struct MatrixView {
                        std::ptrdiff_t col_stride_ = 1) noexcept
       : data(data_), rows(rows_), cols(cols_), row_stride(row_stride_), col_stride(col_stride_) {}
 
-  /// A view of mutable elements reads as a view of constant ones.
+  /// A view of mutable elements converts to a view of constant ones.
   template <class C>
   requires(std::is_same_v<C, const T> && !std::is_const_v<T>) constexpr operator MatrixView<C>()
       const noexcept {
@@ -48,7 +48,7 @@ struct MatrixView {
     return {data, cols, rows, col_stride, row_stride};
   }
 
-  /// The rows_ x cols_ elements from (row, col) on; the caller keeps within the matrix.
+  /// The rows_ x cols_ elements from (row, col) on. The caller must stay within the matrix.
   constexpr MatrixView block(std::size_t row, std::size_t col, std::size_t rows_,
                              std::size_t cols_) const noexcept {
     return {&(*this)(row, col), rows_, cols_, row_stride, col_stride};
@@ -62,21 +62,21 @@ inline std::string shape_text(std::size_t rows, std::size_t cols) {
   return std::to_string(rows) + " x " + std::to_string(cols);
 }
 
-/// What something of a rows x cols matrix takes or counts. Throws too_large, naming the shape,
-/// where no array has so many bytes.
+/// A size or count derived from a rows x cols matrix. Throws too_large, naming the shape, if no
+/// array can have that many bytes.
 inline std::size_t checked_size(SaturatingSize size, std::size_t rows, std::size_t cols) {
   if (!size.fits()) throw Error(Errc::too_large, "matrix", shape_text(rows, cols));
   return size.value();
 }
 
-/// How many elements a matrix has. Throws too_large.
+/// The number of elements of a matrix. Throws too_large.
 inline std::size_t count_elements(std::size_t rows, std::size_t cols) {
   return checked_size(SaturatingSize(rows) * cols, rows, cols);
 }
 
 namespace detail {
 
-// A view whatever its elements, so that what is checked of views is compiled once.
+// A view without its element type, so that the checks of views are compiled only once.
 struct Layout {
   std::uintptr_t begin;
   std::size_t rows;
@@ -96,8 +96,8 @@ struct Layout {
 
   bool empty() const noexcept { return rows == 0 || cols == 0; }
 
-  // From the first element to the end of the last one; of a view that is not empty, whose strides
-  // are positive where they matter.
+  // Bytes from the first element to the end of the last one. The view must not be empty, and its
+  // strides must be positive in dimensions longer than one.
   SaturatingSize bytes() const noexcept {
     const auto reach = [](std::size_t count, std::ptrdiff_t stride) {
       return count == 1 ? SaturatingSize(0)
@@ -137,9 +137,9 @@ inline void check_destination(const Layout& view, const char* what) {
   }
 }
 
-// Whether two views of one shape and one pair of strides, `shift` elements apart, have an element
-// in common. Elements of a view do not overlap: of its outer dimension two steps at most come near.
-// Both views and the shift are within the address space, which steps within the view do not leave.
+// Whether two views of the same shape and strides, `shift` elements apart, share an element. The
+// elements of one view do not overlap, so only the outer steps next to shift / outer can match.
+// Nothing overflows: both views, and so the shift and every step, lie within the address space.
 inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrdiff_t outer_count,
                            std::ptrdiff_t inner, std::ptrdiff_t inner_count) noexcept {
   const auto within = [](std::ptrdiff_t n, std::ptrdiff_t count) {
@@ -155,15 +155,15 @@ inline bool share_elements(std::ptrdiff_t shift, std::ptrdiff_t outer, std::ptrd
   return false;
 }
 
-// Whether two views of one shape and elements of one size, both checked and not empty, have a byte
-// in common, other than as the same elements in the same places; or may have, where their strides
-// differ.
+// Whether two views share a byte in any way other than being the same elements in the same places.
+// If their strides differ, overlapping address ranges count as sharing. Both views have the same
+// shape and element size, have been checked, and are not empty.
 inline bool share_bytes(Layout a, Layout b) noexcept {
   const auto end = [](const Layout& view) { return view.begin + view.bytes().value(); };
   if (end(a) <= b.begin || end(b) <= a.begin) return false;
   const auto rows = static_cast<std::ptrdiff_t>(a.rows);
   const auto cols = static_cast<std::ptrdiff_t>(a.cols);
-  // Strides of a dimension of one mean nothing.
+  // The stride of a dimension of length one has no meaning.
   if (rows == 1) a.row_stride = b.row_stride = 0;
   if (cols == 1) a.col_stride = b.col_stride = 0;
   if (a.row_stride != b.row_stride || a.col_stride != b.col_stride) return true;
@@ -184,7 +184,7 @@ inline void check_shape(const Layout& view, std::size_t rows, std::size_t cols, 
   }
 }
 
-/// Throws bad_range unless the rows x cols elements from (row, col) on are within a matrix.
+/// Throws bad_range unless the rows x cols elements from (row, col) on lie within the matrix.
 inline void check_block(std::size_t row, std::size_t col, std::size_t rows, std::size_t cols,
                         std::size_t matrix_rows, std::size_t matrix_cols) {
   if (row > matrix_rows || rows > matrix_rows - row || col > matrix_cols ||
@@ -197,26 +197,28 @@ inline void check_block(std::size_t row, std::size_t col, std::size_t rows, std:
 
 }  // namespace detail
 
-/// Throws bad_view, naming `what`, unless the view can be read: it has a pointer where it has
-/// elements, strides of at least one, and all its elements within the address space.
+/// Throws bad_view, naming `what`, unless the view can be read. An empty view always can. Otherwise
+/// it needs a pointer, strides of at least one in dimensions longer than one, and all its elements
+/// within the address space.
 template <class T>
 void check_view(const MatrixView<T>& view, const char* what) {
   detail::check_view(detail::Layout(view), what);
 }
 
-/// Throws bad_view also where two elements share an address, which a destination must not.
+/// As check_view(), and throws bad_view also if elements of the destination overlap. Strides that
+/// interleave the rows and columns count as overlapping.
 template <class T>
 void check_destination(const MatrixView<T>& view, const char* what) {
   detail::check_destination(detail::Layout(view), what);
 }
 
-/// Throws bad_view, naming `what`, where `out` overlaps `base` in any other way than being the same
-/// elements in the same places. Views whose strides differ count as overlapping where one begins
-/// before the other ends. Both are of one shape and were checked, `out` as a destination.
+/// Throws bad_view, naming `what`, if `out` overlaps `base` in any way other than being the same
+/// elements in the same places. Views whose strides differ count as overlapping if their address
+/// ranges do. Both views have the same shape and have been checked, `out` as a destination.
 template <class T>
 void check_apart(const MatrixView<const T>& base, const MatrixView<T>& out, const char* what) {
   if (!out.empty() && detail::share_bytes(detail::Layout(base), detail::Layout(out))) {
-    throw Error(Errc::bad_view, what, "it overlaps the base, and is not the same elements");
+    throw Error(Errc::bad_view, what, "overlaps the base without being the same elements");
   }
 }
 

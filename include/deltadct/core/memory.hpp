@@ -1,4 +1,4 @@
-// Memory that is not there, as an error of the library.
+// Turns failed allocations into the library's error.
 #pragma once
 
 #include <deltadct/core/error.hpp>
@@ -8,8 +8,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Runs fn. Where there is no memory for what it makes, throws out_of_memory with the place that
-/// where() returns.
+/// Runs fn. If memory runs out, throws out_of_memory with the place that where() returns.
 template <class Where, class Fn>
 auto require_memory(Where where, Fn&& fn) -> decltype(fn()) {
   try {

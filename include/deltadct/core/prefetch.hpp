@@ -1,4 +1,4 @@
-// Asking for cache lines ahead of their use.
+// Prefetching: requests for cache lines ahead of their use.
 #pragma once
 
 #include <deltadct/core/matrix_view.hpp>
@@ -8,10 +8,10 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Asks for the cache line of an address; any address will do.
+/// Requests the cache line of an address. Any address is allowed.
 DELTADCT_INLINE void prefetch(const void* at) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
-  // Without this GCC drops calls of functions that do nothing but prefetch, as of no effect.
+  // Without this GCC removes calls to functions that only prefetch, as if they had no effect.
   __asm__ volatile("");
   __builtin_prefetch(at, 0, 2);
 #else
@@ -19,7 +19,7 @@ DELTADCT_INLINE void prefetch(const void* at) noexcept {
 #endif
 }
 
-/// Asks for the lines of n elements from `from` on.
+/// Requests the cache lines of n elements from `from` on.
 template <class T>
 DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
   constexpr std::uintptr_t line = 64;
@@ -32,17 +32,17 @@ DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
 /// Part of a matrix that will be read or written soon.
 class Ahead {
  public:
-  /// Nothing to ask for: the same address again and again.
+  /// Nothing to prefetch: requests the same address again and again.
   explicit Ahead(const void* anything) noexcept : at_(static_cast<const char*>(anything)) {}
 
-  /// What lies from (i, j) on.
+  /// The part of the matrix from (i, j) on.
   template <class U>
   Ahead(const MatrixView<U>& view, std::size_t i, std::size_t j) noexcept
       : at_(reinterpret_cast<const char*>(&view(i, j))),
         row_bytes_(view.row_stride * static_cast<std::ptrdiff_t>(sizeof(U))),
         element_bytes_(sizeof(U)) {}
 
-  /// The same from n columns further on.
+  /// The same part, n columns further on.
   DELTADCT_INLINE Ahead columns_on(std::size_t n) const noexcept {
     Ahead moved = *this;
     moved.at_ += static_cast<std::ptrdiff_t>(n) * element_bytes_;

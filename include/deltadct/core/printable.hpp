@@ -1,4 +1,4 @@
-// Text from elsewhere, made fit to be shown: one line that steers no terminal and hides nothing.
+// Makes untrusted text safe to show: one line that cannot control the terminal and hides nothing.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -13,13 +13,14 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Bytes that are shown of a name, and of a sentence or of a path with what lies in its file.
+/// The most bytes shown of a name; and of a sentence, or of a path together with an item of that
+/// file.
 inline constexpr std::size_t kLongestName = 200;
 inline constexpr std::size_t kLongestText = 1000;
 
 namespace detail {
 
-/// What a text begins with: a character, or a byte that is not valid UTF-8 there.
+/// The first character of a text, or its first byte if that is not valid UTF-8.
 struct Character {
   std::uint32_t code;
   std::size_t bytes;
@@ -30,9 +31,9 @@ constexpr bool continues(char c) noexcept {
   return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
 }
 
-/// Of a text that is not empty.
+/// The text must not be empty.
 constexpr Character first_character(std::string_view text) noexcept {
-  constexpr std::uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // by length: no longer forms
+  constexpr std::uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // by length; excludes overlong
   const auto lead = static_cast<unsigned char>(text[0]);
   const Character invalid{lead, 1, false};
   if (lead < 0x80) return {lead, 1, true};
@@ -56,9 +57,10 @@ constexpr bool is_control(std::uint32_t code) noexcept {
   return code < 0x20 || (code >= 0x7F && code < 0xA0);
 }
 
-/// Whether a character is seen where it stands and changes nothing around it. Others are controls,
-/// the separators of lines, what sets the direction of writing, and what Unicode calls ignorable:
-/// joiners, fillers, selectors and tags, by which two names can differ and look the same.
+/// Whether a character is visible and changes nothing around it. The others are control characters,
+/// line separators, characters that set the direction of writing, and those that Unicode calls
+/// default ignorable: joiners, fillers, selectors and tags, with which two different names can look
+/// the same.
 constexpr bool is_shown(std::uint32_t code) noexcept {
   struct Range {
     std::uint32_t first, last;
@@ -84,14 +86,14 @@ inline bool has_controls(std::string_view text) noexcept {
   return false;
 }
 
-/// A backslash, a letter and the digits of a number.
+/// A backslash, a letter, and a number in that many hexadecimal digits.
 inline std::string escape(char letter, int digits, std::uint32_t number) {
   std::string text{'\\', letter};
   while (digits-- > 0) text += "0123456789abcdef"[number >> (4 * digits) & 15];
   return text;
 }
 
-/// A text with escapes, and where each of its characters begins.
+/// A text with escapes, and the offset at which each of its characters begins.
 struct Escaped {
   std::string text;
   std::vector<std::size_t> begins;
@@ -116,7 +118,7 @@ inline Escaped escaped(std::string_view text) {
   return result;
 }
 
-/// At most the last `bytes` of a text, from the beginning of a character on.
+/// At most the last `bytes` bytes of a text, beginning at the start of a character.
 constexpr std::string_view last_characters(std::string_view text, std::size_t bytes) noexcept {
   text.remove_prefix(text.size() - std::min(text.size(), bytes));
   for (int most = 3; most > 0 && !text.empty() && continues(text[0]); --most) text.remove_prefix(1);
@@ -125,8 +127,8 @@ constexpr std::string_view last_characters(std::string_view text, std::size_t by
 
 inline constexpr std::string_view kCut = "...";
 
-/// A text of more bytes than `most` cut in its middle, between characters: both ends tell something
-/// of a name, and its file or its element. Nothing is escaped.
+/// Cuts a text longer than `most` bytes in the middle, between characters, because both ends of a
+/// name carry information: the file and the element. Escapes nothing.
 inline std::string shortened(std::string_view text, std::size_t most = kLongestName) {
   if (text.size() <= most) return std::string(text);
   const std::size_t half = (most - kCut.size()) / 2;
@@ -137,16 +139,17 @@ inline std::string shortened(std::string_view text, std::size_t most = kLongestN
 
 }  // namespace detail
 
-/// A text made fit for a terminal or a log, whatever its bytes. What would not be seen, or would
-/// change how the rest is seen, is written as \x1b (a control character, or a byte that is not
-/// UTF-8), \u202e or \U000e0001, and a backslash as two; so no two texts are shown alike, unless
-/// they are long: of one that takes more than `most` bytes the middle is left out.
+/// Makes a text safe to show on a terminal or in a log, whatever its bytes. Anything invisible, or
+/// that would change how the rest is shown, is escaped: as \x1b (a control character, or a byte
+/// that is not UTF-8), \u202e or \U000e0001. A backslash is doubled. Two different texts therefore
+/// never look the same, unless they are long: of a text that takes more than `most` bytes the
+/// middle is left out.
 inline std::string printable(std::string_view text, std::size_t most = kLongestName) {
   if (text.size() <= most) {
     detail::Escaped whole = detail::escaped(text);
     if (whole.text.size() <= most) return std::move(whole.text);
   }
-  // A byte takes one or more, so the two ends are within the first and the last `most` of them.
+  // Escaping never shortens a text, so both ends come from its first and its last `most` bytes.
   const std::size_t half = (most - detail::kCut.size()) / 2;
   const detail::Escaped head = detail::escaped(text.substr(0, most));
   const detail::Escaped tail = detail::escaped(detail::last_characters(text, most));

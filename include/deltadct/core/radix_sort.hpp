@@ -1,4 +1,5 @@
-// Sorting by bytes: many times as fast as by comparisons, for numbers by the hundred thousand.
+// Radix sort by bytes: many times faster than sorting by comparison for hundreds of thousands of
+// numbers.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -10,7 +11,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Sorts values, the least first.
+/// Sorts values in increasing order.
 template <std::unsigned_integral T>
 void radix_sort(std::vector<T>& values) {
   std::vector<T> sorted(values.size());
@@ -18,7 +19,7 @@ void radix_sort(std::vector<T>& values) {
     const auto byte_of = [&](T value) {
       return static_cast<std::size_t>((value >> shift) & 0xFFu);
     };
-    std::array<std::size_t, 257> begin{};  // where the values with a byte go
+    std::array<std::size_t, 257> begin{};  // where the next value with this byte goes
     for (const T value : values) ++begin[byte_of(value) + 1];
     for (std::size_t byte = 0; byte < 256; ++byte) begin[byte + 1] += begin[byte];
     for (const T value : values) sorted[begin[byte_of(value)]++] = value;

@@ -1,5 +1,5 @@
-// Random numbers that are a function of a seed and an index, so that whoever needs the k-th
-// computes it: no state, no order, no table.
+// Random numbers as a function of a seed and an index, so that each can be computed alone: no
+// state, no order, no table.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -8,7 +8,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Number `index`, from 0 on, of SplitMix64 (Steele, Lea and Flood, 2014) begun at `seed`.
+/// Number `index`, counted from 0, of SplitMix64 (Steele, Lea and Flood, 2014) started at `seed`.
 DELTADCT_HD constexpr std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) noexcept {
   std::uint64_t x = seed + 0x9E3779B97F4A7C15u * (index + 1);
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;

@@ -1,11 +1,11 @@
-// Sums over a patch in an order that neither threads nor instruction sets change.
+// Sums over a patch in an order that depends neither on threads nor on the instruction set.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-// Sums P columns by halves.
+// Sums P columns by repeatedly adding the upper half to the lower.
 template <int P, class Sum>
 DELTADCT_INLINE Sum fold_columns(Sum* column) noexcept {
   if constexpr (P % 2 == 0) {
@@ -18,8 +18,8 @@ DELTADCT_INLINE Sum fold_columns(Sum* column) noexcept {
   }
 }
 
-// Sums fn over a row-major P x P patch by columns, then the columns by halves: independent chains,
-// which compilers vectorise and processors overlap.
+// Sums fn over a row-major P x P patch: first each column, then the columns by halves. These are
+// independent chains, which compilers vectorise and processors overlap.
 template <int P, class Sum, class T, class Fn>
 DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
   Sum column[P] = {};

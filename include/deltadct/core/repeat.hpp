@@ -15,9 +15,9 @@ inline constexpr bool kOnDevice = false;
 
 }  // namespace detail
 
-/// Calls fn(0) ... fn(N - 1). Unrolled, the indices become constants and small arrays registers;
-/// past 16 steps a loop is kinder to the instruction cache. On a device, which has registers for
-/// all that a thread holds, it is always unrolled.
+/// Calls fn(0) ... fn(N - 1). Unrolling turns the indices into constants and keeps small arrays in
+/// registers. Beyond 16 steps a loop is better for the instruction cache. A device has enough
+/// registers for all that a thread holds, so there the loop is always unrolled.
 template <int N, bool Unroll = (N <= 16), class Fn>
 DELTADCT_HD DELTADCT_INLINE constexpr void repeat(Fn&& fn) {
   if constexpr (Unroll || detail::kOnDevice) {

@@ -1,4 +1,5 @@
-// The dtype of a tensor in a file: one that the library knows, or the name and size of another.
+// The dtype of a tensor in a file: one that the library knows, or the name and size of an unknown
+// one.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
@@ -11,17 +12,18 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The most bits an element of a dtype may have that this library does not know.
+/// The most bits that an element of an unknown dtype may have.
 inline constexpr unsigned kMaxUnknownBits = 128;
 
-/// A dtype as a file names it. What is said of one that the library does not know is how many bits
-/// an element has, so that its tensors can be kept byte for byte.
+/// A dtype as a file names it. For a dtype that the library does not know, only the number of bits
+/// per element matters: it lets tensors be kept byte for byte.
 class StoredDType {
  public:
   StoredDType(DType known) noexcept : known_(known), bits_(dtype_bits(known)) {}
 
-  /// The dtype of that name. An unknown name takes `bits` an element; nothing where that is not 1
-  /// to kMaxUnknownBits, or the name not one to 32 letters, digits and underscores.
+  /// The dtype of that name. If the name is unknown, an element has `bits` bits. Returns nothing if
+  /// `bits` is not 1 to kMaxUnknownBits, or if an unknown name is not 1 to 32 letters, digits and
+  /// underscores.
   static std::optional<StoredDType> named(std::string_view name, std::uint64_t bits) {
     if (const auto known = parse_dtype(name)) return StoredDType(*known);
     if (!is_name(name) || bits < 1 || bits > kMaxUnknownBits) return std::nullopt;
@@ -32,8 +34,8 @@ class StoredDType {
   std::string_view name() const noexcept { return is_known() ? dtype_name(known_) : unknown_; }
   unsigned bits() const noexcept { return bits_; }
 
-  /// The dtype the library knows it as. Throws unsupported_dtype where it does not: whoever
-  /// computes with elements asks is_element() first.
+  /// The dtype as the library knows it. Throws unsupported_dtype if it does not; code that computes
+  /// with elements asks is_element() first.
   operator DType() const {
     if (!is_known()) throw Error(Errc::unsupported_dtype, unknown_);
     return known_;
@@ -54,8 +56,8 @@ class StoredDType {
            name.find_first_not_of(kCharacters) == name.npos;
   }
 
-  DType known_ = DType::u8;  // of an unknown dtype always this
-  std::string unknown_;      // its name; empty for those that are known
+  DType known_ = DType::u8;  // always this for an unknown dtype
+  std::string unknown_;      // its name; empty for a known dtype
   unsigned bits_;
 };
 
@@ -67,7 +69,7 @@ inline unsigned dtype_bits(const StoredDType& dtype) noexcept {
   return dtype.bits();
 }
 
-/// Bytes that one element takes alone: its bits, rounded up.
+/// Bytes that a single element takes: its bits, rounded up.
 inline std::size_t dtype_bytes(const StoredDType& dtype) noexcept {
   return detail::whole_bytes(dtype.bits());
 }

@@ -1,4 +1,4 @@
-// A base and a delta archive into a model; and whether the archive is sound.
+// Applies a delta archive to a base, which gives a model; and verifies archives.
 #pragma once
 
 #include <deltadct/io/companion_files.hpp>
@@ -11,14 +11,15 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 struct ApplyOptions : RestoreOptions {
   OutputOptions output;
-  /// The output may be the base, its only file or its folder, which it then replaces at once, when
-  /// all is written. The archive is of the base that was, and can be applied no more.
+  /// Lets the output be the base: its only file, or its folder. The base is replaced in one step,
+  /// once everything is written. The archive was made from the old base, so it cannot be applied
+  /// again.
   bool in_place = false;
 };
 
 namespace detail {
 
-/// Throws missing_tensor where the archive says nothing of a tensor of the base.
+/// Throws missing_tensor if the archive lacks a tensor of the base.
 inline void require_covered(const Model& base, const DeltaArchive& archive) {
   for (const ModelTensor& tensor : base.tensors()) {
     if (archive.find(tensor.name) == nullptr) {
@@ -28,8 +29,8 @@ inline void require_covered(const Model& base, const DeltaArchive& archive) {
   }
 }
 
-/// Throws what keeps the archive from being applied to this base, of all that is told without
-/// reading a tensor.
+/// Throws whatever prevents the archive from being applied to this base, as far as that is known
+/// without reading a tensor.
 inline void require_applicable(const Model& base, const DeltaArchive& archive,
                                const Restorer& restorer) {
   for (const ManifestEntry& entry : archive.entries()) {
@@ -39,7 +40,7 @@ inline void require_applicable(const Model& base, const DeltaArchive& archive,
   archive.require_proportion(base.tensor_bytes());
 }
 
-/// A path that ends in ".safetensors" asks for a file, but for shards.
+/// A path that ends in ".safetensors" asks for a file, unless the output is sharded.
 inline ModelLayout layout_of(const DeltaArchive& archive, const std::filesystem::path& output,
                              const OutputOptions& options) {
   const bool asks_for_file = output.string().ends_with(".safetensors");
@@ -47,8 +48,8 @@ inline ModelLayout layout_of(const DeltaArchive& archive, const std::filesystem:
   return folder ? ModelLayout::folder : ModelLayout::file;
 }
 
-/// Where the output goes, once it is known to leave the inputs alone. The base may be replaced, as
-/// if Overwrite::yes were given, where that is asked for.
+/// The options of the output, after a check that it leaves the inputs alone. With in_place the base
+/// may be replaced, as if Overwrite::yes were given.
 inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive,
                                   const std::filesystem::path& output,
                                   const ApplyOptions& options) {
@@ -70,7 +71,7 @@ inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive
 
 inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
                               const ApplyOptions& options, const CodecFactory& factory) {
-  // Of the first delta: a factory gives codecs of one build.
+  // The first delta's codec stands for all: a factory makes codecs of one build.
   std::string build;
   for (const ManifestEntry& entry : archive.entries()) {
     if (!has_delta(entry.mode)) continue;
@@ -93,7 +94,7 @@ inline std::string apply_plan(const Model& base, const DeltaArchive& archive,
       .dump();
 }
 
-/// Puts the files that the archive carries into the folder that is written, if it is one.
+/// Puts the files that the archive carries into the output folder. Warns if the output is a file.
 inline void add_companions(const DeltaArchive& archive, const ModelWriter& writer,
                            const std::filesystem::path& output, CheckpointReport& report) {
   const std::size_t count = archive.companions().size();
@@ -102,21 +103,23 @@ inline void add_companions(const DeltaArchive& archive, const ModelWriter& write
     report.files = count;
   } else if (count != 0) {
     report.warnings.push_back(
-        {output.string(), std::to_string(count) +
-                              " files of the fine-tune's folder are left out of a file; an "
-                              "output without .safetensors is a folder that holds them"});
+        {output.string(),
+         std::to_string(count) +
+             " files of the fine-tune's folder are left out, because the output is a "
+             "file; a name without .safetensors makes a folder that holds them"});
   }
 }
 
 }  // namespace detail
 
-/// Writes the fine-tune, or what is nearest to it, to `output`: its tensors in their order and with
-/// its metadata; compressed tensors in the base's dtypes, or where that is asked for in the
-/// fine-tune's, all others as they were, bit for bit. Of a folder it makes a folder, with the files
-/// the archive carries, unless output ends in ".safetensors", which asks for a file; sharded
-/// outputs are folders whatever they are called. Throws output_is_input where the output is one of
-/// the inputs, or holds one; wrong_base, naming the tensor, where the base is not the one the
-/// archive was made from; leaves no output then, or the one that was there.
+/// Writes the fine-tune, up to the loss of compression, to `output`, with its metadata and its
+/// tensors in their order. Compressed tensors have the base's dtypes, or the fine-tune's if that is
+/// asked for. All other tensors are as they were, bit for bit. If the fine-tune was a folder, the
+/// output is one too, with the files that the archive carries, unless `output` ends in
+/// ".safetensors", which asks for a file. Sharded outputs are always folders. Throws
+/// output_is_input if the output is one of the inputs or contains one; wrong_base, naming the
+/// tensor, if the base is not the one the archive was made from. After an error there is no output,
+/// or still the previous one.
 inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& archive,
                                       const std::filesystem::path& output,
                                       const ApplyOptions& options, const CodecFactory& factory,
@@ -154,7 +157,7 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   }
   report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
   detail::add_companions(archive, writer, output, report);
-  report.file_bytes += writer.finish();  // last: what is in place cannot fail
+  report.file_bytes += writer.finish();  // last: nothing may fail once the output is in place
   return report;
 }
 
@@ -178,12 +181,12 @@ inline void verify_delta(const DeltaArchive& archive, const ManifestEntry& entry
 
 }  // namespace detail
 
-/// Reads the whole archive: every checksum, that every file is sound, and that every delta can be
-/// decoded by some codec of this version. With a base, also that it is the right one, and that what
-/// is kept without loss comes back bit for bit; without one, that it does so as far as no base is
-/// needed, and that the rest decodes, as far as Limits::expansion allows. Throws at the first bad
-/// tensor; limit_exceeded where an archive is out of proportion to what it would restore, from a
-/// base that is not given.
+/// Reads the whole archive and checks every checksum, that every file is sound, and that every
+/// delta can be decoded by some codec of this version. With a base, also checks that it is the
+/// right one, and that tensors kept without loss are restored bit for bit. Without a base, checks
+/// this for tensors that need none, and decodes the others as far as Limits::expansion allows.
+/// Throws at the first bad tensor; limit_exceeded if the archive is out of proportion to what it
+/// would restore from a base that is not given.
 inline void verify_archive(const DeltaArchive& archive, const Model* base,
                            const CodecFactory& factory,
                            const ExecutorRef& executor = SerialExecutor{},

@@ -1,10 +1,10 @@
-// Reads a delta archive: a model (model.hpp) whose tensors are compressed deltas (every byte:
-// docs/format.md).
+// Reads a delta archive: a model (model.hpp) whose tensors are compressed deltas. docs/format.md
+// describes every byte.
 //
 //   delta:NAME      per matrix: bounds, width map, codes, each padded to 8     U8  [bytes]
 //   outliers:NAME   single elements of that delta (outliers.hpp)               U8  [bytes]
 //   lossless:NAME   chunks (lossless.hpp)                                      U8  [bytes]
-//   file:PATH       the same, of a small file beside the fine-tune's weights   U8  [bytes]
+//   file:PATH       chunks of a small file beside the fine-tune's weights      U8  [bytes]
 //   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
 
@@ -31,10 +31,10 @@ inline constexpr const char* kManifestPrefix = "manifest:";
 
 }  // namespace detail
 
-/// A delta archive, its manifests checked and its tensors within reach.
+/// A delta archive whose manifests have been checked and whose tensors can be read.
 ///
-/// What a file says is not trusted: whatever its bytes, members throw or stay within it. Const
-/// members may be called by several threads at once.
+/// The contents of files are not trusted: whatever their bytes, members throw or stay within the
+/// file. Several threads may call const members at once.
 class DeltaArchive {
  public:
   /// `path` is an archive, or the folder or the index of a sharded one. Throws io_failure,
@@ -48,7 +48,7 @@ class DeltaArchive {
         [&] { return DeltaArchive(Model::open(path, strictly), strictly); });
   }
 
-  /// In the order they were written: the fine-tune's, then what it removed.
+  /// The tensors in the order in which they were written: the fine-tune's, then those it removed.
   const std::vector<ManifestEntry>& entries() const noexcept { return entries_; }
 
   /// The tensor of that name, or nullptr.
@@ -56,7 +56,7 @@ class DeltaArchive {
     return detail::find_by_name(entries_, by_name_, name);
   }
 
-  /// The tensor a tied one equals; any other is its own.
+  /// The tensor that a tied tensor equals; any other tensor itself.
   const ManifestEntry& target(const ManifestEntry& entry) const noexcept {
     return entry.mode == Mode::tied ? *find(entry.target) : entry;
   }
@@ -64,22 +64,22 @@ class DeltaArchive {
   const std::filesystem::path& path() const noexcept { return model_.path(); }
   std::uint64_t file_bytes() const noexcept { return model_.file_bytes(); }
 
-  /// A fingerprint of its manifests, and by the checksums in them of all it holds.
+  /// A fingerprint of the manifests and, through the checksums in them, of all the archive holds.
   const std::string& identity() const noexcept { return identity_; }
 
   /// The __metadata__ of the fine-tune.
   const Metadata& metadata() const noexcept { return metadata_; }
 
-  /// Every file it is read from.
+  /// Every file that the archive is read from.
   std::vector<ModelFile> files() const { return model_.files(); }
 
   /// Whether the fine-tune was a folder.
   bool of_folder() const noexcept { return of_folder_; }
 
-  /// The files it carries of that folder, beside tensors.
+  /// The files of that folder, other than tensors, that the archive carries.
   const std::vector<FileEntry>& companions() const noexcept { return companions_; }
 
-  /// Where an error about an entry is.
+  /// The place to name in an error about an entry.
   std::string place(const ManifestEntry& entry) const {
     return detail::tensor_place(path().string(), entry.name);
   }
@@ -114,9 +114,9 @@ class DeltaArchive {
     });
   }
 
-  /// The patches of one matrix that a block needs (see StoredDelta::of_block()). Reads the width
-  /// map whole, and of bounds and codes nothing but those patches'. No checksum covers a part.
-  /// Throws bad_range, corrupt_data or io_failure.
+  /// The patches of one matrix that a block needs (see StoredDelta::of_block()). Reads the whole
+  /// width map, but only those patches' bounds and codes. No checksum covers a part. Throws
+  /// bad_range, corrupt_data or io_failure.
   StoredDelta delta_block(const ManifestEntry& entry, const Block& block) const {
     if (block.matrix >= entry.matrices.size()) throw Error(Errc::bad_range, place(entry), "matrix");
     const ModelTensor& from = section(detail::kDeltaPrefix, entry);
@@ -133,7 +133,7 @@ class DeltaArchive {
       const std::size_t col = block.col - whole.within_patch(block.col);
       std::vector<Outlier> inside;
       for (const Outlier& outlier : outliers[block.matrix]) {
-        const std::size_t i = outlier.row - row;  // wraps beyond the part where it lies before
+        const std::size_t i = outlier.row - row;  // before the part, this wraps around to beyond it
         const std::size_t j = outlier.col - col;
         if (i < part.rows && j < part.cols) inside.push_back({i, j, outlier.value});
       }
@@ -142,9 +142,10 @@ class DeltaArchive {
     });
   }
 
-  /// Restores the bytes an entry keeps without loss: all of them, or those of the rows the base
-  /// lacks. `base` is the base's tensor, or empty where that does not matter (added, grown).
-  /// Throws corrupt_data or io_failure; checksum_mismatch where the result is not the fine-tune's.
+  /// Restores the bytes that an entry keeps without loss: all of them, or those of the rows that
+  /// the base lacks. `base` is the base's tensor; it may be empty for modes that do not need it
+  /// (added, grown). Throws corrupt_data or io_failure; checksum_mismatch if the result is not the
+  /// fine-tune's.
   template <concepts::Executor Executor>
   void lossless(const ManifestEntry& entry, std::span<const std::byte> base,
                 std::span<std::byte> out, const Executor& executor) const {
@@ -160,8 +161,8 @@ class DeltaArchive {
     }
   }
 
-  /// Restores the bytes [offset, offset + out.size()) of those, reading only the chunks they lie
-  /// in. `base(from, bytes)` returns such a range of the base's tensor.
+  /// Restores the bytes [offset, offset + out.size()) of what lossless() restores. Reads only the
+  /// chunks that contain them. `base(from, bytes)` returns that range of the base's tensor.
   template <class BaseRange>
   void lossless_range(const ManifestEntry& entry, std::uint64_t offset, std::span<std::byte> out,
                       BaseRange&& base) const {
@@ -193,19 +194,19 @@ class DeltaArchive {
     });
   }
 
-  /// Bytes of an entry that are restored from the archive alone, whatever the base.
+  /// Bytes of an entry that are restored from the archive alone, without a base.
   static std::uint64_t bytes_alone(const ManifestEntry& entry) noexcept {
     return entry.mode == Mode::lossless ? 0 : lossless_bytes(entry);
   }
 
-  /// Bytes that may be restored for those the archive has, without a base: see Limits::expansion.
+  /// The most bytes that an archive of this size may restore without a base: see Limits::expansion.
   double expansion() const noexcept {
     constexpr double kFree = 64.0 * (1 << 20);
     return kFree + limits_.expansion * static_cast<double>(file_bytes());
   }
 
-  /// Throws limit_exceeded where the tensors are out of proportion to the archive and to a base of
-  /// so many bytes: whoever restores them from one asks with what it really has.
+  /// Throws limit_exceeded if the tensors are out of proportion to the archive and a base of that
+  /// many bytes. Code that restores them must call this with the size of the actual base.
   void require_proportion(std::uint64_t base_bytes) const {
     const double most = expansion() + 2 * static_cast<double>(base_bytes);
     double total = 0;
@@ -218,8 +219,8 @@ class DeltaArchive {
     }
   }
 
-  /// The same where there is no base, so that nothing but bytes_alone() can be restored. Returns
-  /// how many bytes more may be.
+  /// The same without a base, when only bytes_alone() can be restored. Returns how many more bytes
+  /// may be restored.
   double require_proportion() const {
     double left = expansion();
     for (const ManifestEntry& entry : entries_) {
@@ -231,11 +232,11 @@ class DeltaArchive {
     return left;
   }
 
-  /// Compares the checksum of what an entry keeps without loss, and checks it as far as that can be
-  /// done without the base. What does not depend on the base (added, grown) is decoded, chunk by
-  /// chunk; of what does as much as `budget` has left, which is counted down, beyond which chunks
-  /// are looked at only. Throws corrupt_data or io_failure; checksum_mismatch also where a tensor
-  /// that needs no base is not the fine-tune's.
+  /// Compares the checksum of an entry's lossless section and checks the section as far as possible
+  /// without the base. Data that does not depend on the base (added, grown) is decoded, chunk by
+  /// chunk. Data that does is decoded as long as `budget`, which is counted down, lasts; later
+  /// chunks are only examined. Throws corrupt_data or io_failure; checksum_mismatch also if a
+  /// tensor that needs no base is not the fine-tune's.
   void verify_lossless(const ManifestEntry& entry, double& budget) const {
     const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
     const std::uint64_t base = entry.mode == Mode::lossless ? base_bytes(entry) : 0;
@@ -253,8 +254,8 @@ class DeltaArchive {
     }
   }
 
-  /// Passes the bytes of such a file to write(bytes), piece by piece. Throws corrupt_data,
-  /// io_failure or checksum_mismatch, which may come after the last piece.
+  /// Passes the bytes of a carried file to write(bytes), piece by piece. Throws corrupt_data,
+  /// io_failure or checksum_mismatch, possibly only after the last piece.
   template <class Fn>
   void read(const FileEntry& file, Fn&& write) const {
     const TensorBytes stored = read_section(detail::kFilePrefix, file, file.section);
@@ -273,8 +274,8 @@ class DeltaArchive {
     }
   }
 
-  /// Throws corrupt_data unless there are as many chunks as a tensor that is kept without loss has
-  /// to have: whoever makes room for it should ask first.
+  /// Throws corrupt_data if the section is too small for the chunks that a tensor kept without loss
+  /// must have. Call it before allocating memory for the tensor.
   void require_chunks(const ManifestEntry& entry) const {
     const std::uint64_t stored = section(detail::kLosslessPrefix, entry).bytes();
     if (detail::chunk_table_bytes(lossless_bytes(entry)) > stored) {
@@ -282,7 +283,7 @@ class DeltaArchive {
     }
   }
 
-  /// Bytes an entry keeps without loss.
+  /// Bytes that an entry keeps without loss.
   static std::uint64_t lossless_bytes(const ManifestEntry& entry) noexcept {
     if (!has_lossless(entry.mode)) return 0;
     return entry.bytes() - (entry.mode == Mode::grown ? base_bytes(entry) : 0);
@@ -315,7 +316,7 @@ class DeltaArchive {
     try {
       return detail::require_memory([&] { return place(entry); }, fn);
     } catch (const Error& error) {
-      // These say where already.
+      // These errors already say where.
       if (error.code() == Errc::io_failure || error.code() == Errc::out_of_memory) throw;
       throw error.within(place(entry));
     }
@@ -337,7 +338,7 @@ class DeltaArchive {
     return stored;
   }
 
-  /// The outliers of each matrix; none of a tensor that has no section of them.
+  /// The outliers of each matrix; empty if the tensor has no section of outliers.
   std::vector<std::vector<Outlier>> read_outliers(const ManifestEntry& entry) const {
     if (entry.outliers_sum.empty()) return {};
     const TensorBytes stored = read_section(detail::kOutliersPrefix, entry, entry.outliers_sum);
@@ -355,7 +356,7 @@ class DeltaArchive {
     const std::string where = path().string();
     const std::string* format = value(model_.metadata(), "format");
     if (format == nullptr || *format != "deltadct") {
-      throw Error(Errc::corrupt_data, where, "a safetensors file, but no delta archive");
+      throw Error(Errc::corrupt_data, where, "a safetensors file, but not a delta archive");
     }
     for (std::size_t shard = 0; shard < model_.shards(); ++shard) {
       check_version(model_.metadata(shard));
@@ -404,14 +405,15 @@ class DeltaArchive {
     std::ranges::move(manifest.entries, std::back_inserter(entries_));
   }
 
-  /// The matrices of all manifests. In memory each takes far more than in a manifest, but in its
-  /// section, too, it takes at least the padding: but for empty ones, which their entries name.
+  /// The most matrices that all manifests together may have. A matrix takes far more memory than
+  /// bytes of its manifest, but its section holds at least the padding. An empty matrix has no
+  /// bytes in a section, but an entry of its own in the manifest.
   std::size_t most_matrices() const noexcept {
     return static_cast<std::size_t>(
         std::min<std::uint64_t>(limits_.tensors, file_bytes() / detail::kPadding));
   }
 
-  /// A sharded archive is opened by its index, which tells its parts from those of another.
+  /// A sharded archive is opened by its index, which distinguishes its parts from those of others.
   void check_parts() const {
     const std::string* manifests = value(model_.index_metadata(), "manifests");
     const bool sharded = value(model_.metadata(), "part") != nullptr;
@@ -426,7 +428,7 @@ class DeltaArchive {
     }
   }
 
-  /// Every entry has the sections its mode needs, and no section is left over.
+  /// Checks that every entry has the sections its mode needs, and that no section is left over.
   void check_entries(std::size_t sections) const {
     for (std::size_t i = 1; i < by_name_.size(); ++i) {
       if (entries_[by_name_[i]].name == entries_[by_name_[i - 1]].name) {
@@ -468,13 +470,13 @@ class DeltaArchive {
     }
   }
 
-  /// What is to be restored is within bounds, and in proportion to the archive and to what it says
-  /// of its base.
+  /// Checks that the bytes to restore are within limits, and in proportion to the archive and to
+  /// the base that it claims.
   void check_size() const {
     std::uint64_t total = 0;
     std::uint64_t base = 0;
     for (const ManifestEntry& entry : entries_) {
-      // Up to the most there can be: these are claims.
+      // The sum saturates, because these sizes are claims.
       constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
       if (entry.base) base += std::min(base_bytes(entry), most - base);
       if (entry.mode == Mode::removed) continue;

@@ -1,5 +1,5 @@
-// Writes a delta archive, tensor by tensor: one file, or a folder of parts with an index, each part
-// an archive of the tensors it holds.
+// Writes a delta archive, tensor by tensor: one file, or a folder of parts with an index. Each part
+// is an archive of the tensors it holds.
 #pragma once
 
 #include <deltadct/io/archive.hpp>
@@ -11,12 +11,12 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Where a model or an archive goes.
+/// How a model or an archive is written.
 struct OutputOptions {
   Overwrite overwrite = Overwrite::no;
-  /// 0: one file. Otherwise a folder of files of about that many bytes; a tensor is never divided.
+  /// 0: one file. Otherwise a folder of files of about this many bytes; a tensor is never split.
   std::uint64_t max_shard_bytes = 0;
-  Resume resume = Resume::no;  ///< of a folder
+  Resume resume = Resume::no;  ///< for a folder
 };
 
 /// "model", 3 -> "model-00003"
@@ -26,7 +26,7 @@ inline std::string numbered(const char* stem, std::size_t number) {
   return stem + std::string(text);
 }
 
-/// Puts shards in place, their index added. Returns its bytes.
+/// Puts shards in place, together with their index. Returns the bytes of the index.
 inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
                                     const ShardIndex& index) {
   const std::string text = shard_index_text(index);
@@ -37,10 +37,10 @@ inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
   return text.size();
 }
 
-/// What is stored of a tensor. Sections that its mode does not have are empty.
+/// The stored sections of a tensor. Sections that its mode does not have are empty.
 struct Sections {
   std::vector<std::byte> delta;
-  std::vector<std::byte> outliers;  ///< empty of a delta that has none, too
+  std::vector<std::byte> outliers;  ///< also empty for a delta without outliers
   std::vector<std::byte> lossless;
 
   std::uint64_t bytes() const noexcept { return delta.size() + outliers.size() + lossless.size(); }
@@ -51,12 +51,12 @@ struct Sections {
   }
 };
 
-/// Writes an archive; it appears complete with finish(), or never.
+/// Writes an archive. It appears complete with finish(), or never.
 class ArchiveWriter {
  public:
-  /// `names` are all the tensors and files that may be added: the headers' room is for them.
-  /// `metadata` is the fine-tune's, which may be a folder. A run may be resumed by one with the
-  /// same plan.
+  /// `names` are all the tensors and files that may be added; the headers reserve room for them.
+  /// `metadata` is the fine-tune's, and `of_folder` tells whether that was a folder. An interrupted
+  /// run can be resumed by one with the same plan.
   ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
                 std::span<const std::string> names, Metadata metadata, std::string_view plan = {},
                 bool of_folder = false)
@@ -66,29 +66,29 @@ class ArchiveWriter {
       folder_.emplace(path, output.overwrite, output.resume, plan);
       while (folder_->has(part_name(parts_ + 1))) take_up();
     } else {
-      begin_part();  // sooner rather than after hours of work
+      begin_part();  // fails now rather than after hours of work
     }
   }
 
-  /// What an interrupted run has written already.
+  /// What an interrupted run has already written.
   const std::vector<ManifestEntry>& resumed() const noexcept { return resumed_; }
   const std::vector<FileEntry>& resumed_files() const noexcept { return resumed_files_; }
 
-  /// Tells how large the archive will be, which bytes() and overhead() go by: the header of a large
-  /// one takes all its room.
+  /// Sets the expected size of the archive, on which bytes() and overhead() depend: in a large
+  /// archive, the header takes all its reserved room.
   void expect(std::uint64_t bytes) {
     has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
     const std::string empty = manifest_text({metadata_, {}, of_folder_, {}});
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
   }
 
-  /// Bytes of the archive if it ended here, within a few; and what of that tensors of an
-  /// interrupted run take.
+  /// Size of the archive if it ended here, within a few bytes; and the part of it that belongs to
+  /// tensors of an interrupted run.
   std::uint64_t bytes() const noexcept { return bytes_; }
   std::uint64_t resumed_bytes() const noexcept { return resumed_bytes_; }
 
-  /// Bytes that an entry adds beside what its sections hold: to the manifest and, with the names of
-  /// its sections, to the header and the index. Checksums that are not known yet count.
+  /// Bytes that an entry adds besides the contents of its sections: to the manifest and, with the
+  /// names of its sections, to the header and the index. Checksums count even if not known yet.
   std::uint64_t overhead(ManifestEntry entry, bool has_outliers) const {
     std::uint64_t names = 0;
     const auto add = [&](const char* prefix, std::string& sum) {
@@ -117,7 +117,7 @@ class ArchiveWriter {
     entries_.push_back(std::move(entry));
   }
 
-  /// Adds a file with its section, whose checksum it sets.
+  /// Adds a file with its section and sets its checksum.
   void add(FileEntry file, std::span<const std::byte> section) {
     make_room(file.name, section.size() + entry_bytes(file));
     file.section = add_section(detail::kFilePrefix + file.name, section);
@@ -138,31 +138,30 @@ class ArchiveWriter {
   }
 
  private:
-  // Metadata and manifest, and of each section its name with at most 100 bytes of punctuation,
-  // dtype, extent and offsets.
+  // Room in a header for metadata and manifest. room() adds, for each section, its name and at most
+  // 100 bytes of punctuation, dtype, extent and offsets.
   static constexpr std::size_t kFixedRoom = 512;
-  // What takes how many bytes, for those who have to plan with it: the header without sections, a
-  // section's dtype, shape and offsets in it without their digits, its place in an index, and a
-  // codec in the manifest.
+  // Estimates for planning, in bytes: the header without sections; a section's dtype, shape and
+  // offsets in it, without their digits; a section's place in an index; a codec in the manifest.
   static constexpr std::size_t kFixedHeader = 170;
   static constexpr std::size_t kSectionHeader = 60;
   static constexpr std::size_t kSectionInIndex = 40;
   static constexpr std::size_t kCodecBytes = 80;
 
-  /// How what a writer wrote is read again.
+  /// How the writer reads back what it wrote.
   static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep,
                                         .strictness = Strictness::strict};
   static std::size_t room(const std::string& name) {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }
 
-  /// What the name of a section takes in the header and the index.
+  /// Bytes that the name of a section takes in the header and the index.
   std::uint64_t name_bytes(const std::string& section) const {
     const std::size_t name = json_quoted(section, "section").size();
     return (has_whole_room_ ? 0 : name + kSectionHeader) + (folder_ ? name + kSectionInIndex : 0);
   }
 
-  /// Bytes that the last of some files adds beside its section; the first, what announces them.
+  /// Bytes that the last of `files` adds besides its section. The first file also adds their list.
   std::uint64_t overhead(std::span<const FileEntry> files) const {
     constexpr std::size_t kAnnounced = 33;  // "files":[],"requires":["files"],
     const FileEntry& file = files.back();
@@ -174,13 +173,13 @@ class ArchiveWriter {
     return detail::file_json(file).dump().size() + 1;
   }
 
-  /// What an entry adds to the manifest, its codec counted anew.
+  /// Bytes that an entry adds to the manifest, together with its codec.
   static std::size_t entry_bytes(const ManifestEntry& entry) {
     std::vector<nlohmann::json> codecs;
     return detail::entry_json(entry, codecs).dump().size() + 1;
   }
 
-  /// Begins another part where this one has no room for a tensor or file of so many bytes.
+  /// Begins another part if this one has no room for a tensor or file of that many bytes.
   void make_room(const std::string& name, std::uint64_t bytes) {
     const std::size_t header = room(name);
     const bool full = folder_ && !(entries_.empty() && files_.empty()) &&
@@ -197,8 +196,8 @@ class ArchiveWriter {
     return numbered("delta", part) + ".safetensors";
   }
 
-  /// A part's header has room for all tensors that are left, within reason; a part whose header is
-  /// full is complete.
+  /// The header of a part has room for all remaining tensors, up to a bound. A part is complete
+  /// when its header is full.
   void begin_part(std::size_t first = 0) {
     ++parts_;
     capacity_ = kFixedRoom + room_left_;
@@ -218,7 +217,7 @@ class ArchiveWriter {
     const bool first = parts_ == 1;
     const std::string text =
         manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_});
-    // What cannot be read is not written.
+    // Nothing is written that could not be read.
     static_cast<void>(parse_manifest(text, path_.string(), kReadOwn));
     const auto bytes = std::as_bytes(std::span(text));
     const std::string sum = add_section(detail::kManifestPrefix + std::to_string(parts_), bytes);
@@ -244,7 +243,7 @@ class ArchiveWriter {
     if (folder_) index_.shards[part_name(parts_)].push_back(name);
   }
 
-  /// Goes on after a part that is complete.
+  /// Continues after a complete part.
   void take_up() {
     ++parts_;
     const Model part = Model::open(folder_->stage() / part_name(parts_), kReadOwn);
@@ -289,10 +288,10 @@ class ArchiveWriter {
   bool of_folder_;
   std::optional<AtomicFolder> folder_;
   std::optional<SafetensorsWriter> part_;
-  std::size_t parts_ = 0;               // begun, the current one included
+  std::size_t parts_ = 0;               // begun, including the current one
   std::vector<ManifestEntry> entries_;  // of the current part
   std::vector<FileEntry> files_;        // of the current part
-  std::uint64_t data_bytes_ = 0;        // of the current part, what the manifest will take included
+  std::uint64_t data_bytes_ = 0;        // of the current part, including its manifest's
   std::uint64_t header_bytes_ = 0;
   std::uint64_t capacity_ = 0;
   std::uint64_t room_left_ = 0;

@@ -1,5 +1,6 @@
-// Why weights that are the base's do not look like it: transposed, or with rows or columns in
-// another order. A few lines of one matrix are looked for among all lines of the other.
+// Explains why weights that are the base's do not look like it: they are transposed, or their rows
+// or columns are in another order. A few lines of one matrix are searched for among all lines of
+// the other.
 #pragma once
 
 #include <deltadct/core/random.hpp>
@@ -14,14 +15,14 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 namespace detail {
 
-/// Rows or columns of a matrix in memory, without any alignment.
+/// Rows or columns of a matrix in memory. It need not be aligned.
 struct Lines {
   const std::byte* data;
   DType dtype;
   std::size_t count;
   std::size_t length;
-  std::size_t line_step;     ///< elements from a line to the next
-  std::size_t element_step;  ///< elements from one of a line to the next
+  std::size_t line_step;     ///< elements from one line to the next
+  std::size_t element_step;  ///< elements from one element of a line to the next
 
   static Lines rows(const std::byte* data, DType dtype, std::size_t rows, std::size_t cols) {
     return {data, dtype, rows, cols, cols, 1};
@@ -31,7 +32,7 @@ struct Lines {
   }
 };
 
-/// `count` numbers below `limit`, or all where they are no more: one within each of equal parts.
+/// `count` numbers below `limit`, one from each of as many equal parts; or all, if there are fewer.
 inline std::vector<std::size_t> spread_numbers(std::size_t limit, std::size_t count) {
   count = std::min(count, limit);
   std::vector<std::size_t> numbers(count);
@@ -42,8 +43,8 @@ inline std::vector<std::size_t> spread_numbers(std::size_t limit, std::size_t co
   return numbers;
 }
 
-/// Some elements of a line, less their mean, of norm 1; all zero where they are constant. Elements
-/// that are not finite count as zero.
+/// Some elements of a line, minus their mean and scaled to norm 1; all zero if they are constant.
+/// Elements that are not finite count as zero.
 inline void unit_line(const Lines& lines, std::size_t line, std::span<const std::size_t> picks,
                       std::span<double> out) {
   with_element(lines.dtype, [&]<class T>() {
@@ -70,15 +71,15 @@ inline void unit_line(const Lines& lines, std::size_t line, std::span<const std:
   for (double& x : out) x *= scale;
 }
 
-/// Where a line was found.
+/// A line and its best match.
 struct Found {
-  std::size_t line;        ///< of the one matrix
-  std::size_t at = 0;      ///< of the other
-  double cosine = 0;       ///< of the two
-  double next_cosine = 0;  ///< of the line and the best but one
+  std::size_t line;        ///< of the first matrix
+  std::size_t at = 0;      ///< the matching line of the other matrix
+  double cosine = 0;       ///< between the two lines
+  double next_cosine = 0;  ///< between the line and its second-best match
 };
 
-/// How many lines of a sample were looked for, and those that were found.
+/// How many lines of a sample were searched for, and those that were found.
 struct Search {
   std::size_t sought = 0;
   std::vector<Found> found;
@@ -87,12 +88,12 @@ struct Search {
     return static_cast<std::size_t>(
         std::ranges::count_if(found, [](const Found& f) { return f.line != f.at; }));
   }
-  /// Most lines are there.
+  /// Whether at least three quarters of the lines were found.
   bool succeeds() const noexcept { return sought > 0 && 4 * found.size() >= 3 * sought; }
 };
 
-/// Looks for a few lines among all those of another matrix. A line is found where one is alike
-/// beyond what chance gives, and no other is nearly so.
+/// Searches for a few lines among all those of another matrix. A line is found if its best match is
+/// closer than chance allows, and no other line comes near that.
 inline Search search_lines(const Lines& lines, const Lines& among) {
   constexpr std::size_t kSought = 16;
   constexpr std::size_t kPicks = 256;
@@ -134,7 +135,7 @@ inline Search search_lines(const Lines& lines, const Lines& among) {
 /// "its rows are permuted: row 3 is row 60 of the base".
 inline std::optional<std::string> order_text(const Search& search, const std::string& line,
                                              const std::string& lines) {
-  // A quarter of the lines out of place, at least, for it to be the cause.
+  // To be the cause, at least a quarter of the lines must be out of place.
   if (!search.succeeds() || 4 * search.moved() < search.sought) return std::nullopt;
   const auto moved =
       std::ranges::find_if(search.found, [](const Found& f) { return f.line != f.at; });
@@ -142,7 +143,7 @@ inline std::optional<std::string> order_text(const Search& search, const std::st
          line + " " + std::to_string(moved->at) + " of the base";
 }
 
-/// The last two extents.
+/// The last two extents of a shape.
 struct LastMatrix {
   std::size_t rows;
   std::size_t cols;
@@ -152,10 +153,10 @@ struct LastMatrix {
         cols(static_cast<std::size_t>(shape.back())) {}
 };
 
-/// A tensor beyond this many bytes is not looked at whole.
+/// Tensors of more bytes than this are not read whole.
 inline constexpr std::uint64_t kMostToArrange = std::uint64_t{1} << 30;
 
-/// The tensors taken for a line of matrices: whether those stand in another order.
+/// Whether the entries of a tensor along its first axis are in another order. Each entry is a line.
 inline std::optional<std::string> order_of_entries(const Model& base, const ModelTensor& from,
                                                    const Model& tuned, const ModelTensor& to) {
   if (std::max(from.bytes(), to.bytes()) > kMostToArrange) return std::nullopt;
@@ -173,16 +174,16 @@ inline std::optional<std::string> order_of_entries(const Model& base, const Mode
 
 }  // namespace detail
 
-/// Whether two shapes are the same but for their last two extents, which are exchanged.
+/// Whether two shapes are the same except that their last two extents are exchanged.
 inline bool is_transposed(std::span<const std::uint64_t> a, std::span<const std::uint64_t> b) {
   const std::size_t rank = a.size();
   return rank == b.size() && rank >= 2 && a[rank - 1] == b[rank - 2] &&
          a[rank - 2] == b[rank - 1] && std::ranges::equal(a.first(rank - 2), b.first(rank - 2));
 }
 
-/// What makes a floating tensor of rank 2 or more look unlike its namesake in the base, as a text;
-/// nothing where none of the usual causes fits. Reads the first matrices of both, or all of them.
-/// Throws io_failure.
+/// Says why a floating-point tensor of rank 2 or more looks unlike its namesake in the base;
+/// returns nothing if none of the usual causes fits. Reads the first matrix of both, or all
+/// matrices. Throws io_failure.
 inline std::optional<std::string> rearrangement(const Model& base, const ModelTensor& from,
                                                 const Model& tuned, const ModelTensor& to) {
   if (from.elements() == 0 || to.elements() == 0) return std::nullopt;
@@ -200,7 +201,7 @@ inline std::optional<std::string> rearrangement(const Model& base, const ModelTe
   const Lines base_rows = Lines::rows(p, from.dtype, a.rows, a.cols);
   const Lines base_columns = Lines::columns(p, from.dtype, a.rows, a.cols);
   if (is_transposed(from.shape, to.shape)) {
-    // By the longer lines, which tell more.
+    // Compares the longer lines, which say more.
     const auto search = b.cols >= b.rows ? detail::search_lines(rows, base_columns)
                                          : detail::search_lines(columns, base_rows);
     if (search.succeeds()) return "it is transposed: its rows are the base's columns";

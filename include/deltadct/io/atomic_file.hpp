@@ -22,8 +22,8 @@ namespace detail {
 inline constexpr const char* kTemporaryPrefix = ".deltadct-";
 inline constexpr const char* kTemporarySuffix = ".tmp";
 
-/// A name nobody can have prepared. It leaves the output's own name out, which may be as long as
-/// the file system allows.
+/// A name that nobody can predict. It does not include the output's own name, which may already be
+/// as long as the file system allows.
 inline std::string temporary_name(const std::filesystem::path& path) {
   unsigned char random[8];
   if (::getrandom(random, sizeof random, 0) != static_cast<ssize_t>(sizeof random)) {
@@ -43,21 +43,21 @@ inline bool is_temporary_name(std::string_view name) {
 
 }  // namespace detail
 
-/// An output that appears under its name complete, or not at all. It is written to a file in the
-/// same folder that has no name until commit(), where the file system has such files: nothing is
-/// left of it however the process ends before. Elsewhere its name is temporary, and the destructor
-/// removes it. It has the mode of the output it replaces.
+/// An output that appears under its name complete, or not at all. Where the file system allows, it
+/// is written to a file in the same folder that has no name until commit(), so nothing is left if
+/// the process ends before that. Elsewhere the file has a temporary name, and the destructor
+/// removes it. The output gets the mode of the one it replaces.
 ///
 /// Appended bytes are gathered into large blocks, which bypass the page cache where the file system
-/// allows that: a model written once would else push out what is read, and copying it there takes
-/// longer than decoding it.
+/// allows. Otherwise a model that is written once would push the inputs out of the cache, and
+/// copying it there would take longer than decoding it.
 ///
-/// An output that is a symbolic link is replaced, not followed. What is neither absent nor a
+/// An output that is a symbolic link is replaced, not followed. An existing output that is not a
 /// regular file (a folder, /dev/null) is refused. Every error is io_failure with the path and the
-/// system's text, except output_exists. A write that fails may be reported by a later call.
+/// system's text, except output_exists. A failed write may be reported by a later call.
 class AtomicFile {
  public:
-  /// Creates the temporary file. Overwrite::no throws output_exists where the output exists.
+  /// Creates the temporary file. With Overwrite::no, throws output_exists if the output exists.
   AtomicFile(std::filesystem::path path, Overwrite overwrite)
       : path_(std::move(path)), name_(path_.filename().string()), overwrite_(overwrite) {
     open_folder();
@@ -76,11 +76,11 @@ class AtomicFile {
 
   const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Where the next write() goes.
+  /// The offset of the next write().
   std::uint64_t position() const noexcept { return position_; }
 
-  /// Appends. Many bytes whose address is the position modulo kPage are written from where they
-  /// are, others by way of a block.
+  /// Appends. A long span whose address equals the position modulo kPage is written directly; other
+  /// bytes are copied into a block first.
   void write(std::span<const std::byte> bytes) {
     const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
     if (bytes.size() >= kBlock && (address - position_) % kPage == 0) {
@@ -100,27 +100,27 @@ class AtomicFile {
     }
   }
 
-  /// Leaves bytes out, to be filled by write_at(); they read as zero until then.
+  /// Leaves a gap for write_at() to fill. Until then its bytes read as zero.
   void skip(std::uint64_t bytes) {
     flush();
     position_ += bytes;
     begin_ = used_ = static_cast<std::size_t>(position_ % kPage);
   }
 
-  /// Writes elsewhere, without moving the position.
+  /// Writes at an offset, without moving the position.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     flush();
     put(offset, bytes, Cache::use);
   }
 
-  /// Attaches a text to the file, where the file system has such attributes.
+  /// Attaches a text to the file as an extended attribute, where the file system supports these.
   void attach(const char* name, std::string_view text) noexcept {
     static_cast<void>(::fsetxattr(descriptor_.get(), name, text.data(), text.size(), 0));
   }
 
-  /// Brings the bytes to the disk and then under the output's name; to be called once, last.
-  /// Overwrite::no throws output_exists where the output has appeared meanwhile. After a failed
-  /// write there is nothing worth keeping, so commit() refuses.
+  /// Writes the bytes to disk, then gives the file the output's name. Call this once, last. With
+  /// Overwrite::no, throws output_exists if the output has appeared in the meantime. Fails after a
+  /// failed write, because the file is then incomplete.
   void commit() {
     flush();
     if (failed_) throw Error(Errc::io_failure, path_.string(), "commit: an earlier write failed");
@@ -130,18 +130,18 @@ class AtomicFile {
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
     publish();
     temporary_.clear();
-    // The file is in place, so a folder that cannot be synced is no failure: after a crash of the
-    // system there may be the old output, but never a part of the new one.
+    // The file is in place, so failing to sync the folder is no error: after a system crash the old
+    // output may be there, but never a part of the new one.
     static_cast<void>(detail::retry([&] { return ::fsync(folder_.get()); }));
   }
 
-  /// What bypassing the cache asks of offsets, lengths and addresses.
+  /// The alignment of offsets, lengths and addresses that bypassing the cache requires.
   static constexpr std::size_t kPage = 4096;
 
  private:
   enum class Cache : bool { bypass, use };
 
-  // So many bytes are worth it; no system takes more than 2 GiB in one call.
+  // From kBlock bytes on, bypassing pays. No system takes more than 2 GiB in one call.
   static constexpr std::size_t kBlock = std::size_t{4} << 20;
   static constexpr std::size_t kPiece = std::size_t{1} << 30;
   static constexpr std::align_val_t kAlignment{kPage};
@@ -154,7 +154,7 @@ class AtomicFile {
     detail::throw_errno(path_, call, number);
   }
 
-  /// Takes bytes into the block, which has room for them. Returns the others.
+  /// Copies the first `taken` bytes into the block, which must have room. Returns the others.
   std::span<const std::byte> gather(std::span<const std::byte> bytes, std::size_t taken) {
     if (!block_) block_.reset(static_cast<std::byte*>(::operator new(kBlock, kAlignment)));
     std::ranges::copy(bytes.first(taken), block_.get() + used_);
@@ -163,9 +163,9 @@ class AtomicFile {
     return bytes.subspan(taken);
   }
 
-  /// Writes what has been gathered: [begin_, used_) of the block, whose end is at the position.
-  /// Byte i of the block belongs at an offset that is i modulo a page; so what lies between two
-  /// page boundaries can bypass the cache.
+  /// Writes what has been gathered: bytes [begin_, used_) of the block, whose end is at the
+  /// position. Byte i of the block belongs at a file offset that equals i modulo the page size, so
+  /// whole pages of the block can bypass the cache.
   void flush() {
     const std::span<const std::byte> bytes(block_.get(), used_);
     const std::uint64_t origin = position_ - used_;
@@ -190,7 +190,7 @@ class AtomicFile {
     }
   }
 
-  /// False where the file system does not have it, and something may have been written.
+  /// Returns false if the cache cannot be bypassed. Some bytes may have been written even then.
   bool put_directly(std::uint64_t offset, std::span<const std::byte> bytes) {
     if (!may_bypass_) return false;
     may_bypass_ = set_direct(true);
@@ -199,7 +199,7 @@ class AtomicFile {
       return ::pwrite(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     });
     if (count == static_cast<ssize_t>(bytes.size())) return true;
-    // A short write, an unsuitable file system, or an error that the plain write meets again.
+    // A short write, an unsuitable file system, or an error that the plain write will meet again.
     may_bypass_ = count >= 0;
     return false;
   }
@@ -217,8 +217,8 @@ class AtomicFile {
 #endif
   }
 
-  // Every later call goes through the folder's descriptor, so that a change of the working folder
-  // or a renamed parent cannot tear the temporary file and the output apart.
+  // Every later call uses the folder's descriptor, so that a changed working folder or a renamed
+  // parent cannot separate the temporary file from the output.
   void open_folder() {
     if (name_.empty()) fail("open", path_.empty() ? ENOENT : EISDIR);
     const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
@@ -226,8 +226,8 @@ class AtomicFile {
     if (folder_.get() == -1) fail("open folder");
   }
 
-  // Refusing here spares the caller hours of work that could not be stored. For a privileged user
-  // it also keeps rename() from replacing a device such as /dev/null by a file.
+  // Refusing here saves the caller hours of work that could not be stored. For a privileged user it
+  // also prevents rename() from replacing a device such as /dev/null with a file.
   void check_output() {
     struct stat status {};
     if (::fstatat(folder_.get(), name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
@@ -235,11 +235,11 @@ class AtomicFile {
       fail("stat");
     }
     if (overwrite_ == Overwrite::no) throw Error(Errc::output_exists, path_.string());
-    if (::fstatat(folder_.get(), name_.c_str(), &status, 0) != 0) return;  // a link to nowhere
+    if (::fstatat(folder_.get(), name_.c_str(), &status, 0) != 0) return;  // a dangling link
     if (S_ISDIR(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(),
                   "open: " + std::generic_category().message(EISDIR) +
-                      ", which OutputOptions::max_shard_bytes (--max-shard-size) writes");
+                      "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders");
     }
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");
@@ -259,7 +259,7 @@ class AtomicFile {
     temporary_ = std::move(name);
   }
 
-  /// By this name a file without one is linked.
+  /// The path by which a file without a name is linked.
   std::string descriptor_path() const {
     return "/proc/self/fd/" + std::to_string(descriptor_.get());
   }
@@ -320,7 +320,7 @@ class AtomicFile {
   bool failed_ = false;
   std::uint64_t position_ = 0;
   std::unique_ptr<std::byte, FreeBlock> block_;
-  std::size_t begin_ = 0;  // of what has been gathered in the block, and its end
+  std::size_t begin_ = 0;  // where the gathered bytes begin in the block; they end at used_
   std::size_t used_ = 0;
   bool may_bypass_ = true;
   bool direct_ = false;

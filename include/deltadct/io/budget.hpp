@@ -1,4 +1,4 @@
-// How a size that was asked for is divided among the tensors of a model.
+// Divides a requested size among the tensors of a model.
 #pragma once
 
 #include <deltadct/core/error.hpp>
@@ -14,22 +14,22 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What one tensor takes of an archive.
+/// What one tensor needs in an archive.
 struct TensorNeed {
-  std::uint64_t changed = 0;  ///< elements that the budget is for; 0 where nothing changed
+  std::uint64_t changed = 0;  ///< elements that the budget is for; 0 if nothing changed
   std::uint64_t fixed = 0;    ///< bytes that do not depend on the budget
-  double weights = 0;         ///< of its delta, padding counted; 0 where there is none
-  double least = 0;           ///< bytes of that delta, at least and at most
+  double weights = 0;         ///< of its delta, including padding; 0 if there is none
+  double least = 0;           ///< the fewest and the most bytes of that delta
   double most = 0;
 };
 
-/// Divides the bytes of an archive: what is fixed comes first, and deltas share the rest. Every
-/// delta leaves a few bytes, for its patches are not divisible; those after it take them up.
+/// Divides the bytes of an archive: what is fixed comes first, and deltas share the rest. A delta
+/// leaves a few bytes unused, because patches cannot be split; later deltas use them.
 class BudgetPlan {
  public:
   /// The patches that spend the budget have `patch` x `patch` weights and store bounds_bytes beside
-  /// their codes; 0 for a method without patches, whose tensors get as much a weight as others.
-  /// Throws bad_mix, naming the least and the most, where `bytes` is outside what can be done.
+  /// their codes. `patch` is 0 for a method without patches; its tensors get equal bytes per
+  /// weight. Throws bad_mix, naming the least or the most, if `bytes` is outside what is possible.
   BudgetPlan(std::span<const TensorNeed> needs, std::uint64_t bytes, int patch,
              std::size_t bounds_bytes) {
     TensorNeed all;
@@ -59,7 +59,7 @@ class BudgetPlan {
     }
   }
 
-  /// Bytes for the delta of tensor k, where what comes before it took `spent` bytes.
+  /// Bytes for the delta of tensor k, if everything before it took `spent` bytes.
   double share(std::size_t k, std::uint64_t spent) const noexcept {
     const Step& step = steps_[k];
     if (step.share == 0) return 0;
@@ -67,17 +67,17 @@ class BudgetPlan {
   }
 
  private:
-  // What is known of names only, and of widths that are not chosen yet, is not exact.
+  // A reserve for estimates: sizes known from names only, and widths that are not chosen yet.
   static constexpr double kReserve = 1e-3;
   static constexpr double kReserveBytes = 24;
 
   struct Step {
-    double before;  // bytes that are planned for what comes before this tensor
-    double share;   // for it
-    double rest;    // for it and those after it
+    double before;  // bytes planned for everything before this tensor
+    double share;   // for this tensor
+    double rest;    // for this tensor and those after it
   };
 
-  /// As many bytes a weight for every tensor, as far as it can take them.
+  /// Gives every tensor the same number of bytes per weight, within its limits.
   static std::vector<double> equal_shares(std::span<const TensorNeed> needs, double bytes) {
     const auto share = [](const TensorNeed& need, double rate) {
       return std::clamp(rate * need.weights, need.least, need.most);
@@ -95,7 +95,7 @@ class BudgetPlan {
     return shares;
   }
 
-  /// Shares with which the noise of the whole model is least.
+  /// Shares that minimize the noise of the whole model.
   static std::vector<double> patch_shares(std::span<const TensorNeed> needs, double bytes,
                                           int patch, std::size_t bounds_bytes) {
     std::vector<double> weights;
@@ -113,7 +113,7 @@ class BudgetPlan {
     return shares;
   }
 
-  /// Names what was asked for and what can be had, in bytes and in bits for each changed weight.
+  /// Names what was asked for and what is possible, in bytes and in bits per changed weight.
   [[noreturn]] static void fail(const TensorNeed& all, std::uint64_t bytes, const char* what,
                                 double bound) {
     const auto text = [&](double size) {

@@ -1,9 +1,9 @@
-// The small files of a model's folder that go with its weights (config.json, tokenizers, custom
-// code, README, folders of such): found, stored in an archive, restored from it.
+// The small files in a model's folder that go with its weights (config.json, tokenizers, custom
+// code, README, and folders of them): finds them, stores them in an archive, restores them.
 //
-// Left out in silence: what is hidden (.git, .cache), the model's own shards and index, and the
-// plan of an interrupted run of ours. Left out with a warning: weights of other formats or of other
-// models, what is not a regular file, a symbolic link unless links are followed, what is beyond the
+// Left out silently: hidden files (.git, .cache), the model's own shards and index, and the plan of
+// an interrupted run. Left out with a warning: weights in other formats or of other models,
+// anything that is not a regular file, symbolic links unless links are followed, files beyond the
 // limits, and names that no archive carries (file_entry.hpp).
 #pragma once
 
@@ -16,18 +16,18 @@ namespace deltadct::inline DELTADCT_ABI::io {
 /// Whether an archive carries the small files of the fine-tune's folder.
 enum class Companions : bool { leave, carry };
 
-/// A file to be carried.
+/// A file to carry.
 struct CompanionFile {
-  std::string name;  ///< within the folder, parts divided by '/'
+  std::string name;  ///< relative to the folder, with '/' between its parts
   std::filesystem::path path;
   FileIdentity identity;
 };
 
-/// What a model has beside its weights.
+/// The files that a model has beside its weights.
 struct CompanionFiles {
-  bool folder = false;               ///< whether the model is one, rather than a file
+  bool folder = false;               ///< whether the model is a folder, not a file
   Links links = Links::refuse;       ///< how the files are opened
-  std::vector<CompanionFile> files;  ///< in the order of their names
+  std::vector<CompanionFile> files;  ///< sorted by name
   std::vector<Warning> warnings;     ///< what is not carried, and why
 
   std::vector<ModelFile> model_files() const {
@@ -41,7 +41,7 @@ namespace detail {
 
 inline constexpr const char* kLeaveThem = "--no-files leaves such files out";
 
-/// Whether a file's name says that it holds weights, or is an index of such files.
+/// Whether a file's lower-case name says that it holds weights, or is an index of such files.
 inline bool is_weights_name(std::string_view lower) noexcept {
   constexpr std::string_view kIndex = ".index.json";
   if (lower.ends_with(kIndex)) lower.remove_suffix(kIndex.size());
@@ -50,14 +50,14 @@ inline bool is_weights_name(std::string_view lower) noexcept {
                              [&](const char* ending) { return lower.ends_with(ending); });
 }
 
-/// Whether a file begins as a safetensors file does: an archive, say, under any name.
+/// Whether a file begins as a safetensors file does, such as an archive, whatever its name.
 inline bool is_container(const InputFile& file) {
   if (file.size() <= kLengthBytes || stored_length(file) > file.size() - kLengthBytes) return false;
   std::vector<std::byte> storage;
   return file.bytes(kLengthBytes, 1, storage)[0] == std::byte{'{'};
 }
 
-/// Looks through a folder.
+/// Searches a folder for files to carry.
 class CompanionFinder {
  public:
   CompanionFinder(const Model& model, const std::filesystem::path& folder)
@@ -80,7 +80,7 @@ class CompanionFinder {
     found_.warnings.push_back({path.string(), "not carried: " + why});
   }
 
-  /// The entries of a folder in the order of their names, the same on every file system.
+  /// The entries of a folder sorted by name, so that the order is the same on every file system.
   static std::vector<Entry> entries(const std::filesystem::path& folder) {
     std::vector<Entry> found;
     std::error_code error;
@@ -191,7 +191,7 @@ class CompanionFinder {
     leave(folder_, text + ": weights that are not of this model, or of another format");
   }
 
-  /// The smaller ones first, so that the larger ones are left out.
+  /// Keeps smaller files first, so that the larger ones are left out.
   void keep_within_limits() {
     std::vector<CompanionFile> kept;
     std::uint64_t left = options_.limits.files_bytes;
@@ -203,9 +203,10 @@ class CompanionFinder {
         kept.push_back(std::move(file));
         continue;
       }
-      leave(file.path, "with its " + std::to_string(file.identity.bytes) +
-                           " bytes all files are more than the limit of " +
-                           std::to_string(options_.limits.files_bytes) + " (--limit files=NUMBER)");
+      leave(file.path, "its " + std::to_string(file.identity.bytes) +
+                           " bytes exceed what is left of the limit of " +
+                           std::to_string(options_.limits.files_bytes) +
+                           " for all files (--limit files=NUMBER)");
     }
     std::ranges::sort(kept, {}, &CompanionFile::name);
     found_.files = std::move(kept);
@@ -214,9 +215,9 @@ class CompanionFinder {
   std::filesystem::path folder_;
   const ReadOptions& options_;
   std::vector<FileIdentity> shards_;
-  std::vector<std::filesystem::path> above_;  // the folders that are being looked through
+  std::vector<std::filesystem::path> above_;  // the folders being searched, outermost first
   FileNames names_;
-  std::vector<std::string> weights_;  // that are not the model's
+  std::vector<std::string> weights_;  // weights that are not the model's
   CompanionFiles found_;
 };
 
@@ -232,9 +233,9 @@ inline nlohmann::json identity_json(const CompanionFiles& companions) {
 
 }  // namespace detail
 
-/// The files of a model's folder that an archive carries, by the limits and the rule for links with
-/// which the model was opened. A model that was opened by its index is the folder that has it.
-/// Throws io_failure, naming what cannot be read; limit_exceeded beyond kMaxFiles.
+/// Finds the files of a model's folder that an archive carries, with the limits and the rule for
+/// links with which the model was opened. For a model opened by its index, that is the folder of
+/// the index. Throws io_failure, naming what cannot be read; limit_exceeded beyond kMaxFiles.
 inline CompanionFiles find_companions(const Model& model, Companions companions) {
   std::error_code ignored;
   std::filesystem::path folder = model.path();
@@ -248,8 +249,8 @@ inline CompanionFiles find_companions(const Model& model, Companions companions)
   return none;
 }
 
-/// Adds the files to an archive, but for those that an interrupted run has added. Throws io_failure
-/// where one has changed since it was found.
+/// Adds the files to an archive, except those that an interrupted run has added. Throws io_failure
+/// if a file has changed since it was found.
 inline void store_companions(const CompanionFiles& companions, ArchiveWriter& writer) {
   std::set<std::string> stored;
   for (const FileEntry& file : writer.resumed_files()) stored.insert(file.name);
@@ -275,8 +276,8 @@ inline FileSums companion_sums(const DeltaArchive& archive) {
 
 namespace detail {
 
-/// Reads the files that an archive carries. Returns the bytes of their sections. Throws as
-/// DeltaArchive::read() does.
+/// Reads and checks the files that an archive carries. Returns the bytes of their sections. Throws
+/// as DeltaArchive::read() does.
 inline std::uint64_t check_companions(const DeltaArchive& archive) {
   std::uint64_t bytes = 0;
   for (const FileEntry& entry : archive.companions()) {
@@ -289,7 +290,7 @@ inline std::uint64_t check_companions(const DeltaArchive& archive) {
 }  // namespace detail
 
 /// Writes the files that an archive carries into a folder. Returns their bytes. Throws as
-/// DeltaArchive::read() does; output_exists where the file system takes two names for one.
+/// DeltaArchive::read() does; output_exists if the file system treats two names as one.
 inline std::uint64_t restore_companions(const DeltaArchive& archive, const AtomicFolder& folder) {
   std::uint64_t bytes = 0;
   for (const FileEntry& entry : archive.companions()) {

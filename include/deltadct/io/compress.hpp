@@ -1,4 +1,4 @@
-// A fine-tune and its base into a delta archive.
+// Compresses a fine-tune and its base into a delta archive.
 #pragma once
 
 #include <deltadct/io/budget.hpp>
@@ -14,10 +14,10 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 namespace detail {
 
-/// A tied tensor costs an entry, a small one not much more.
+/// Smaller tensors are not tied: storing one costs little more than an entry.
 inline constexpr std::uint64_t kTiedBytes = 4096;
 
-/// Walks through a pair of models.
+/// Compresses a pair of models, tensor by tensor.
 class Compressor {
  public:
   Compressor(const Model& base, const Model& tuned, CompanionFiles companions,
@@ -58,7 +58,7 @@ class Compressor {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
     report_.file_bytes = writer_.finish();
-    return std::move(report_);  // what is in place cannot fail
+    return std::move(report_);  // nothing may fail once the output is in place
   }
 
  private:
@@ -72,7 +72,7 @@ class Compressor {
     return result;
   }
 
-  /// All that the archive's bytes depend on.
+  /// Everything that the archive's bytes depend on.
   std::string plan() {
     Fingerprint selected;
     for (const ModelTensor& tensor : tuned_.tensors()) {
@@ -96,7 +96,7 @@ class Compressor {
         .dump();
   }
 
-  /// Bytes of the archive that are asked for; nothing where no size is.
+  /// The requested bytes of the archive, or nothing if no size is requested.
   std::optional<std::uint64_t> wanted_bytes(std::span<const TensorNeed> needs) const {
     if (options_.bytes != 0) return options_.bytes;
     const BudgetAllocator* budget = options_.codec.allocator.budget();
@@ -110,7 +110,7 @@ class Compressor {
     return options_.bytes != 0 || options_.codec.allocator.budget() != nullptr;
   }
 
-  /// Looks at every tensor before the first is written, so that the archive meets its size.
+  /// Surveys every tensor before the first is written, so that the archive meets its size.
   void plan_budget() {
     std::vector<TensorNeed> needs;
     for (const ModelTensor& tensor : tuned_.tensors()) needs.push_back(survey(tensor));
@@ -120,13 +120,13 @@ class Compressor {
     twins_.clear();
     const std::uint64_t bytes = *wanted_bytes(needs);
     writer_.expect(bytes);
-    // What the archive takes as such: the tensors of an interrupted run are among the others.
+    // The archive's own bytes; the tensors of an interrupted run are surveyed like the others.
     const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
     needs.insert(needs.begin(), TensorNeed{.fixed = own});
     plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainBoundsBytes);
   }
 
-  /// What a tensor takes of the budget.
+  /// What a tensor needs of the budget.
   TensorNeed survey(const ModelTensor& tensor) {
     ManifestEntry entry = begin(tensor);
     TensorNeed need{.changed = elements(entry.shape)};
@@ -164,7 +164,7 @@ class Compressor {
     return entry;
   }
 
-  /// Reads a tensor of the fine-tune, and the base's of that name.
+  /// Reads a tensor of the fine-tune, and the base's tensor of that name if there is one.
   ManifestEntry begin(const ModelTensor& tensor) {
     ManifestEntry entry = entry_of(tensor);
     tuned_.read(tensor, tuned_bytes_);
@@ -200,7 +200,7 @@ class Compressor {
     remember(entry);
   }
 
-  /// Sets the mode of the index-th tensor, and the sections that go with it.
+  /// Sets the mode of the index-th tensor, and its sections.
   void choose(ManifestEntry& entry, std::size_t index) {
     if (is_same(entry)) {
       entry.mode = Mode::same;
@@ -208,7 +208,7 @@ class Compressor {
       entry.mode = Mode::tied;
       entry.target = *target;
     } else if (entry.base) {
-      // What the archive takes as such comes before the tensors.
+      // The plan begins with the archive's own bytes, hence index + 1.
       const auto share =
           plan_ ? std::optional(plan_->share(index + 1, writer_.bytes())) : std::nullopt;
       encoder_.encode(entry, base_bytes_, tuned_bytes_, share, sections_);
@@ -232,8 +232,8 @@ class Compressor {
            (exact ? "" : "~");
   }
 
-  /// A tensor of the fine-tune stored before with the same bytes, or nullptr. One that comes back
-  /// exactly; or nearly, where this tensor may do so, too.
+  /// The name of an earlier tensor of the fine-tune with the same bytes, or nullptr. It must be
+  /// restored exactly, or this tensor must be allowed to differ, too.
   const std::string* find_twin(const ManifestEntry& entry) {
     const bool may_differ = encoder_.may_differ(entry.name);
     for (const bool exact : {true, false}) {
@@ -252,9 +252,9 @@ class Compressor {
     note_twin(entry);
   }
 
-  /// Later tensors may be tied to this one.
+  /// Lets later tensors be tied to this one.
   void note_twin(const ManifestEntry& entry) {
-    // A tensor restored in another dtype than the fine-tune's is no twin of it.
+    // A tensor that is restored in a dtype other than the fine-tune's is no twin of it.
     const ModelTensor* tensor = tuned_.find(entry.name);
     const bool eligible = entry.mode != Mode::removed && entry.mode != Mode::tied &&
                           entry.bytes() >= kTiedBytes && tensor->dtype == entry.dtype;
@@ -278,11 +278,11 @@ class Compressor {
 
 }  // namespace detail
 
-/// Compresses tuned - base into an archive at `output`. Tensors that only one of them has, or that
-/// grew or shrank along their first extent, are taken along; and where tuned is a folder, its small
-/// files (companion_files.hpp). Refuses a pair that judge_pair() does. Throws output_is_input where
-/// the output is one of the inputs, or holds one; throws any Error and leaves no output, or the one
-/// that was there.
+/// Compresses tuned - base into an archive at `output`. Includes tensors that only one of them has,
+/// or that grew or shrank along their first extent, and the small files of a fine-tune that is a
+/// folder (companion_files.hpp). Refuses a pair that judge_pair() refuses. Throws output_is_input
+/// if the output is one of the inputs or contains one. After any Error there is no output, or still
+/// the previous one.
 inline CheckpointReport compress_model(const Model& base, const Model& tuned,
                                        const std::filesystem::path& output,
                                        const CompressOptions& options, const CodecFactory& factory,

@@ -1,4 +1,4 @@
-// Elements of one floating dtype as those of another.
+// Converts elements from one floating-point dtype to another.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
@@ -17,20 +17,20 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// How a value that a dtype cannot hold is rounded to one that it can.
+/// How a value that a dtype cannot hold is rounded.
 enum class Rounding {
   nearest,     ///< to the nearest value, ties to even
-  stochastic,  ///< to either neighbour, at random, such that the mean is the value
+  stochastic,  ///< to either neighbour, at random, so that the mean is the value
 };
 
 namespace detail {
 
-/// What elements of a dtype are computed in.
+/// The dtype in which elements of a dtype are computed.
 constexpr DType compute_dtype(DType dtype) noexcept {
   return dtype == DType::f64 ? DType::f64 : DType::f32;
 }
 
-/// Whether every value of one floating dtype is one of another.
+/// Whether one floating-point dtype holds every value of another.
 constexpr bool holds_all_of(DType to, DType from) noexcept {
   return to == from || to == DType::f64 || (to == DType::f32 && from != DType::f64);
 }
@@ -42,15 +42,15 @@ T load_element(const std::byte* from) noexcept {
   return x;
 }
 
-/// Rounds to one of the two neighbours in a 2-byte dtype: to the one that is not the nearest with
-/// the probability that makes the mean right. `lot` is a random number.
+/// Rounds to one of the two neighbours in a 2-byte dtype. The farther one is chosen with the
+/// probability that makes the mean equal the value. `lot` is a random number.
 template <class W>
 W round_stochastically(float value, std::uint64_t lot) noexcept {
   const W nearest(value);
   const auto x = static_cast<double>(static_cast<float>(nearest));
   const double error = static_cast<double>(value) - x;
   if (error == 0 || !std::isfinite(x) || !std::isfinite(value)) return nearest;
-  // Of one sign, magnitudes and bits ascend together.
+  // Among values of one sign, the bits increase with the magnitude.
   const bool outwards = std::abs(static_cast<double>(value)) > std::abs(x);
   const W other = W::from_bits(static_cast<std::uint16_t>(nearest.bits + (outwards ? 1 : -1)));
   const auto y = static_cast<double>(static_cast<float>(other));
@@ -59,11 +59,12 @@ W round_stochastically(float value, std::uint64_t lot) noexcept {
   return static_cast<double>(lot) < error / (y - x) * kLots ? other : nearest;
 }
 
-/// Elements between two visits to an executor.
+/// Elements converted in one step of an executor's loop.
 inline constexpr std::size_t kConvertRun = std::size_t{1} << 16;
 
-/// Converts elements, exactly or rounded; `to` has room for as many. Element i of what is rounded
-/// at random depends on the seed and i alone. The addresses need no alignment.
+/// Converts elements, exactly or with rounding. `to` must have room for all of them. With
+/// stochastic rounding, element i depends only on its value, the seed and i. The addresses need no
+/// alignment.
 template <concepts::Executor Executor>
 void convert_elements(std::span<const std::byte> from, DType from_dtype, DType to_dtype,
                       std::span<std::byte> to, const Executor& executor,
@@ -88,7 +89,7 @@ void convert_elements(std::span<const std::byte> from, DType from_dtype, DType t
   });
 }
 
-/// Throws non_finite where rounding to another floating dtype makes a finite element infinite.
+/// Throws non_finite if rounding to another floating-point dtype makes a finite element infinite.
 inline void require_range(std::span<const std::byte> bytes, DType dtype, DType to) {
   using deltadct::detail::all_finite;
   const std::size_t count = bytes.size() / dtype_bytes(dtype);

@@ -1,12 +1,11 @@
-// The section of an archive that holds the delta of one tensor: its matrices one after another,
-// whose headers are in the manifest.
+// The section of an archive that holds the delta of one tensor: its matrices, one after another.
+// Their headers are in the manifest.
 //
 //   bounds      as in memory (compressed_tensor.hpp)
 //   width map   the class of every patch, row-major over the grid, in 0, 1, 2 or 4 bits
 //   codes       as in memory
 //
-// Each of them is padded with zeros to a multiple of 8 bytes. A matrix without patches has codes
-// alone.
+// Each part is padded with zeros to a multiple of 8 bytes. A matrix without patches has only codes.
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
@@ -24,7 +23,7 @@ struct Block {
   std::size_t cols = 0;
 };
 
-/// The bits that name a class in the packed width map: 0, 1, 2 or 4.
+/// The bits that identify a patch's class in the packed width map: 0, 1, 2 or 4.
 constexpr int width_map_bits(std::size_t classes) noexcept {
   return classes <= 1 ? 0 : classes == 2 ? 1 : classes <= 4 ? 2 : 4;
 }
@@ -50,7 +49,7 @@ inline std::vector<std::byte> pack_widths(std::span<const PatchPlace> places, st
   return map;
 }
 
-/// Throws corrupt_data where bits are set that are no patch's.
+/// Throws corrupt_data if bits beyond the last patch are set.
 inline std::vector<PatchPlace> unpack_widths(std::span<const std::byte> map, std::size_t patches,
                                              std::size_t classes) {
   const auto bits = static_cast<std::size_t>(width_map_bits(classes));
@@ -69,7 +68,7 @@ inline std::vector<PatchPlace> unpack_widths(std::span<const std::byte> map, std
   return places;
 }
 
-/// Bytes of the parts of a matrix in its section, padded.
+/// Padded bytes of each part of a matrix in its section.
 struct MatrixLayout {
   std::size_t bounds = 0;
   std::size_t widths = 0;
@@ -78,15 +77,15 @@ struct MatrixLayout {
   std::size_t bytes() const noexcept { return bounds + widths + codes; }
 };
 
-/// Sets the header's layout. The header has been validated, so that nothing overflows but the sum
-/// of the parts of implausible ones, which is then larger than any section.
+/// Sets the header's layout. The header has been validated, so no part overflows; the parts of an
+/// implausible header add up to more than any section.
 inline MatrixLayout lay_out(TensorHeader& header) noexcept {
   const auto [bounds, codes] = header.lay_out();
   return {padded(bounds), width_map_bytes(header.patches(), header.classes.size()), padded(codes)};
 }
 
-/// Fixes the places of patches whose classes are known, and compares the classes' counts with the
-/// header's.
+/// Assigns places to patches whose classes are known. Throws corrupt_data if the number of patches
+/// in a class is not the header's.
 inline void place_patches(std::vector<PatchPlace>& places, const TensorHeader& header) {
   std::vector<WidthClass> counted = header.classes;
   assign_slots(places, counted);
@@ -96,7 +95,7 @@ inline void place_patches(std::vector<PatchPlace>& places, const TensorHeader& h
   }
 }
 
-/// The patches a block lies in, as rows and columns of the grid.
+/// The patches that a block touches, as rows and columns of the grid.
 struct PatchRange {
   std::size_t first_row = 0;
   std::size_t end_row = 0;
@@ -104,7 +103,7 @@ struct PatchRange {
   std::size_t end_col = 0;
 };
 
-/// Throws bad_range where the block leaves the matrix.
+/// Throws bad_range if the block leaves the matrix.
 inline void check_block(const Block& block, const TensorHeader& header) {
   if (block.row > header.rows || block.rows > header.rows - block.row || block.col > header.cols ||
       block.cols > header.cols - block.col) {
@@ -118,7 +117,7 @@ inline PatchRange patches_around(const Block& block, const TensorHeader& header)
           ceil_div(block.col + block.cols, side)};
 }
 
-/// Copies the items of ascending slots, neighbours in one read.
+/// Copies the items in the given slots, which must ascend. Neighbouring slots take one read.
 template <class Read>
 void gather_slots(Read& read, std::uint64_t begin, std::size_t stride,
                   std::span<const std::uint32_t> slots, std::span<std::byte> out,
@@ -136,7 +135,7 @@ void gather_slots(Read& read, std::uint64_t begin, std::size_t stride,
 
 }  // namespace detail
 
-/// Adds a matrix to the section of its tensor.
+/// Appends a matrix to the section of its tensor.
 inline void append_matrix(std::vector<std::byte>& section, const CompressedTensor& matrix) {
   const auto append = [&](std::span<const std::byte> bytes) {
     section.insert(section.end(), bytes.begin(), bytes.end());
@@ -147,8 +146,8 @@ inline void append_matrix(std::vector<std::byte>& section, const CompressedTenso
   append(matrix.codes);
 }
 
-/// Compressed matrices read from an archive. Their arrays lie in the archive's mapping or in
-/// storage of their own; mapped, the archive's file stays open as long as they live.
+/// Compressed matrices read from an archive. Their arrays lie in the archive's memory map or in
+/// their own storage. If mapped, they keep the archive's file open.
 class StoredDelta {
  public:
   /// The matrices of a section, validated. Throws corrupt_data.
@@ -163,11 +162,11 @@ class StoredDelta {
     return delta;
   }
 
-  /// The patches of one matrix that a block needs, validated; the block begins in the result at
-  /// TensorHeader::within_patch() of its row and column. Of the section, read(offset, length, into)
-  /// puts a range into a TensorBytes: the width map whole, and of bounds and codes nothing but
-  /// those patches'; a matrix without patches whole. headers has that matrix. Throws bad_range,
-  /// corrupt_data.
+  /// The patches of one matrix that a block needs, validated. In the result, the block begins at
+  /// TensorHeader::within_patch() of its row and column. read(offset, length, into) must put a
+  /// range of the section into a TensorBytes. It is called for the whole width map, but only for
+  /// those patches' bounds and codes; a matrix without patches is read whole. `headers` must
+  /// include the matrix. Throws bad_range, corrupt_data.
   template <class Read>
   static StoredDelta of_block(std::span<const TensorHeader> headers, std::uint64_t section_bytes,
                               const Block& block, Read&& read) {
@@ -217,21 +216,21 @@ class StoredDelta {
   StoredDelta(StoredDelta&&) = default;
   StoredDelta& operator=(StoredDelta&&) = default;
 
-  /// Gives the k-th matrix its outliers, which lie in it and ascend.
+  /// Sets the outliers of the k-th matrix. They must lie in the matrix and ascend.
   void set_outliers(std::size_t k, std::vector<Outlier> outliers) noexcept {
     matrices_[k].outliers = std::move(outliers);
   }
 
   std::size_t size() const noexcept { return matrices_.size(); }
 
-  /// The k-th matrix; valid until this object is assigned to or ends.
+  /// The k-th matrix; valid until this object is assigned to or destroyed.
   CompressedView view(std::size_t k = 0) const& noexcept {
     const Matrix& matrix = matrices_[k];
     return {&matrix.header, matrix.places, matrix.bounds, matrix.codes, matrix.outliers};
   }
   CompressedView view(std::size_t k = 0) const&& = delete;
 
-  /// Tells that a forward pass is done with it.
+  /// Marks the bytes as no longer needed by a forward pass. See InputFile::release().
   void release() const noexcept { bytes_.release(); }
 
  private:
@@ -245,7 +244,7 @@ class StoredDelta {
 
   StoredDelta() = default;
 
-  /// Takes a matrix from the front of what is left of its section.
+  /// Takes a matrix from the front of `rest`, the remainder of its section.
   static Matrix take_matrix(const TensorHeader& with, std::span<const std::byte>& rest) {
     Matrix matrix{with, {}, {}, {}, {}};
     TensorHeader& header = matrix.header;
@@ -272,8 +271,9 @@ class StoredDelta {
     return matrix;
   }
 
-  /// Copies bounds and codes of the patches at those places of a whole matrix, whose bounds and
-  /// codes begin at those bytes of the section, into the only matrix.
+  /// Copies the bounds and codes of the patches at `places` of a whole matrix into the only matrix
+  /// of this object. In the section, the whole matrix has its bounds at bounds_at and its codes at
+  /// codes_at.
   template <class Read>
   void gather(const TensorHeader& whole, std::span<const PatchPlace> places,
               std::uint64_t bounds_at, std::uint64_t codes_at, Read& read) {
@@ -300,7 +300,7 @@ class StoredDelta {
 
   std::vector<Matrix> matrices_;
   TensorBytes bytes_;
-  std::vector<std::byte> bounds_;  // gathered ones
+  std::vector<std::byte> bounds_;  // gathered by of_block()
   std::vector<std::byte> codes_;
 };
 

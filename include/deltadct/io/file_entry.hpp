@@ -1,5 +1,5 @@
-// A small file that an archive carries beside tensors: what the manifest says of it, and which
-// names may be restored.
+// A small file that an archive carries beside tensors: its entry in the manifest, and which names
+// may be restored.
 #pragma once
 
 #include <deltadct/io/json.hpp>
@@ -18,7 +18,7 @@ inline constexpr std::size_t kMaxFiles = 10'000;
 
 /// A file of the fine-tune's folder that holds no weights.
 struct FileEntry {
-  std::string name;  ///< its path within the folder, parts divided by '/'
+  std::string name;  ///< its path within the folder, with '/' between its parts
   std::uint64_t bytes = 0;
   std::string sum;      ///< fingerprint of its bytes
   std::string section;  ///< fingerprint of the section file:NAME
@@ -28,7 +28,7 @@ struct FileEntry {
 
 namespace detail {
 
-/// ASCII letters in lower case: names that differ in nothing else are one on some file systems.
+/// ASCII letters in lower case. On some file systems, names that differ only in case are the same.
 inline std::string lower_case(std::string_view text) {
   std::string result(text);
   for (char& c : result) {
@@ -37,14 +37,14 @@ inline std::string lower_case(std::string_view text) {
   return result;
 }
 
-/// What the model's own files in an output are called.
+/// Whether a lower-case name is one of the model's own files in an output.
 inline bool is_model_name(std::string_view lower) noexcept {
   return lower.ends_with(".safetensors") || lower.ends_with(".safetensors.index.json");
 }
 
-/// Why no file of that name is carried or restored; nullptr where it may be. A name cannot lead out
-/// of the folder on any system, and meets neither the model's own files, nor those of an
-/// interrupted run, nor what is hidden (.git/hooks would be run).
+/// Why no file of that name is carried or restored; nullptr if it may be. A valid name cannot lead
+/// out of the folder on any system. It is not the name of one of the model's own files or of an
+/// interrupted run's, and is not hidden (files in .git/hooks would be run).
 inline const char* file_name_fault(std::string_view name) {
   constexpr std::size_t kLongest = 1024;
   constexpr std::size_t kLongestPart = 255;
@@ -68,11 +68,11 @@ inline const char* file_name_fault(std::string_view name) {
   return parts > kMostParts ? "it lies too deep" : nullptr;
 }
 
-/// Names that a file system can hold beside one another, whether it tells upper from lower case or
-/// not: no two the same, and none the folder of another.
+/// Names that a file system can hold together, whether or not it distinguishes upper and lower
+/// case: no two are the same, and none is the folder of another.
 class FileNames {
  public:
-  /// Why a name that has no fault of its own cannot join the others; nullptr where it has.
+  /// Why a name without a fault of its own cannot join the others; nullptr if it has joined them.
   const char* add(std::string_view name) {
     std::string lower = lower_case(name);
     if (files_.contains(lower)) return "another file has its path, but for upper and lower case";

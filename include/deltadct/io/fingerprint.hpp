@@ -1,14 +1,14 @@
-// XXH3-64 of a tensor's bytes: what tells one base from another and a sound payload from an altered
-// one. Not a defence against forgery.
+// XXH3-64 of a tensor's bytes. It distinguishes one base from another and detects accidental
+// changes. It does not protect against forgery.
 #pragma once
 
 #include <deltadct/config.hpp>
 
 #ifndef XXH_INLINE_ALL
-  #define XXH_INLINE_ALL  // the header-only form of the library: nothing to link
+  #define XXH_INLINE_ALL  // header-only, so there is nothing to link
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
-  // g++ 12 warns of its own AVX-512 intrinsics wherever they are inlined.
+  // g++ 12 warns about its own AVX-512 intrinsics wherever they are inlined.
   #pragma GCC diagnostic push
   #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -25,7 +25,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// The hash of bytes that arrive in pieces.
+/// Hashes bytes that arrive in pieces.
 class Fingerprint {
  public:
   Fingerprint() { XXH3_64bits_reset(&state_); }
@@ -48,7 +48,7 @@ class Fingerprint {
   XXH3_state_t state_;
 };
 
-/// The hash of bytes at hand.
+/// The hash of bytes in memory.
 inline std::string fingerprint(std::span<const std::byte> bytes) {
   return Fingerprint().add(bytes).hex();
 }

@@ -1,11 +1,11 @@
-// A folder of files that appears complete under its name, or not at all, and that an interrupted
-// run can be resumed in.
+// A folder of files that appears complete under its name, or not at all. An interrupted run can be
+// resumed.
 //
 //   NAME.partial/            until publish(); locked by the process that writes it
-//     deltadct.plan          what is being written; resuming needs the same
-//     deltadct.replaced      marks an output that has changed places with a new one
-//     *.safetensors, *.json  each complete as soon as it is there (AtomicFile)
-//     others, also deeper    the same; told from what others put there by written_files.hpp
+//     deltadct.plan          what is being written; only a run with the same plan can resume
+//     deltadct.replaced      marks an old output that has changed places with a new one
+//     *.safetensors, *.json  each complete as soon as it exists (AtomicFile)
+//     others, also deeper    the same; written_files.hpp tells them from foreign files
 //   NAME/                    from publish() on
 #pragma once
 
@@ -17,19 +17,19 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Whether to go on in what an interrupted run left.
+/// Whether to continue what an interrupted run left.
 enum class Resume : bool { no, yes };
 
-/// Writes into stage(), then publish(). Without publish() the stage stays, for a later run to
-/// resume or to start over in, unless it holds nothing that is complete.
+/// Write files into stage(), then call publish(). Without publish(), the stage remains if it holds
+/// a complete file, and a later run can resume it or start over in it.
 class AtomicFolder {
  public:
-  /// `files` are those it will hold beside shards and index. Throws output_exists, cannot_resume
-  /// where what is there was made by another plan, and io_failure; also where the output or its
-  /// stage is a folder with files of another kind, or another process is writing it.
+  /// `files` are the files that the folder will hold beside shards and index. Throws output_exists;
+  /// cannot_resume if another plan made what is there; io_failure, also if the output or its stage
+  /// is a folder with files of another kind, or if another process is writing it.
   AtomicFolder(const std::filesystem::path& path, Overwrite overwrite, Resume resume,
                std::string_view plan, FileSums files = {})
-      // From here on the destructor runs, whatever is thrown.
+      // After this constructor, the destructor runs whatever is thrown below.
       : AtomicFolder(path, overwrite, std::move(files)) {
     if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
     check_output();
@@ -40,23 +40,23 @@ class AtomicFolder {
 
   AtomicFolder(const AtomicFolder&) = delete;
   ~AtomicFolder() {
-    // An empty one needs no descriptor to look into it.
+    // rmdir() removes an empty stage without a descriptor to list it.
     if (!mine_ || ::rmdir(stage_.c_str()) == 0) return;
     try {
       if (!holds_complete_files()) remove(stage_, files_);
-    } catch (const std::exception&) {  // a later run starts over in what stays
+    } catch (const std::exception&) {  // a later run starts over in what remains
     }
   }
 
-  /// The stage of the folder of that name.
+  /// The path of the stage for an output at `path`.
   static std::filesystem::path stage_of(const std::filesystem::path& path) {
     return (path.has_filename() ? path : path.parent_path()).string() + ".partial";
   }
 
-  /// Whether a run that is not at its end may leave a file of that name in the folder.
+  /// Whether an unfinished run may leave a file of that name in the folder.
   static bool is_mark(std::string_view name) { return name == kPlan || name == kReplaced; }
 
-  /// Where the files are to be written.
+  /// The folder into which the files are written.
   const std::filesystem::path& stage() const noexcept { return stage_; }
 
   /// Whether an interrupted run has completed a file.
@@ -67,7 +67,7 @@ class AtomicFolder {
   }
 
   /// Writes a file beside the shards: write(file) writes its bytes and returns their fingerprint.
-  /// One that an interrupted run has written stays. Returns its bytes.
+  /// Keeps a file that an interrupted run has written. Returns the bytes of the file.
   template <class Write>
   std::uint64_t add(const std::string& name, Write&& write) const {
     const auto path = place(name);
@@ -82,16 +82,16 @@ class AtomicFolder {
     return bytes;
   }
 
-  /// Puts the folder in place; to be called once, last.
+  /// Puts the folder in place. Call this once, last.
   void publish() {
     sync(stage_);
     const bool replaced = overwrite_ == Overwrite::yes && replace();
     if (!replaced && !detail::rename_new(AT_FDCWD, stage_.string(), path_.string())) {
-      // What cannot refuse refuses folders that are not empty.
+      // Without a rename that refuses, plain rename() still refuses folders that are not empty.
       if (errno != EPERM && errno != EINVAL) fail("rename");
       if (::rename(stage_.c_str(), path_.c_str()) != 0) fail("rename");
     }
-    // It is in place: whatever fails from here on is no failure of the operation.
+    // The folder is in place, so a later failure is not a failure of the operation.
     mine_ = false;
     static_cast<void>(sync_folder(path_.has_parent_path() ? path_.parent_path() : "."));
     try {
@@ -113,7 +113,7 @@ class AtomicFolder {
         overwrite_(overwrite),
         files_(std::move(files)) {}
 
-  /// Makes the folders in the stage that lead to a file, and returns its path.
+  /// Makes the folders in the stage that lead to a file. Returns the file's path.
   std::filesystem::path place(const std::string& name) const {
     for (std::size_t end = name.find('/'); end != name.npos; end = name.find('/', end + 1)) {
       const auto folder = stage_ / name.substr(0, end);
@@ -131,8 +131,8 @@ class AtomicFolder {
     detail::throw_errno(path_, call, number);
   }
 
-  /// Swaps an output that exists for the stage; false where there is none. A mark in the old one
-  /// tells a later run what it finds in the stage's place, should this be the end.
+  /// Swaps an existing output for the stage; returns false if there is none. If the process ends
+  /// after that, a mark in the old output tells a later run what it finds in the stage's place.
   bool replace() const {
     std::error_code error;
     const auto mark = path_ / kReplaced;
@@ -158,8 +158,9 @@ class AtomicFolder {
     return std::filesystem::is_directory(entry.symlink_status(ignored));
   }
 
-  /// Whether something in an output, or a stage, is of such a run: in a stage also where it has the
-  /// bytes that this run will write there. A folder in it is where all that it holds is.
+  /// Whether an entry of an output or a stage is from such a run. In a stage, that includes a file
+  /// with the bytes that this run will write there. A folder counts as own; its contents are judged
+  /// one by one.
   static bool is_own(const std::filesystem::path& folder,
                      const std::filesystem::directory_entry& entry, const FileSums& expected) {
     if (is_folder(entry)) return true;
@@ -172,14 +173,14 @@ class AtomicFolder {
            detail::is_as_written(folder, entry.path(), expected);
   }
 
-  /// A folder may be replaced where it holds nothing but what such an output consists of.
+  /// A folder may be replaced only if it holds nothing but the files of such an output.
   static void check_own(const std::filesystem::path& folder) {
     detail::for_each_entry(folder, [&](const auto& entry) {
       if (is_own(folder, entry, {})) return;
       throw Error(Errc::io_failure, folder.string(),
                   "holds '" + entry.path().lexically_relative(folder).string() +
-                      "', which is not of such an output, or was changed since; "
-                      "what is not needed is to be removed first");
+                      "', which does not belong to such an output, or was changed; "
+                      "remove it first if it is not needed");
     });
   }
 
@@ -205,11 +206,11 @@ class AtomicFolder {
     const bool ours = has(kPlan) || has(kReplaced);
     detail::for_each_entry(stage_, [&](const auto& entry) {
       if (ours && is_own(stage_, entry, files_)) return;
-      throw Error(Errc::io_failure, stage_.string(), "exists, and is not of an interrupted run");
+      throw Error(Errc::io_failure, stage_.string(), "exists, but not from an interrupted run");
     });
   }
 
-  /// False where the stage was removed in between, by a process that had it before.
+  /// Returns false if the process that held the stage removed it in the meantime.
   bool lock() {
     const auto plan = stage_ / kPlan;
     plan_ = detail::open_file(plan.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
@@ -229,7 +230,7 @@ class AtomicFolder {
   }
 
   void prepare(Resume resume, std::string_view plan) {
-    // What has been replaced is no run to go on with.
+    // An output that has been replaced is not a run to resume.
     if (resume == Resume::yes && holds_complete_files() && !has(kReplaced)) {
       if (read_plan() != plan) throw Error(Errc::cannot_resume, stage_.string());
     } else {
@@ -253,7 +254,7 @@ class AtomicFolder {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
-  /// True also where that cannot be told.
+  /// True also if this cannot be determined.
   bool holds_complete_files() const {
     bool found = false;
     std::error_code error;
@@ -275,23 +276,23 @@ class AtomicFolder {
     });
   }
 
-  /// Removes a file, or a folder with what such an output consists of.
+  /// Removes a file, or the files of such an output and then the folder.
   static void remove(const std::filesystem::path& path, const FileSums& expected) {
     std::error_code ignored;
     if (is_folder(std::filesystem::directory_entry(path, ignored))) {
       detail::for_each_entry(path, [&](const auto& entry) {
-        // A folder goes where it has become empty.
+        // A folder is removed only once it is empty.
         if (is_own(path, entry, expected)) std::filesystem::remove(entry.path(), ignored);
       });
     }
     std::filesystem::remove(path, ignored);
   }
 
-  /// False, with errno, where that fails.
+  /// Returns false, with errno set, on failure.
   static bool sync_folder(const std::filesystem::path& folder) noexcept {
     const detail::Descriptor descriptor = detail::open_file(folder.c_str(), O_RDONLY | O_DIRECTORY);
     if (descriptor.get() == -1) return false;
-    // Some file systems cannot sync a folder, and say EINVAL.
+    // Some file systems cannot sync a folder and report EINVAL.
     return detail::retry([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
   }
 
@@ -304,12 +305,12 @@ class AtomicFolder {
   Overwrite overwrite_;
   FileSums files_;
   detail::Descriptor plan_;
-  bool mine_ = false;  // the stage: made or locked by this, and not published
+  bool mine_ = false;  // the stage: made or locked by this object, and not published
 };
 
-/// Removes the stage of an output unless something in it is complete, for a handler of a signal
-/// after which no destructor runs. Whoever makes one beforehand has the names that such a handler
-/// cannot.
+/// Removes the stage of an output unless something in it is complete. It is meant for a signal
+/// handler after which no destructor runs. Construct it beforehand, because a handler cannot
+/// allocate memory for the names.
 class StageRemover {
  public:
   explicit StageRemover(const std::filesystem::path& output)
@@ -317,8 +318,8 @@ class StageRemover {
         plan_(stage_ + "/" + AtomicFolder::kPlan),
         aside_(stage_ + ".plan") {}
 
-  /// Makes no calls but those that are safe there. A folder that is not empty can only be told by
-  /// trying, so the plan is put aside for that.
+  /// Makes only calls that are safe in a signal handler. Only rmdir() can tell whether the folder
+  /// is otherwise empty, so the plan is moved aside first.
   void operator()() const noexcept {
     if (::rename(plan_.c_str(), aside_.c_str()) != 0) return;
     if (::rmdir(stage_.c_str()) == 0) {

@@ -1,4 +1,4 @@
-// Files that are no safetensors files: what they are, by their first bytes, and what helps.
+// Recognises files that are not safetensors files by their first bytes, and says what to do.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -9,7 +9,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
 
-/// First bytes that tell, at most.
+/// The most first bytes that are needed.
 inline constexpr std::size_t kTellingBytes = 32;
 
 inline constexpr const char* kConvertPickle =
@@ -18,9 +18,9 @@ inline constexpr const char* kConvertPickle =
 inline constexpr const char* kConvertGguf =
     "a GGUF file, as llama.cpp reads: give the safetensors model that it was made from";
 
-/// What a file is whose first bytes are these, and what helps; nullptr where they may be those of a
-/// safetensors file, or of anything else. A safetensors file never begins so: the '{' of its header
-/// is its ninth byte.
+/// Says what a file with these first bytes is and what to do about it; nullptr if it may be a
+/// safetensors file or something unknown. A safetensors file is never mistaken for another: the '{'
+/// of its header is its ninth byte.
 inline const char* foreign_format(std::string_view first) noexcept {
   struct Known {
     std::string_view begins;

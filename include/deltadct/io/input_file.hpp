@@ -1,4 +1,4 @@
-// A file that is read: through a memory map, or on demand.
+// A file that is read through a memory map or on demand.
 #pragma once
 
 #include <deltadct/io/posix.hpp>
@@ -17,7 +17,7 @@ enum class Access { map, read };
 /// Whether a name that is a symbolic link is followed.
 enum class Links { refuse, follow };
 
-/// What tells a file from another one, or from itself before a change.
+/// What distinguishes a file from another one, or from itself before a change.
 struct FileIdentity {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
@@ -29,7 +29,7 @@ struct FileIdentity {
 
 namespace detail {
 
-/// Owns a read-only memory map; no map at all for no bytes.
+/// Owns a read-only memory map. An empty file has no map.
 class Mapping {
  public:
   Mapping() = default;
@@ -49,9 +49,9 @@ class Mapping {
     return {static_cast<const std::byte*>(start_), length_};
   }
 
-  /// Gives back the pages the range has reached the end of. The page of the first byte goes too: a
-  /// forward pass over tensors smaller than a page would otherwise never give one back. The bytes
-  /// stay readable; a later access fetches them from the file again.
+  /// Gives back the pages that end within the range, including the page of its first byte. Without
+  /// that one, a forward pass over tensors smaller than a page would never give any back. The bytes
+  /// remain readable; a later access reads them from the file again.
   void release(std::size_t offset, std::size_t length) const noexcept {
     static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     if (offset >= length_) return;
@@ -71,15 +71,15 @@ class Mapping {
 
 /// A regular file, open for reading. Directories, pipes, sockets and devices are refused.
 ///
-/// Const members may be called by several threads at once, each with its own storage. As with every
-/// memory map, a file that another process shortens while it is mapped raises SIGBUS on access; a
-/// caller who cannot rule that out takes Access::read.
+/// Several threads may call const members at once, each with its own storage. As with every memory
+/// map, accessing a mapped file that another process has shortened raises SIGBUS. A caller who
+/// cannot rule that out uses Access::read.
 class InputFile {
  public:
   /// Throws io_failure naming the path.
   static InputFile open(const std::filesystem::path& path, Access access,
                         Links links = Links::follow) {
-    // Without O_NONBLOCK, opening a pipe would wait for its writer before it could be refused.
+    // Without O_NONBLOCK, opening a pipe would wait for a writer before it could be refused.
     const int flags = O_RDONLY | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
     detail::Descriptor descriptor = detail::open_file(path.c_str(), flags);
     if (descriptor.get() == -1) {
@@ -101,15 +101,15 @@ class InputFile {
 
   const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Bytes, as of open().
+  /// The size in bytes when the file was opened.
   std::uint64_t size() const noexcept { return identity_.bytes; }
 
-  /// As of open().
+  /// The identity when the file was opened.
   const FileIdentity& identity() const noexcept { return identity_; }
 
-  /// A range of the file. Mapped: a view that lives as long as this object, storage is untouched.
-  /// Read: storage is resized and filled, the view is of it. The view has no alignment.
-  /// Throws io_failure where the range leaves the file or reading fails.
+  /// A range of the file. With Access::map, a view that lives as long as this object; storage is
+  /// unused. With Access::read, storage is resized and filled, and the view refers to it. The view
+  /// need not be aligned. Throws io_failure if the range leaves the file or reading fails.
   std::span<const std::byte> bytes(std::uint64_t offset, std::uint64_t length,
                                    std::vector<std::byte>& storage) const {
     check_range(offset, length);
@@ -122,8 +122,8 @@ class InputFile {
     return storage;
   }
 
-  /// Tells that a forward pass is done with a range, so that a pass over a huge file keeps few
-  /// pages resident. Views stay valid. Nothing happens in read mode.
+  /// Marks a range as no longer needed by a forward pass, so that a pass over a huge file keeps few
+  /// pages resident. Views stay valid. Does nothing with Access::read.
   void release(std::uint64_t offset, std::uint64_t length) const noexcept {
     if (offset > size() || length > size() - offset) return;
     mapping_.release(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));

@@ -1,11 +1,11 @@
-// Whether an output would replace, or clear away, what it is made from.
+// Checks whether an output would replace or remove what it is made from.
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
 
-/// What tells one file or folder from another, whatever it is called.
+/// Identifies a file or folder, whatever its name.
 struct Node {
   std::uint64_t device;
   std::uint64_t inode;
@@ -13,7 +13,7 @@ struct Node {
   bool operator==(const Node&) const = default;
 };
 
-/// What a path leads to, links followed; nothing where there is nothing.
+/// What a path leads to, following links; nothing if it leads nowhere.
 inline std::optional<Node> node_of(const std::filesystem::path& path) noexcept {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return std::nullopt;
@@ -24,16 +24,16 @@ inline std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
 
-/// Files that an output has to leave alone.
+/// Files that an output must leave alone.
 class Inputs {
  public:
-  /// `advice` is what an error about one of them ends with.
+  /// `advice` is appended to errors about these files.
   void add(const std::vector<ModelFile>& files, const std::string& advice = {}) {
     for (const ModelFile& file : files) files_.push_back({file, advice});
   }
 
-  /// Throws output_is_input where the output is one of the files by any name, or a folder around
-  /// one; of an output that is a folder the same holds for its stage. Nothing is opened.
+  /// Throws output_is_input if the output is one of the files, under any name, or a folder that
+  /// contains one. If the output is a folder, the same holds for its stage. Opens nothing.
   void require_apart(const std::filesystem::path& output, bool is_folder) const {
     check(output, output);
     if (is_folder) check(output, AtomicFolder::stage_of(output));
@@ -48,7 +48,7 @@ class Inputs {
   void check(const std::filesystem::path& output, const std::filesystem::path& at) const {
     const auto node = node_of(at);
     if (!node) return;
-    std::map<std::filesystem::path, bool> around;  // by a file's folder, as it was found
+    std::map<std::filesystem::path, bool> around;  // by folder: whether it lies in the output
     for (const Input& input : files_) {
       const FileIdentity& identity = input.file.identity;
       if (Node{identity.device, identity.inode} == *node) refuse(output, at, "is", input);
@@ -63,7 +63,7 @@ class Inputs {
     }
   }
 
-  /// Whether a folder is one, or lies below it.
+  /// Whether a folder is the node or lies below it.
   static bool lies_in(const std::filesystem::path& folder, const Node& node) {
     std::error_code error;
     auto at = std::filesystem::canonical(folder, error);
@@ -84,8 +84,8 @@ class Inputs {
   std::vector<Input> files_;
 };
 
-/// Whether an output is a model, whole: its only file, or the folder it was opened as, with nothing
-/// else in it that would be lost.
+/// Whether an output is exactly a model: its only file, or the folder as which it was opened, with
+/// nothing else in it that would be lost.
 inline bool is_whole_model(const std::filesystem::path& output, const Model& model) {
   std::vector<Node> nodes;
   for (const ModelFile& file : model.files()) {

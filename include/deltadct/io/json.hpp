@@ -1,9 +1,8 @@
-// Strict JSON: what a lenient parser lets pass (repeated keys, a byte-order mark, a NUL) is an
-// error.
+// Strict JSON: what a lenient parser accepts (repeated keys, a byte-order mark, a NUL) is an error.
 //
-// The grammar is nlohmann/json's (MIT, 3.11 or later): header-only, fuzzed for years, and packaged
-// everywhere. Its SAX interface hands over one event at a time, so that too deep or too large a
-// text is refused where it becomes so, before anything is built from the rest.
+// The grammar is nlohmann/json's (MIT, 3.11 or later): header-only, fuzzed for years, and widely
+// packaged. Its SAX interface reports one event at a time, so a text that is too deep or too large
+// is refused as soon as this shows, before anything is built from the rest.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -25,13 +24,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Values in one text before it is refused: memory stays within a small multiple of the text.
+/// The most values in one text. The limit keeps memory within a small multiple of the text.
 inline constexpr std::size_t kMaxJsonValues = 10'000'000;
 
-/// Takes the members of an object one by one.
+/// Receives the members of an object one by one.
 using JsonMemberSink = std::function<void(const std::string& key, nlohmann::json&& value)>;
 
-/// Takes the items of one of them, which is an array, one by one.
+/// Receives the items of one member, which is an array, one by one.
 struct JsonItems {
   std::string key;
   std::function<void(nlohmann::json&& item)> sink;
@@ -43,7 +42,7 @@ using deltadct::printable;
 using deltadct::detail::has_controls;
 using deltadct::detail::shortened;
 
-/// Walks through a text and counts: the parser does not tell its handler where it is.
+/// Iterates over a text and counts, because the parser does not tell its handler where it is.
 class CountingIterator {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -73,16 +72,16 @@ class CountingIterator {
   std::size_t* count_;
 };
 
-/// What is refused before anything is built from it.
+/// Limits that are checked before anything is built.
 struct JsonBounds {
   int depth;
   std::size_t values;                                           ///< held at once
   std::size_t items = std::numeric_limits<std::size_t>::max();  ///< of one array
 };
 
-/// Builds values from the parser's events and refuses by throwing. With a sink, the outermost value
-/// must be an object; its members go to the sink and are not kept. The items of one member can go
-/// to a sink of their own, before that member, which then is an empty array.
+/// Builds values from the parser's events, and throws to refuse a text. With a sink, the outermost
+/// value must be an object; its members are passed to the sink and not kept. The items of one
+/// member can go to a sink of their own; the member itself follows as an empty array.
 class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   using json = nlohmann::json;
 
@@ -91,7 +90,7 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
                     const JsonItems* items)
       : where_(where), bounds_(bounds), sink_(sink), items_(items) {}
 
-  /// Bytes the parser has taken, for CountingIterator to advance.
+  /// The number of bytes that the parser has taken; CountingIterator advances it.
   std::size_t* bytes_read() noexcept { return &bytes_read_; }
   json take_root() { return std::move(root_); }
 
@@ -107,7 +106,7 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
 
-  // The key is decoded already, so that "a" and "\u0061" are the same one.
+  // The key is already decoded, so "a" and "\u0061" are the same key.
   bool key(string_t& key) override {
     if (key.find('\0') != string_t::npos) refuse("NUL in the key '" + shortened(key) + "'");
     if (!is_new(key)) refuse("repeated key '" + shortened(key) + "'");
@@ -151,7 +150,7 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
     if (++values_ > bounds_.values) refuse("too many values", Errc::limit_exceeded);
   }
 
-  /// Of the array that is open, named by the member it belongs to.
+  /// Counts an item of the innermost open array. An error names the member that holds the array.
   void count_item(std::size_t before) const {
     if (before < bounds_.items) return;
     const auto key = std::find_if(keys_.rbegin(), keys_.rend(),
@@ -212,9 +211,9 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   std::size_t values_ = 0;
   std::size_t streamed_ = 0;
   json root_;
-  std::vector<json> open_;         // the values around the current one, outermost first
+  std::vector<json> open_;         // the open values, outermost first
   std::vector<std::string> keys_;  // for each of them, the key of the member being read
-  std::set<std::string> seen_;     // outermost keys; ordered, as hashes can be made to collide
+  std::set<std::string> seen_;     // outermost keys; ordered, because hashes can be made to collide
 };
 
 inline nlohmann::json parse_strictly(std::string_view text, std::string_view where,
@@ -224,7 +223,7 @@ inline nlohmann::json parse_strictly(std::string_view text, std::string_view whe
     throw Error(Errc::bad_container, where,
                 std::string(what) + " at byte " + std::to_string(offset));
   };
-  // The library skips a byte-order mark and takes a NUL for the end of the text.
+  // The library would skip a byte-order mark and treat a NUL as the end of the text.
   if (text.substr(0, 3) == "\xEF\xBB\xBF") refuse("byte-order mark", 0);
   if (const auto nul = text.find('\0'); nul != text.npos) refuse("NUL", nul);
   StrictJsonHandler handler(where, bounds, sink, items);
@@ -236,27 +235,27 @@ inline nlohmann::json parse_strictly(std::string_view text, std::string_view whe
 
 }  // namespace detail
 
-/// Parses a whole text. Refused, beside what is not JSON (bad UTF-8 included): repeated keys at any
-/// level however they are escaped, a NUL in a key, a byte-order mark, text after the value, nesting
-/// deeper than max_depth. Throws bad_container with `where` and the byte offset; limit_exceeded for
-/// more than max_values values. Takes time n log n in the text's length.
+/// Parses a whole text. Refuses what is not JSON, including bad UTF-8, and also repeated keys at
+/// any level, however they are escaped; a NUL in a key; a byte-order mark; text after the value;
+/// and nesting deeper than max_depth. Throws bad_container with `where` and the byte offset;
+/// limit_exceeded for more than max_values values. Takes time n log n in the length of the text.
 inline nlohmann::json parse_json(std::string_view text, std::string_view where, int max_depth = 16,
                                  std::size_t max_values = kMaxJsonValues) {
   return detail::parse_strictly(text, where, {max_depth, max_values}, nullptr);
 }
 
-/// Parses a text that is an object and hands over its members in order of appearance, each once it
-/// is complete; memory is that of the largest member and of the keys. The rules are parse_json's,
-/// with max_values counted for each member. What the sink throws passes through.
+/// Parses a text that is an object and passes its members to the sink in order of appearance, each
+/// once it is complete. Memory is that of the largest member and of the keys. The rules are those
+/// of parse_json(), with max_values counted per member. Exceptions from the sink pass through.
 inline void parse_json_members(std::string_view text, std::string_view where,
                                const JsonMemberSink& sink, int max_depth = 16,
                                std::size_t max_values = kMaxJsonValues) {
   detail::parse_strictly(text, where, {max_depth, max_values}, &sink);
 }
 
-/// The same, but that of the member `items.key`, which must be an array, the items are handed over
-/// one by one, and then the member as an empty array. max_values counts for each item, too; an
-/// array of more than max_items items anywhere throws limit_exceeded before the next is built.
+/// The same, except that the items of the member `items.key`, which must be an array, are passed
+/// one by one, followed by the member as an empty array. max_values also applies to each item. An
+/// array of more than max_items items anywhere throws limit_exceeded before the next item is built.
 inline void parse_json_items(std::string_view text, std::string_view where,
                              const JsonMemberSink& sink, const JsonItems& items,
                              std::size_t max_items, int max_depth = 16,
@@ -264,7 +263,7 @@ inline void parse_json_items(std::string_view text, std::string_view where,
   detail::parse_strictly(text, where, {max_depth, max_values, max_items}, &sink, &items);
 }
 
-/// A member of an object. Throws bad_container where the value is no object or has no such member.
+/// A member of an object. Throws bad_container if the value is not an object or has no such member.
 inline const nlohmann::json& json_member(const nlohmann::json& object, const std::string& key,
                                          std::string_view where) {
   if (!object.is_object()) throw Error(Errc::bad_container, where, "not an object");
@@ -273,14 +272,15 @@ inline const nlohmann::json& json_member(const nlohmann::json& object, const std
   return *found;
 }
 
-/// Whether a number is written as plain digits, at most 2^63 - 1, so that it also fits the signed
-/// integers other readers use; not in negative (even -0), fractional or exponent form.
+/// Whether a number is written in plain digits and is at most 2^63 - 1, so that it also fits the
+/// signed integers of other readers. Negative (even -0), fractional and exponent forms do not
+/// count.
 inline bool is_json_unsigned(const nlohmann::json& value) {
   constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   return value.is_number_unsigned() && value.get<std::uint64_t>() <= kMost;
 }
 
-/// That number; anything else throws bad_container.
+/// The value of such a number. Throws bad_container for anything else.
 inline std::uint64_t json_unsigned(const nlohmann::json& value, std::string_view where,
                                    std::string_view what) {
   if (is_json_unsigned(value)) return value.get<std::uint64_t>();
@@ -288,21 +288,21 @@ inline std::uint64_t json_unsigned(const nlohmann::json& value, std::string_view
               std::string(what) + " is not an integer from 0 to 2^63 - 1");
 }
 
-/// A string, or bad_container.
+/// The value as a string. Throws bad_container if it is not one.
 inline const std::string& json_string(const nlohmann::json& value, std::string_view where,
                                       std::string_view what) {
   if (value.is_string()) return value.get_ref<const std::string&>();
   throw Error(Errc::bad_container, where, std::string(what) + " is not a string");
 }
 
-/// The elements of an array, or bad_container.
+/// The elements of an array. Throws bad_container if it is not an array.
 inline const nlohmann::json::array_t& json_array(const nlohmann::json& value,
                                                  std::string_view where, std::string_view what) {
   if (value.is_array()) return value.get_ref<const nlohmann::json::array_t&>();
   throw Error(Errc::bad_container, where, std::string(what) + " is not an array");
 }
 
-/// A string as it stands in a text, quotes included. Throws bad_container for bad UTF-8.
+/// A string as written in JSON, including its quotes. Throws bad_container for bad UTF-8.
 inline std::string json_quoted(const std::string& text, std::string_view where) {
   try {
     return nlohmann::json(text).dump();

@@ -1,9 +1,9 @@
-// How alike a tensor and its namesake in the base are, judged by a sample of both.
+// Measures how alike a tensor and its namesake in the base are, from a sample of both.
 //
-// Two figures tell a fine-tune from the wrong base: |D| / |W|, the norm of the delta over that of
-// the tuned weights, and the cosine of base and tuned weights, each less its mean. Unrelated
-// weights have a cosine near 0 whatever their norms; their ratio is the square root of 2 only where
-// the norms agree. Harsh fine-tunes reach a ratio of 0.95 with a cosine of 0.35.
+// Two figures distinguish a fine-tune from the wrong base: |D| / |W|, the norm of the delta over
+// that of the tuned weights, and the cosine of base and tuned weights, each minus its mean.
+// Unrelated weights have a cosine near 0 whatever their norms; their ratio is the square root of 2
+// only if the norms agree. Harsh fine-tunes reach a ratio of 0.95 with a cosine of 0.35.
 #pragma once
 
 #include <deltadct/core/finite.hpp>
@@ -14,17 +14,18 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What a sample says of a tensor and its namesake in the base.
+/// What a sample says about a tensor and its namesake in the base.
 struct Likeness {
-  double delta_square = 0;    ///< |D|^2 of the tensor in units of 4^exponent, as the sample has it
+  double delta_square = 0;    ///< |D|^2 of the tensor, estimated, in units of 4^exponent
   double weights_square = 0;  ///< |W|^2, likewise
   int exponent = 0;
-  /// Of both less their means, of all elements or in the middle of some blocks of them, whichever
-  /// is larger: a few huge elements hide what all others show. 1 where either tensor is constant.
+  /// The cosine of both minus their means: over all elements, or the median over blocks of them,
+  /// whichever is larger, because a few huge elements can hide what all others show. 1 if the
+  /// tensors are not comparable.
   double cosine = 1;
-  bool comparable = false;  ///< whether neither is constant, and both have enough elements
+  bool comparable = false;  ///< whether neither is constant and both have enough elements
 
-  /// |D| / |W|: 0 where nothing changed, infinite where only W is zero.
+  /// D| / |W|: 0 if nothing changed, infinite if only W is zero.
   double ratio() const noexcept {
     return delta_square == 0 ? 0 : std::sqrt(delta_square / weights_square);
   }
@@ -32,22 +33,23 @@ struct Likeness {
 
 namespace detail {
 
-/// A sample is at most that many runs of that many elements: 2^18 in all.
+/// A sample has at most kSampleRuns runs of kSampleRun elements: 2^18 in all.
 inline constexpr std::uint64_t kSampleRuns = 256;
 inline constexpr std::uint64_t kSampleRun = 1024;
 
-/// Below, chance alone makes a cosine.
+/// In smaller samples, chance alone can make a cosine large.
 inline constexpr std::size_t kLeastSample = 64;
 
-/// A sample is cut into at most that many blocks, of at least that many elements.
+/// A sample is divided into at most kBlocks blocks of at least kLeastBlock elements.
 inline constexpr std::size_t kBlocks = 64;
 inline constexpr std::size_t kLeastBlock = 16;
 
-/// A variance below this share of the mean square is that of rounding.
+/// A variance below this share of the mean square comes from rounding.
 inline constexpr double kConstant = 1e-12;
 
-/// Calls fn(first, count) for each run of a sample: all elements where they are few, else a run
-/// anywhere within each of equal parts, so that no period of the tensor meets one of the sample.
+/// Calls fn(first, count) for each run of a sample: all elements if they are few; otherwise one run
+/// at a random place within each of equal parts, so that the sample has no period to match one of
+/// the tensor.
 template <class Fn>
 void for_each_run(std::uint64_t elements, Fn&& fn) {
   if (elements <= kSampleRuns * kSampleRun) return fn(std::uint64_t{0}, elements);
@@ -57,7 +59,7 @@ void for_each_run(std::uint64_t elements, Fn&& fn) {
   }
 }
 
-/// Elements of a floating tensor, appended as doubles.
+/// Appends elements of a floating-point tensor as doubles.
 inline void append_values(const Model& model, const ModelTensor& tensor, std::uint64_t first,
                           std::uint64_t count, TensorBytes& bytes, std::vector<double>& values) {
   const std::size_t size = dtype_bytes(tensor.dtype);
@@ -74,11 +76,12 @@ inline void append_values(const Model& model, const ModelTensor& tensor, std::ui
   });
 }
 
-/// Lanes of a sum, for compilers to vectorise.
+/// Lanes of a sum, so that compilers vectorise it.
 inline constexpr std::size_t kSumLanes = 8;
 
-/// Puts zeros where either is not finite, and up to whole lanes. Returns the exponent of the
-/// largest magnitude, within what has a reciprocal.
+/// Sets a pair to zero if either element is not finite, and appends zeros up to whole lanes.
+/// Returns the exponent of the largest magnitude, bounded so that its power of two has a
+/// reciprocal.
 inline int prepare_sample(std::vector<double>& x, std::vector<double>& y) {
   double peak = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
@@ -92,7 +95,7 @@ inline int prepare_sample(std::vector<double>& x, std::vector<double>& y) {
   return peak == 0 ? 0 : std::clamp(std::ilogb(peak), -kMost, kMost);
 }
 
-/// Sums over pairs of elements times `unit`, of as many as are whole lanes.
+/// Sums over pairs of elements times `unit`. The number of pairs must fill whole lanes.
 struct PairSums {
   double x = 0, y = 0, xx = 0, yy = 0, xy = 0, dd = 0;
 
@@ -127,7 +130,7 @@ struct PairSums {
   }
 };
 
-/// The cosine of `count` pairs of elements less their means; nothing where either is constant.
+/// The cosine of `count` pairs of elements minus their means; nothing if either is constant.
 inline std::optional<double> cosine_of(const PairSums& sums, std::size_t count) noexcept {
   const auto n = static_cast<double>(count);
   const double xx = sums.xx - sums.x * sums.x / n;
@@ -136,7 +139,7 @@ inline std::optional<double> cosine_of(const PairSums& sums, std::size_t count) 
   return (sums.xy - sums.x * sums.y / n) / std::sqrt(xx) / std::sqrt(yy);
 }
 
-/// The figures of a sample of `elements` of a tensor.
+/// The figures of a tensor of `elements` elements, from a sample of it.
 inline Likeness likeness_of(std::vector<double>& base, std::vector<double>& tuned,
                             std::uint64_t elements) {
   Likeness found;
@@ -171,8 +174,8 @@ inline Likeness likeness_of(std::vector<double>& base, std::vector<double>& tune
 
 }  // namespace detail
 
-/// Compares the rows that both tensors have, of shapes for which common_rows() has a value, by up
-/// to 2^18 elements of each. Elements where either is NaN or infinite count as zero. Throws
+/// Compares the rows that two tensors share, by up to 2^18 elements of each. common_rows() of their
+/// shapes must have a value. A pair counts as zero if either element is NaN or infinite. Throws
 /// io_failure.
 class LikenessMeter {
  public:

@@ -1,10 +1,11 @@
-// Tensors without loss: each chunk of 1 MiB as whatever zstd makes smallest of its bytes, of their
-// XOR with the base's, and of that XOR with first bytes, second bytes, ... of the elements apart.
+// Tensors stored without loss, in chunks of 1 MiB. A chunk is compressed by zstd in the form that
+// makes it smallest: its bytes, their XOR with the base's, or that XOR with the first bytes, second
+// bytes, ... of the elements grouped. It is stored as it is if zstd does not make it smaller.
 //
 //   u32 x chunks   16 * stored bytes + coding; padded with zeros to a multiple of 8
 //   chunks         one after another; padded with zeros to a multiple of 8
 //
-// A base that is shorter than the tensor, or absent, is zero beyond its end.
+// Beyond the end of a base that is shorter than the tensor, or absent, its bytes count as zero.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
@@ -30,21 +31,21 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Bytes of a tensor that are coded together, and can be read without the rest.
+/// Bytes of a tensor that are coded together and can be read without the rest.
 inline constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 
-/// What a chunk's stored bytes are.
+/// What the stored bytes of a chunk are.
 enum class Coding : std::uint32_t {
   plain = 0,  ///< the bytes themselves
   zstd = 1,   ///< a zstd frame of the bytes
   xored = 2,  ///< a zstd frame of the bytes XOR those of the base
-  split = 3,  ///< the same, all first bytes of the elements before all second ones, ...
+  split = 3,  ///< that XOR with all first bytes of the elements first, then all second ones, ...
 };
 
 namespace detail {
 
 inline constexpr int kZstdLevel = 3;
-/// What decides on a chunk's coding: so much of its beginning. A multiple of every known dtype's
+/// The beginning of a chunk, by which its coding is chosen. A multiple of every known dtype's
 /// bytes.
 inline constexpr std::size_t kTrialBytes = std::size_t{1} << 17;
 
@@ -58,12 +59,12 @@ inline std::span<const std::byte> clipped(std::span<const std::byte> bytes, std:
   return bytes.subspan(offset, std::min(length, bytes.size() - offset));
 }
 
-/// out ^= base, which may be shorter.
+/// out ^= base. The base may be shorter.
 inline void xor_with(std::span<std::byte> out, std::span<const std::byte> base) noexcept {
   for (std::size_t i = 0; i < std::min(out.size(), base.size()); ++i) out[i] ^= base[i];
 }
 
-/// Plane b holds byte b of every element; bytes of an element cut off stay behind at the end.
+/// Plane b holds byte b of every element. The bytes of an incomplete element stay at the end.
 inline void split_planes(std::span<const std::byte> from, std::span<std::byte> to,
                          std::size_t element) noexcept {
   const std::size_t count = from.size() / element;
@@ -89,14 +90,14 @@ struct FreeZstd {
   void operator()(ZSTD_DCtx* context) const noexcept { ZSTD_freeDCtx(context); }
 };
 
-/// Codes chunks of one tensor, one at a time.
+/// Encodes chunks of one tensor, one at a time.
 class ChunkEncoder {
  public:
   explicit ChunkEncoder(std::size_t element) : element_(element), context_(ZSTD_createCCtx()) {
     if (!context_) throw std::bad_alloc();
   }
 
-  /// Returns the coding; `out` becomes the stored bytes.
+  /// Returns the coding and sets `out` to the stored bytes.
   Coding encode(std::span<const std::byte> bytes, std::span<const std::byte> base,
                 std::vector<std::byte>& out) {
     Coding best = Coding::zstd;
@@ -164,13 +165,13 @@ struct ChunkPlace {
   throw Error(Errc::corrupt_data, "lossless section", what);
 }
 
-/// Bytes of the table before the chunks.
+/// Bytes of the table in front of the chunks.
 inline std::size_t chunk_table_bytes(std::uint64_t bytes) noexcept {
   return padded(chunk_count(bytes) * 4);
 }
 
 /// Where the chunks of a tensor lie. Throws corrupt_data unless the table fits a section of
-/// `section_bytes`, padding included.
+/// `section_bytes` bytes, including padding.
 inline std::vector<ChunkPlace> read_chunk_table(std::span<const std::byte> table,
                                                 std::uint64_t bytes, std::uint64_t section_bytes) {
   const std::size_t count = chunk_count(bytes);
@@ -194,7 +195,7 @@ inline std::vector<ChunkPlace> read_chunk_table(std::span<const std::byte> table
   return places;
 }
 
-/// The same of a whole section, at whose end padding is zero, too.
+/// The same for a whole section, in which the padding at the end must be zero, too.
 inline std::vector<ChunkPlace> read_chunks(std::span<const std::byte> section,
                                            std::uint64_t bytes) {
   const std::size_t table = chunk_table_bytes(bytes);
@@ -205,18 +206,18 @@ inline std::vector<ChunkPlace> read_chunks(std::span<const std::byte> section,
   return places;
 }
 
-/// Restores chunks of one tensor, one at a time.
+/// Decodes chunks of one tensor, one at a time.
 class ChunkDecoder {
  public:
   explicit ChunkDecoder(std::size_t element) : element_(element), context_(ZSTD_createDCtx()) {
     if (!context_) throw std::bad_alloc();
   }
 
-  /// Throws corrupt_data where the stored bytes are seen not to decode to exactly `bytes` without
-  /// being decoded.
+  /// Throws corrupt_data if the stored bytes show, without being decoded, that they do not decode
+  /// to exactly `bytes` bytes.
   static void check(Coding coding, std::span<const std::byte> stored, std::size_t bytes) {
     if (coding == Coding::plain) return;  // its size is in the table
-    // Nothing but one frame: zstd would go on to a second, and pass over what it may skip.
+    // Exactly one frame: zstd would decode a second one, too, and skip skippable frames.
     if (ZSTD_findFrameCompressedSize(stored.data(), stored.size()) != stored.size()) {
       fail_lossless("a chunk is not one zstd frame");
     }
@@ -258,9 +259,9 @@ class ChunkDecoder {
 
 }  // namespace detail
 
-/// The section that stores `bytes`, whose elements have `element` bytes, given a base that may be
-/// shorter or empty; nothing where it would be longer than `most`, which is found out as soon as so
-/// many chunks are coded. The same for any executor.
+/// The section that stores `bytes`, whose elements have `element` bytes each, given a base that may
+/// be shorter or empty. Returns nothing if the section would be longer than `most`; it stops coding
+/// as soon as that is clear. The result is the same for any executor.
 template <concepts::Executor Executor>
 std::optional<std::vector<std::byte>> encode_lossless_within(std::span<const std::byte> bytes,
                                                              std::span<const std::byte> base,
@@ -269,7 +270,7 @@ std::optional<std::vector<std::byte>> encode_lossless_within(std::span<const std
                                                              const Executor& executor) {
   const std::size_t count = detail::chunk_count(bytes.size());
   std::vector<std::byte> section(detail::chunk_table_bytes(bytes.size()));
-  // So many at a time that threads are busy, and that little is coded in vain.
+  // Enough chunks at a time to keep threads busy, but few enough to code little in vain.
   constexpr std::size_t kMostAtOnce = 32;
   const std::size_t at_once =
       static_cast<std::size_t>(std::min<std::uint64_t>(kMostAtOnce, most / kChunkBytes + 1));
@@ -295,7 +296,7 @@ std::optional<std::vector<std::byte>> encode_lossless_within(std::span<const std
   return section;
 }
 
-/// The same, however long it is.
+/// The same without a limit on the length.
 template <concepts::Executor Executor>
 std::vector<std::byte> encode_lossless(std::span<const std::byte> bytes,
                                        std::span<const std::byte> base, std::size_t element,
@@ -304,7 +305,7 @@ std::vector<std::byte> encode_lossless(std::span<const std::byte> bytes,
   return *encode_lossless_within(bytes, base, element, kAny, executor);
 }
 
-/// Restores the whole tensor. Throws corrupt_data where the section does not hold out.size() bytes.
+/// Restores a whole tensor. Throws corrupt_data if the section does not hold out.size() bytes.
 template <concepts::Executor Executor>
 void decode_lossless(std::span<const std::byte> section, std::span<const std::byte> base,
                      std::size_t element, std::span<std::byte> out, const Executor& executor) {
@@ -318,10 +319,11 @@ void decode_lossless(std::span<const std::byte> section, std::span<const std::by
   });
 }
 
-/// Checks a section that holds `bytes` without the base, of which `base_bytes` are in it, chunk by
-/// chunk: decodes as much as `budget` has left, which is counted down, and of chunks beyond that
-/// looks at the frames. Passes to fn(bytes) what the tensor is known to begin with, in turn;
-/// returns whether that is all of it. Throws corrupt_data.
+/// Checks a section that holds `bytes` bytes, chunk by chunk, without the base, which has
+/// `base_bytes` bytes. Decodes chunks as long as `budget`, which is counted down, lasts; of later
+/// chunks it checks only the frames. Passes the beginning of the tensor, as far as it is known
+/// without the base, to fn(bytes) piece by piece. Returns whether that is the whole tensor. Throws
+/// corrupt_data.
 template <class Fn>
 bool check_lossless(std::span<const std::byte> section, std::uint64_t bytes,
                     std::uint64_t base_bytes, std::size_t element, double& budget, Fn&& fn) {

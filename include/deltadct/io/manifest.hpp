@@ -1,4 +1,4 @@
-// The manifest of a delta archive: what each tensor is, as JSON (fields: docs/format.md).
+// The manifest of a delta archive: a description of each tensor, as JSON (fields: docs/format.md).
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
@@ -17,16 +17,16 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// The version of the format this library writes, and the only one it reads.
+/// The version of the format that this library writes, and the only one that it reads.
 inline constexpr int kFormatVersion = 1;
 
-/// How a tensor is kept.
+/// How a tensor is stored.
 enum class Mode {
   same,      ///< nothing is stored: it equals the base's
   delta,     ///< its difference from the base, compressed
-  grown,     ///< the rows the base has as a delta, those it lacks without loss
+  grown,     ///< the rows that the base has as a delta, those that it lacks without loss
   shrunk,    ///< a delta of the rows that are left
-  lossless,  ///< its bytes, relative to the base's
+  lossless,  ///< its bytes, coded relative to the base's
   added,     ///< its bytes: the base has no such tensor
   removed,   ///< only the base has it
   tied,      ///< it equals another tensor of the model
@@ -68,7 +68,7 @@ constexpr bool needs_base(Mode mode) noexcept {
   return mode == Mode::same || mode == Mode::lossless || has_delta(mode);
 }
 
-/// A tensor as equal matrices one after another in its data.
+/// A tensor seen as matrices of one shape that follow one another in its data.
 struct MatrixStack {
   std::size_t count = 1;
   std::size_t rows = 0;
@@ -77,7 +77,7 @@ struct MatrixStack {
   bool operator==(const MatrixStack&) const = default;
 };
 
-/// A tensor of the base: what is needed to recognise it.
+/// A tensor of the base, with what is needed to recognise it.
 struct BaseTensor {
   StoredDType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
@@ -86,25 +86,25 @@ struct BaseTensor {
   bool operator==(const BaseTensor&) const = default;
 };
 
-/// A tensor of the archive. dtype and shape are those of the tensor that is restored; for
-/// `removed`, the base's.
+/// A tensor of the archive. dtype and shape are those of the restored tensor; for `removed`, those
+/// of the base's tensor.
 struct ManifestEntry {
   std::string name;
   Mode mode = Mode::same;
   StoredDType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
-  std::optional<BaseTensor> base;  ///< where the base has a tensor of that name
-  std::string tuned;               ///< fingerprint of the fine-tune's bytes; none of `removed`
+  std::optional<BaseTensor> base;  ///< if the base has a tensor of that name
+  std::string tuned;               ///< fingerprint of the fine-tune's bytes; none for `removed`
   std::string delta_sum;           ///< fingerprint of the section delta:NAME
   std::string lossless_sum;        ///< fingerprint of the section lossless:NAME
   std::string outliers_sum;        ///< fingerprint of the section outliers:NAME, if there is one
   std::string reason;              ///< why it is kept without loss, for people
-  std::string target;              ///< of mode tied: the tensor it equals
-  MatrixStack stack;               ///< of modes with a delta: what is compressed
+  std::string target;              ///< for `tied`: the tensor that it equals
+  MatrixStack stack;               ///< for modes with a delta: what is compressed
   std::vector<TensorHeader> matrices;
   std::optional<DType>
-      tuned_dtype;  ///< of modes with a delta: the fine-tune's, where it is another
-  std::optional<Recovery> recovery;  ///< of modes with a delta, for people: what of it comes back
+      tuned_dtype;  ///< for modes with a delta: the fine-tune's dtype, if it differs
+  std::optional<Recovery> recovery;  ///< for modes with a delta, for people: how much is restored
 
   std::uint64_t bytes() const noexcept { return tensor_bytes(dtype, shape).value_or(0); }
 };
@@ -114,11 +114,11 @@ struct Manifest {
   Metadata metadata;  ///< of the fine-tune's file
   std::vector<ManifestEntry> entries;
   bool folder = false;             ///< whether the fine-tune was a folder
-  std::vector<FileEntry> files{};  ///< of that folder
+  std::vector<FileEntry> files{};  ///< the files of that folder
 };
 
-/// The shape of what a tensor shares with its base where they differ in nothing but the first
-/// extent; nothing where they differ in more.
+/// The shape that a tensor shares with its base if they differ only in the first extent; nothing if
+/// they differ in more.
 inline std::optional<std::vector<std::uint64_t>> common_rows(std::span<const std::uint64_t> a,
                                                              std::span<const std::uint64_t> b) {
   if (a.size() != b.size()) return std::nullopt;
@@ -133,9 +133,10 @@ inline std::uint64_t elements(std::span<const std::uint64_t> shape) noexcept {
   return std::accumulate(shape.begin(), shape.end(), std::uint64_t{1}, std::multiplies<>{});
 }
 
-/// Which matrices a tensor of any rank is taken for. Rank 0 and 1: one column. Of rank 3 or more
-/// with last extents both at least as large as the largest patch (the experts of a mixture): one
-/// after another. Anything else: the first extent by all others, as a convolution is applied.
+/// The matrices as which a tensor of any rank is compressed. Rank 0 and 1: one column. Rank 3 or
+/// more with the last two extents at least as large as the largest patch (such as the experts of a
+/// mixture): one matrix after another. Anything else: the first extent by all others, as a
+/// convolution is applied.
 inline MatrixStack stack_of(std::span<const std::uint64_t> shape) noexcept {
   constexpr std::uint64_t kMatrixSide = 64;
   const auto product = [&](std::size_t first, std::size_t count) {
@@ -149,8 +150,8 @@ inline MatrixStack stack_of(std::span<const std::uint64_t> shape) noexcept {
   return {1, product(0, 1), product(1, rank - 1)};
 }
 
-/// Whether a tensor is that stack: count, rows and cols are the products of extents next to each
-/// other, the first of them not among the columns.
+/// Whether a tensor can be seen as that stack: count, rows and cols must be products of adjacent
+/// extents, and the first extent must not be among the columns.
 inline bool is_stack_of(const MatrixStack& stack, std::span<const std::uint64_t> shape) noexcept {
   for (std::size_t col = std::min<std::size_t>(1, shape.size()); col <= shape.size(); ++col) {
     for (std::size_t row = 0; row <= col; ++row) {
@@ -175,7 +176,7 @@ inline std::string shape_text(std::span<const std::uint64_t> shape) {
 
 namespace detail {
 
-/// The longest name of a stage a manifest may give. They are copied into every header.
+/// The longest name of a stage in a manifest. Names are copied into every header.
 inline constexpr std::size_t kMaxStageName = 15;
 
 inline nlohmann::json codec_json(const TensorHeader& header) {
@@ -202,7 +203,7 @@ inline nlohmann::json matrices_json(const ManifestEntry& entry) {
   return matrices;
 }
 
-/// Four digits tell people enough, and every byte counts.
+/// Four digits are enough for people, and every byte counts.
 inline double rounded_for_people(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3e", value);
@@ -216,7 +217,7 @@ inline nlohmann::json recovery_json(const Recovery& recovery) {
   return {rounded_for_people(recovery.energy), rounded_for_people(recovery.gain()), snr};
 }
 
-/// A dtype as a member, and for those whose size no reader can know its bits as another.
+/// Adds a dtype and, if the library does not know its size, also its bits.
 inline void put_dtype(nlohmann::json& json, const std::string& prefix, const StoredDType& dtype) {
   json[prefix + "dtype"] = dtype.name();
   if (!dtype.is_known()) json[prefix + "bits"] = dtype.bits();
@@ -254,7 +255,7 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
 inline double number_in(const nlohmann::json& value, std::string_view where,
                         std::string_view what) {
   if (!value.is_number())
-    throw Error(Errc::corrupt_data, where, std::string(what) + " is no number");
+    throw Error(Errc::corrupt_data, where, std::string(what) + " is not a number");
   const auto number = value.get<double>();
   if (!deltadct::detail::is_finite(number))
     throw Error(Errc::corrupt_data, where, std::string(what) + " is not finite");
@@ -276,9 +277,9 @@ class ManifestReader {
     entry.name = json_string(json_member(json, "name", file_), file_, "name");
     where_ = tensor_place(file_, entry.name);
     json_ = &json;
-    // No model holds a tensor of such a name.
+    // No model can have a tensor of such a name.
     if (entry.name == kMetadataKey || entry.name.find('\0') != entry.name.npos) {
-      fail("no name for a tensor");
+      fail("not a name for a tensor");
     }
     entry.mode = mode_named(text("mode"));
     entry.dtype = dtype("");
@@ -303,7 +304,7 @@ class ManifestReader {
     return json_string(json_member(*json_, key, where_), where_, key);
   }
 
-  /// The fingerprint of a tensor. One that is none would fit no tensor.
+  /// The fingerprint of a tensor. A malformed one would match no tensor.
   const std::string& tensor_sum(const char* key) const {
     const std::string& sum = text(key);
     if (!is_fingerprint(sum)) fail(std::string(key) + " is not 16 hexadecimal digits");
@@ -498,11 +499,11 @@ class ManifestReader {
   const nlohmann::json* json_ = nullptr;
 };
 
-/// Features beyond the first release, which a reader must know to restore anything.
+/// Features that are newer than the first release and that a reader must know to restore anything.
 inline constexpr const char* kOutliersFeature = "outliers";
 inline constexpr const char* kFilesFeature = "files";
 
-/// Those that a manifest makes use of.
+/// The features that a manifest uses.
 inline std::vector<std::string> required_by(const Manifest& manifest) {
   std::vector<std::string> features;
   const auto has_outliers = [](const ManifestEntry& entry) { return !entry.outliers_sum.empty(); };
@@ -523,7 +524,7 @@ inline void check_required(const nlohmann::json& json, std::string_view file) {
 
 }  // namespace detail
 
-/// The manifest's text.
+/// The text of a manifest.
 inline std::string manifest_text(const Manifest& manifest) {
   std::vector<nlohmann::json> codecs;
   nlohmann::json tensors = nlohmann::json::array();
@@ -543,8 +544,8 @@ inline std::string manifest_text(const Manifest& manifest) {
 
 namespace detail {
 
-/// The members of a manifest that this version knows, `tensors` without its items. Of the others
-/// none is kept.
+/// The members of a manifest that this version knows; `tensors` without its items. Others are not
+/// kept.
 inline nlohmann::json manifest_members(std::string_view text, std::string_view file,
                                        const Limits& limits) {
   nlohmann::json members = nlohmann::json::object();
@@ -559,7 +560,7 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
   return members;
 }
 
-/// Whether the fine-tune is a folder, and which files it has.
+/// Reads whether the fine-tune is a folder, and which files it has.
 inline void read_folder(const nlohmann::json& json, Manifest& manifest, std::string_view file) {
   manifest.folder = json.contains("folder") && json["folder"] == true;
   if (!json.contains("files")) return;
@@ -570,12 +571,12 @@ inline void read_folder(const nlohmann::json& json, Manifest& manifest, std::str
 
 }  // namespace detail
 
-/// Parses a manifest of at most so many matrices. Throws bad_container, corrupt_data,
+/// Parses a manifest of at most max_matrices matrices. Throws bad_container, corrupt_data,
 /// unsupported_version, unsupported_dtype or limit_exceeded, naming the file and the tensor.
 /// Headers still lack their layout, which validation against the stored arrays completes.
 ///
-/// Goes through the text twice, and builds one entry at a time: what they all need may stand behind
-/// them.
+/// Reads the text twice and builds one entry at a time, because members that all entries need may
+/// come after them.
 inline Manifest parse_manifest(std::string_view text, std::string_view file,
                                const ReadOptions& options, std::size_t max_matrices) {
   const Limits& limits = options.limits;
@@ -603,7 +604,7 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file,
   return manifest;
 }
 
-/// The same of as many matrices as tensors.
+/// The same, with the limit on tensors as the limit on matrices.
 inline Manifest parse_manifest(std::string_view text, std::string_view file,
                                const ReadOptions& options = {}) {
   return parse_manifest(text, file, options, options.limits.tensors);

@@ -1,4 +1,4 @@
-// Measures what a compressed matrix restores, by decoding it.
+// Measures how much of a delta a compressed matrix restores, by decoding it.
 #pragma once
 
 #include <deltadct/any_codec.hpp>
@@ -14,8 +14,8 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 namespace detail {
 
-/// Adds up n elements; base, tuned and output are functions of the index. `unit` multiplies
-/// differences, so that their squares neither overflow nor vanish.
+/// Sums over n elements; base, tuned and output are functions of the index. Differences are
+/// multiplied by `unit`, so that their squares neither overflow nor vanish.
 template <class Base, class Tuned, class Output>
 Recovery sum_recovery(std::size_t n, double unit, Base base, Tuned tuned, Output output) noexcept {
   // Independent sums, which compilers keep in registers side by side.
@@ -43,7 +43,7 @@ Recovery sum_recovery(std::size_t n, double unit, Base base, Tuned tuned, Output
   return sums;
 }
 
-/// A matrix whose dtype is known at run time: dense, row-major, aligned to its elements.
+/// A dense, row-major matrix, aligned to its elements, whose dtype is known at run time.
 struct AnyMatrix {
   DType dtype = DType::f32;
   const std::byte* data = nullptr;
@@ -53,8 +53,8 @@ struct AnyMatrix {
   }
 };
 
-/// The power of two by which the largest |tuned - base| of n elements becomes 1 to 2; 1 where that
-/// is 0 or not finite.
+/// The power of two by which the largest |tuned - base| of n elements becomes 1 to 2; 1 if that
+/// difference is 0 or not finite.
 inline double unit_of(const AnyMatrix& base, const AnyMatrix& tuned, std::size_t n) {
   double peak = 0;
   with_element(base.dtype, [&]<class U>() {
@@ -71,8 +71,9 @@ inline double unit_of(const AnyMatrix& base, const AnyMatrix& tuned, std::size_t
   return std::ldexp(1.0, -std::clamp(std::ilogb(peak), -1000, 1000));
 }
 
-/// Decodes a compressed matrix onto its base, a band of rows at a time, and compares. A method
-/// without patches takes the matrix as one band: its decoders read all of it for any part.
+/// Decodes a compressed matrix onto its base, one band of rows at a time, and compares. For a
+/// method without patches the whole matrix is one band, because its decoders read all of it for any
+/// part.
 template <concepts::Executor Executor>
 Recovery measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
                           const AnyMatrix& base, const AnyMatrix& tuned, double unit,
@@ -111,8 +112,8 @@ Recovery measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
   return total;
 }
 
-/// Sums over every matrix of a tensor, in units of `unit`, as sums of the elements themselves. An
-/// energy beyond what a text of a few digits can say is the nearest that is not.
+/// Converts sums over every matrix of a tensor, in units of `unit`, to sums of the elements
+/// themselves. The energy is clamped to what a text of a few digits can express.
 inline Recovery without_unit(const Recovery& sums, double unit) noexcept {
   if (unit == 1 || sums.energy == 0) return sums;
   const double energy = std::clamp(sums.energy / unit / unit, 1e-300, 1e300);

@@ -1,4 +1,4 @@
-// A model as it lies on disk: one safetensors file, or a folder of shards with an index.
+// A model on disk: one safetensors file, or a folder of shards with an index.
 #pragma once
 
 #include <deltadct/io/model_folder.hpp>
@@ -8,14 +8,14 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// A tensor of a model, and the shard it lies in.
+/// A tensor of a model, and the shard that contains it.
 struct ModelTensor : TensorInfo {
   std::size_t shard = 0;
 };
 
 namespace detail {
 
-/// Indices of tensors in the order of their names.
+/// Indices of tensors sorted by name.
 template <class Tensor>
 std::vector<std::size_t> sorted_by_name(const std::vector<Tensor>& tensors) {
   std::vector<std::size_t> order(tensors.size());
@@ -37,14 +37,14 @@ const Tensor* find_by_name(const std::vector<Tensor>& tensors,
 
 }  // namespace detail
 
-/// A file that a model is read from, as it was opened.
+/// A file from which a model is read, identified when it was opened.
 struct ModelFile {
   std::filesystem::path path;
   FileIdentity identity;
 };
 
-/// Bytes of a tensor, which keep their shard open. Reused from tensor to tensor, it allocates only
-/// as they grow.
+/// Bytes of a tensor, which keep their shard open. An object that is reused from tensor to tensor
+/// allocates only as tensors grow.
 class TensorBytes {
  public:
   TensorBytes() = default;
@@ -54,14 +54,15 @@ class TensorBytes {
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
   std::size_t size() const noexcept { return bytes_.size(); }
 
-  /// Brings the bytes to an address that is a multiple of `alignment`, copying them if need be.
+  /// Moves the bytes to an address that is a multiple of `alignment`, copying them if necessary.
   void align(std::size_t alignment) {
     if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignment == 0) return;
     storage_.assign(bytes_.begin(), bytes_.end());
     bytes_ = storage_;
   }
 
-  /// Tells that a forward pass is done with them; they stay readable. See InputFile::release().
+  /// Marks the bytes as no longer needed by a forward pass; they stay readable. See
+  /// InputFile::release().
   void release() const noexcept {
     if (file_) file_->release(offset_, bytes_.size());
   }
@@ -75,26 +76,28 @@ class TensorBytes {
   std::span<const std::byte> bytes_;
 };
 
-/// A model, its headers checked and its tensors within reach.
+/// A model whose headers have been checked and whose tensors can be read.
 ///
-/// A shard is open while a TensorBytes holds bytes of it and closed afterwards, so that thousands
-/// of shards cost no open files. What was replaced or changed in between is refused. Const members
-/// may be called by several threads at once, each with its own TensorBytes.
+/// A shard is open only while a TensorBytes holds bytes of it, so thousands of shards need no open
+/// files. A shard that was replaced or changed in between is refused. Several threads may call
+/// const members at once, each with its own TensorBytes.
 class Model {
  public:
-  /// `path` is a safetensors file, a folder, or an index. In a folder, model.safetensors.index.json
-  /// is taken, or else model.safetensors, or else its only other index, or its only other
-  /// *.safetensors; adapters are passed over, and so are delta archives beside anything else.
+  /// `path` is a safetensors file, a folder, or an index. In a folder, the first that exists is
+  /// taken of: model.safetensors.index.json, model.safetensors, the only other index, the only
+  /// other *.safetensors. Adapters are ignored, and so are delta archives if there is anything
+  /// else.
   ///
   /// Throws io_failure, bad_container, bad_index, no_model, unsupported_dtype or limit_exceeded,
-  /// naming the file and, where there is one, the tensor.
+  /// naming the file and, if there is one, the tensor.
   static Model open(const std::filesystem::path& path, const ReadOptions& options = {}) {
     return detail::require_memory([&] { return path.string(); },
                                   [&] { return opened(path, options); });
   }
 
-  /// The same model, its tensors under the names that `rename` gives them. Throws name_clash,
-  /// naming both, where two end up with one, and bad_container for a name that cannot be stored.
+  /// The same model with its tensors under the names that `rename` returns. Throws name_clash,
+  /// naming both, if two tensors get the same name, and bad_container for a name that cannot be
+  /// stored.
   Model renamed(const std::function<std::string(std::string_view)>& rename) && {
     std::vector<std::string> before;
     for (ModelTensor& tensor : tensors_) {
@@ -113,7 +116,7 @@ class Model {
 
   const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Shard by shard in the order of their names, within a shard in the order of their data.
+  /// Shard by shard in the order of their names; within a shard, in the order of the data.
   const std::vector<ModelTensor>& tensors() const noexcept { return tensors_; }
 
   /// The tensor of that name, or nullptr. O(log n).
@@ -126,18 +129,18 @@ class Model {
     return shards_[tensor.shard].path;
   }
 
-  /// The __metadata__ of every shard in turn.
+  /// The __metadata__ of a shard; empty beyond the last one.
   const Metadata& metadata(std::size_t shard = 0) const {
     static const Metadata none;
     return shard < shards_.size() ? shards_[shard].metadata : none;
   }
 
-  /// The strings in the metadata of the index; nothing for a single file.
+  /// The strings in the metadata of the index; empty for a single file.
   const Metadata& index_metadata() const noexcept { return index_metadata_; }
 
   /// Bytes of all tensors.
   std::uint64_t tensor_bytes() const noexcept {
-    std::uint64_t total = 0;  // at most the bytes of the files: no overflow
+    std::uint64_t total = 0;  // at most the bytes of the files, so no overflow
     for (const ModelTensor& tensor : tensors_) total += tensor.bytes();
     return total;
   }
@@ -145,14 +148,14 @@ class Model {
   /// Bytes of all files: shards and index.
   std::uint64_t file_bytes() const noexcept { return file_bytes_; }
 
-  /// The identity of every file, to notice that a model is another one than it was.
+  /// The identity of every shard, to notice that a model has changed.
   std::vector<FileIdentity> identity() const {
     std::vector<FileIdentity> result;
     for (const Shard& shard : shards_) result.push_back(shard.identity);
     return result;
   }
 
-  /// Every file it is read from: shards, and the index where there is one.
+  /// Every file that the model is read from: the shards, and the index if there is one.
   std::vector<ModelFile> files() const {
     std::vector<ModelFile> result;
     for (const Shard& shard : shards_) result.push_back({shard.path, shard.identity});
@@ -160,23 +163,23 @@ class Model {
     return result;
   }
 
-  /// How it was opened.
+  /// The options with which it was opened.
   const ReadOptions& options() const noexcept { return options_; }
 
-  /// What the user should know of how the model was read.
+  /// What the user should know about how the model was read.
   std::vector<Warning> warnings() const { return warnings_.warnings(); }
 
-  /// Where an error about a tensor is: its file and name.
+  /// The place to name in an error about a tensor: its file and name.
   std::string place(const ModelTensor& tensor) const {
     return detail::tensor_place(shard_path(tensor).string(), tensor.name);
   }
 
-  /// A tensor's bytes: little-endian elements, row-major, without any alignment. Throws io_failure.
+  /// A tensor's bytes: little-endian elements, row-major, not aligned. Throws io_failure.
   void read(const ModelTensor& tensor, TensorBytes& into) const {
     read(tensor, 0, tensor.bytes(), into);
   }
 
-  /// `length` of a tensor's bytes, from `offset` on. Throws bad_range, io_failure.
+  /// `length` bytes of a tensor, from `offset` on. Throws bad_range, io_failure.
   void read(const ModelTensor& tensor, std::uint64_t offset, std::uint64_t length,
             TensorBytes& into) const {
     if (offset > tensor.bytes() || length > tensor.bytes() - offset) {
@@ -213,7 +216,7 @@ class Model {
 
   static Model opened(const std::filesystem::path& path, const ReadOptions& options) {
     Model model(options);
-    std::error_code ignored;  // what cannot be looked at cannot be opened either
+    std::error_code ignored;  // what cannot be examined cannot be opened either
     if (std::filesystem::is_directory(path, ignored)) {
       model.open_folder(path);
     } else if (is_index(path)) {
@@ -234,8 +237,8 @@ class Model {
     const bool named = std::ranges::find(shards_, single, &Shard::path) != shards_.end();
     if (named || !detail::has_entry(single)) return;
     warnings_.add(single.string(),
-                  "passed over for an index that does not name it, as by vLLM; transformers takes "
-                  "it. Give its path to read it");
+                  "ignored in favour of an index that does not name it, as by vLLM; transformers "
+                  "reads it instead. Give its path to read it");
   }
 
   void open_index(const std::filesystem::path& path, Links links) {
@@ -264,7 +267,7 @@ class Model {
     }
     if (container.header.null_metadata) {
       warnings_.add(detail::tensor_place(path.string(), detail::kMetadataKey),
-                    "it is null, and taken for none, as by safetensors (--strict refuses it)");
+                    "it is null, and treated as absent, as by safetensors (--strict refuses it)");
     }
     file_bytes_ += container.file.size();
     shards_.push_back({path,
@@ -282,9 +285,8 @@ class Model {
     const std::string what = "total_size is " + std::to_string(*index.total_size) +
                              ", the tensors have " + std::to_string(total) + " bytes";
     if (options_.is_strict()) throw Error(Errc::bad_index, path.string(), what);
-    warnings_.add(
-        path.string(),
-        what + "; transformers, vLLM and mlx-lm take no notice of it (--strict refuses it)");
+    warnings_.add(path.string(),
+                  what + "; transformers, vLLM and mlx-lm ignore it (--strict refuses it)");
   }
 
   std::shared_ptr<const InputFile> file_of(const ModelTensor& tensor) const {
@@ -309,7 +311,7 @@ class Model {
   Metadata index_metadata_;
   std::uint64_t file_bytes_ = 0;
   WarningCollector warnings_;
-  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // movable
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // keeps the model movable
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

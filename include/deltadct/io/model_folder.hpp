@@ -1,4 +1,4 @@
-// Which file of a folder is the model; and what the folder holds where none is.
+// Finds the file of a folder that is the model, and says what the folder holds if there is none.
 #pragma once
 
 #include <deltadct/io/safetensors.hpp>
@@ -13,19 +13,19 @@ inline constexpr const char* kUsualFile = "model.safetensors";
 inline constexpr const char* kAdapterFile = "adapter_model.safetensors";
 inline constexpr const char* kAdapterConfig = "adapter_config.json";
 
-/// Whether metadata, of a file or of an index, are those of a delta archive.
+/// Whether the metadata of a file or of an index is that of a delta archive.
 inline bool is_archive(const Metadata& metadata) {
   const auto format = metadata.find("format");
   return format != metadata.end() && format->second == "deltadct";
 }
 
-/// Whether something has that name, a symbolic link to nowhere too.
+/// Whether something has that name, even a dangling symbolic link.
 inline bool has_entry(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
 }
 
-/// Reads an index, and its size.
+/// Reads an index and identifies its file.
 inline std::pair<ShardIndex, FileIdentity> read_index(const std::filesystem::path& path,
                                                       const ReadOptions& options, Links links) {
   const InputFile file = InputFile::open(path, Access::read, links);
@@ -43,7 +43,7 @@ inline std::pair<ShardIndex, FileIdentity> read_index(const std::filesystem::pat
           file.identity()};
 }
 
-/// The names in a folder that tell what it holds, sorted.
+/// The names in a folder that show what it holds, sorted.
 struct FolderContents {
   explicit FolderContents(const std::filesystem::path& folder) : path(folder) {
     std::error_code error;
@@ -57,7 +57,7 @@ struct FolderContents {
 
   std::filesystem::path path;
   std::vector<std::string> indices;  ///< *.safetensors.index.json
-  std::vector<std::string> files;    ///< *.safetensors, but for an adapter
+  std::vector<std::string> files;    ///< *.safetensors, except an adapter
   std::vector<std::string> pickles;
   std::vector<std::string> ggufs;
   bool adapter = false;
@@ -77,7 +77,7 @@ struct FolderContents {
     }
   }
 
-  /// What trainers leave beside a model is none.
+  /// Files that trainers leave beside a model are no models.
   static bool is_pickle(const std::string& name) {
     for (const char* state : {"training_args", "optimizer", "scheduler", "rng_state"}) {
       if (name.starts_with(state)) return false;
@@ -87,14 +87,14 @@ struct FolderContents {
   }
 };
 
-/// Files of a folder that may be what is looked for, each an index or a safetensors file.
+/// Files of a folder that may be the model; each is an index or a safetensors file.
 struct FolderCandidates {
   std::vector<std::string> models;
   std::vector<std::string> archives;  ///< delta archives
 };
 
-/// Tells a folder's indices, or where none is a model's its files, from delta archives. What cannot
-/// be read counts as a model's: opening it says why.
+/// Sorts a folder's indices, and its files if no index is a model's, into models and delta
+/// archives. What cannot be read counts as a model: opening it then says why.
 inline FolderCandidates sort_out(const FolderContents& contents, const ReadOptions& options) {
   FolderCandidates found;
   std::set<std::string> parts;
@@ -125,14 +125,14 @@ inline FolderCandidates sort_out(const FolderContents& contents, const ReadOptio
   return found;
 }
 
-/// "a, b and more", in quotes.
+/// One or two names in quotes, and whether there are more.
 inline std::string listed(const std::vector<std::string>& names) {
   std::string text = "'" + shortened(names.at(0)) + "'";
   if (names.size() > 1) text += ", '" + shortened(names[1]) + "'";
   return names.size() > 2 ? text + " and more" : text;
 }
 
-/// What a folder holds in place of a model, and what helps.
+/// Says what a folder holds instead of a model, and what to do about it.
 inline std::string no_model(const FolderContents& contents, const FolderCandidates& found) {
   if (found.models.size() > 1) {
     return "no " + std::string(kUsualIndex) + " or " + kUsualFile + ", but " +
@@ -151,9 +151,9 @@ inline std::string no_model(const FolderContents& contents, const FolderCandidat
   return "no index, and no *.safetensors";
 }
 
-/// The file to open: model.safetensors.index.json, or else model.safetensors, or else the only
-/// other index, or the only other *.safetensors. Adapters are passed over, and delta archives
-/// wherever there is anything else. Throws no_model, or io_failure.
+/// The file to open: model.safetensors.index.json, else model.safetensors, else the only other
+/// index, else the only other *.safetensors. Adapters are ignored, and so are delta archives if
+/// there is anything else. Throws no_model or io_failure.
 inline std::filesystem::path model_in_folder(const std::filesystem::path& folder,
                                              const ReadOptions& options) {
   for (const char* usual : {kUsualIndex, kUsualFile}) {

@@ -1,21 +1,22 @@
-// Writes a model: one safetensors file, or a folder of one or of shards with an index.
+// Writes a model: one safetensors file, or a folder that holds one, or shards with an index.
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What a model is written as where its files have no greatest size.
+/// The layout of a model if its files have no maximum size.
 enum class ModelLayout {
   file,    ///< the file itself
   folder,  ///< a folder with model.safetensors
 };
 
-/// Writes a model whose tensors are known beforehand; it appears complete with finish(), or never.
+/// Writes a model whose tensors are known beforehand. It appears complete with finish(), or never.
 class ModelWriter {
  public:
-  /// Tensors in the order they will be written, their offsets aside; `files` are those that a
-  /// folder will hold beside them. A run may be resumed by one with the same plan.
+  /// `tensors` come in the order in which they will be written; their offsets are ignored. `files`
+  /// are the files that a folder will hold beside them. An interrupted run can be resumed by one
+  /// with the same plan.
   ModelWriter(const std::filesystem::path& path, const OutputOptions& output,
               std::vector<TensorInfo> tensors, Metadata metadata, std::string_view plan = {},
               ModelLayout layout = ModelLayout::file, FileSums files = {})
@@ -24,25 +25,25 @@ class ModelWriter {
     if (output.max_shard_bytes != 0 || layout == ModelLayout::folder) {
       folder_.emplace(path, output.overwrite, output.resume, plan, std::move(files));
     } else {
-      begin_shard();  // sooner rather than after hours of work
+      begin_shard();  // fails now rather than after hours of work
     }
     skip_finished();
   }
 
-  /// The folder that is written, for files to be added to it; nullptr where it is a file.
+  /// The folder that is written, for adding files to it; nullptr if the output is a file.
   const AtomicFolder* folder() const noexcept { return folder_ ? &*folder_ : nullptr; }
 
-  /// Whether the next tensor is yet to be written: an interrupted run may have done so.
+  /// Whether the next tensor must be written. An interrupted run may have written it.
   bool wants_next() const noexcept { return !skipped(); }
 
-  /// Where in its file the next tensor goes; it is one that is wanted.
+  /// The offset of the next tensor in its file. Call it only if wants_next().
   std::uint64_t next_offset() {
     if (!writer_) begin_shard();
     return writer_->position();
   }
 
-  /// The next tensor's bytes; those of a skipped one are ignored. Throws shape_mismatch for more or
-  /// fewer than it has.
+  /// Writes the next tensor. The bytes of one that is not wanted are ignored. Throws shape_mismatch
+  /// if there are more or fewer bytes than it has.
   void write(std::span<const std::byte> bytes) {
     const Shard& shard = shards_[shard_];
     if (!skipped()) {
@@ -51,7 +52,7 @@ class ModelWriter {
       writer_->begin(tensor.name, tensor.dtype, tensor.shape);
       writer_->write(bytes);
     }
-    if (++next_ < shard.tensors.size() || !folder_) return;  // a single file is left to finish()
+    if (++next_ < shard.tensors.size() || !folder_) return;  // finish() completes a single file
     finish_shard();
     skip_finished();
   }
@@ -59,7 +60,7 @@ class ModelWriter {
   /// Puts the model in place. Returns the bytes of its files.
   std::uint64_t finish() {
     const bool empty = shards_[0].tensors.empty() && !shards_[0].finished;
-    if (empty && folder_ && !is_sharded()) begin_shard();  // no tensor has begun it
+    if (empty && folder_ && !is_sharded()) begin_shard();  // no tensor has begun the file
     if (writer_) finish_shard();
     if (!folder_) return file_bytes_;
     if (!is_sharded()) {

@@ -1,5 +1,5 @@
-// What the names of tensors tell: an adapter, a prefix that one model has and the other lacks,
-// tensors that are fused in one of them.
+// What the names of tensors reveal: an adapter, a prefix that only one model has, tensors that are
+// fused in only one of them.
 #pragma once
 
 #include <deltadct/io/manifest.hpp>
@@ -14,7 +14,8 @@ using TensorList = std::vector<const ModelTensor*>;
 
 namespace detail {
 
-/// Calls fn(part) for each part of a name between dots, until it returns true; whether it did.
+/// Calls fn(part) for each dot-separated part of a name until it returns true. Returns whether it
+/// did.
 template <class Fn>
 bool any_part(std::string_view name, Fn&& fn) {
   for (;;) {
@@ -38,7 +39,7 @@ inline bool is_adapter_name(std::string_view name) {
   });
 }
 
-/// Whether a file that adapters are stored with lies beside a model.
+/// Whether the configuration file of an adapter lies beside a model.
 inline bool has_adapter_config(const Model& model) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(model.path(), ignored);
@@ -46,16 +47,16 @@ inline bool has_adapter_config(const Model& model) {
   return std::filesystem::exists(beside / "adapter_config.json", ignored);
 }
 
-/// A prefix of the base's names and what the fine-tune has in its place.
+/// A prefix of the base's names, and what the fine-tune has in its place.
 struct PrefixChange {
   std::string from;
   std::string to;
-  std::size_t tensors = 0;  ///< that it gives a namesake
+  std::size_t tensors = 0;  ///< number of tensors that get a namesake
 };
 
 namespace detail {
 
-/// Calls fn(prefix, rest) for a name cut after each of its first dots, and uncut.
+/// Calls fn(prefix, rest) for a name, uncut and then cut after each of its first dots.
 template <class Fn>
 void each_cut(std::string_view name, Fn&& fn) {
   constexpr int kMostParts = 4;
@@ -70,10 +71,10 @@ void each_cut(std::string_view name, Fn&& fn) {
 
 }  // namespace detail
 
-/// The change of a prefix, of at most four parts, that gives most tensors of the base a namesake of
-/// a fitting shape in the fine-tune; nothing unless three quarters of either list get one. The
-/// lists are those without a namesake. O(names), once they are long and few of their endings are
-/// shared.
+/// The change of a prefix, of at most four parts, that gives the most tensors of the base a
+/// namesake of a fitting shape in the fine-tune. Returns nothing unless that is three quarters of
+/// the shorter list. Both lists hold the tensors without a namesake. Takes time linear in the names
+/// if few of them share an ending.
 inline std::optional<PrefixChange> prefix_change(const TensorList& base, const TensorList& tuned) {
   struct Ending {
     const ModelTensor* tensor;
@@ -107,12 +108,12 @@ inline std::optional<PrefixChange> prefix_change(const TensorList& base, const T
   return best;
 }
 
-/// The option of the command line that makes such a change of the base's names, all but those that
-/// both models have; nothing where plain characters do not suffice to write it.
+/// The command-line option that changes the base's names in this way, except those that both models
+/// have; nothing if the names have special characters or there are too many to except.
 inline std::optional<std::string> rename_option(const PrefixChange& change,
                                                 const TensorList& shared) {
   constexpr std::size_t kMostKept = 8;
-  std::set<std::string> kept;  // the parts that names which stay as they are go on with
+  std::set<std::string> kept;  // what follows the prefix in names that must stay
   std::string letters = change.from + change.to;
   for (const ModelTensor* tensor : shared) {
     if (!tensor->name.starts_with(change.from)) continue;
@@ -137,7 +138,7 @@ inline std::optional<std::string> rename_option(const PrefixChange& change,
 
 namespace detail {
 
-/// Whether experts are tensors of their own, or one for all; nothing where there are none.
+/// Whether experts are separate, numbered tensors or one tensor; nothing if there are none.
 inline std::optional<bool> has_numbered_experts(const TensorList& tensors) {
   for (const ModelTensor* tensor : tensors) {
     bool after = false;
@@ -154,7 +155,7 @@ inline std::optional<bool> has_numbered_experts(const TensorList& tensors) {
 
 }  // namespace detail
 
-/// What is one tensor in a list and several in another: the name of the one, or nothing.
+/// The name of something that is one tensor in `fused` and several in `apart`, or nothing.
 inline std::optional<std::string> fused_part(const TensorList& fused, const TensorList& apart) {
   constexpr std::pair<std::string_view, std::string_view> kParts[] = {
       {"gate_up_proj", "gate_proj"}, {"qkv_proj", "q_proj"},        {"qkv", "q_proj"},

@@ -1,10 +1,10 @@
-// Elements of a delta that stand out: which they are, and the section of an archive that keeps
-// them.
+// Outliers: elements of a delta that stand out. Finds them, and keeps them in a section of an
+// archive.
 //
 //   u64            the number of outliers of the tensor
-//   values         one each, in what the tensor is computed in: F32, or F64 of F64 tensors
-//   gaps           LEB128: how many elements, row-major over the tensor's matrices, lie between an
-//                  outlier and the one before (before the first: from the start on)
+//   values         one each, in the compute dtype of the tensor: F32, or F64 for F64 tensors
+//   gaps           LEB128: how many elements, row-major over the tensor's matrices, lie between the
+//                  previous outlier (or the start of the tensor) and this one
 //
 // The section is padded with zeros to a multiple of 8 bytes.
 #pragma once
@@ -28,14 +28,14 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 namespace detail {
 
-/// What a scan of a delta adds up, below a limit and above.
+/// What a scan of a delta sums, with a limit on the squares.
 struct DeltaMoments {
-  double square = 0;      ///< sum of the squares that are not above the limit
+  double square = 0;      ///< sum of the squares up to the limit
   double peak = 0;        ///< largest magnitude
-  std::size_t above = 0;  ///< squares above the limit
+  std::size_t above = 0;  ///< number of squares above the limit
 };
 
-/// The delta of a matrix whose dtype is known at run time, scanned in runs by an executor.
+/// The delta of a matrix, scanned in runs by an executor.
 template <concepts::Element U>
 class DeltaScan {
  public:
@@ -48,7 +48,7 @@ class DeltaScan {
            static_cast<double>(static_cast<T>(base_[i]));
   }
 
-  /// Moments of unit * delta; the same for any executor.
+  /// Moments of unit * delta. The result is the same for any executor.
   template <concepts::Executor Executor>
   DeltaMoments moments(double unit, double limit, const Executor& executor) const {
     std::vector<DeltaMoments> runs(ceil_div(count_, kConvertRun));
@@ -83,12 +83,12 @@ class DeltaScan {
 }  // namespace detail
 
 /// Elements of tuned - base, both rows x cols, dense and aligned, that cost less as outliers than
-/// as noise. At `rate` bits a weight the noise of a patch is a share of its energy, and one more
-/// bit for the whole matrix takes 2 ln 2 / weights of all noise away (1 / (rate weights) below a
-/// bit). So an element of square x^2 pays for its place and value where x^2 exceeds their bits
-/// times that times the energy of the rest. Of draws from the normal distribution it never does: it
-/// would have to be eight times the standard deviation. Values are those of the delta. Nothing
-/// where the delta is not finite.
+/// as noise. At `rate` bits per weight, the noise of a patch is a share of its energy, and one more
+/// bit for the whole matrix removes a share of 2 ln 2 / weights of all noise (1 / (rate weights)
+/// below a bit). So an element of square x^2 is worth the bits of its place and value if x^2
+/// exceeds those bits times that share times the energy of the rest. Normally distributed elements
+/// never are: one would have to be eight times the standard deviation. The values returned are
+/// those of the delta. Returns nothing if the delta is not finite.
 template <concepts::Element U, concepts::Executor Executor>
 std::vector<Outlier> find_outliers(const U* base, const U* tuned, std::size_t rows,
                                    std::size_t cols, double rate, const Executor& executor) {
@@ -105,8 +105,8 @@ std::vector<Outlier> find_outliers(const U* base, const U* tuned, std::size_t ro
     unit = std::ldexp(1.0, -std::clamp(std::ilogb(sums.peak), -1000, 1000));
     sums = delta.moments(unit, kInfinity, executor);
   }
-  // What is taken out lowers the limit for the rest, until nothing more is above it. Deltas whose
-  // elements spread over ever more scales are cut off there.
+  // Taking outliers out lowers the limit for the rest, until nothing more exceeds it. Deltas whose
+  // elements spread over ever more scales stop after kRounds.
   constexpr int kRounds = 32;
   double limit = kInfinity;
   std::size_t taken = SIZE_MAX;
@@ -124,14 +124,14 @@ std::vector<Outlier> find_outliers(const U* base, const U* tuned, std::size_t ro
   return outliers;
 }
 
-/// The section of a tensor's outliers, given those of each of its matrices; empty where there are
+/// The section of a tensor's outliers, given those of each of its matrices; empty if there are
 /// none. Values are rounded to `dtype`, F32 or F64.
 inline std::vector<std::byte> outlier_section(std::span<const std::vector<Outlier>> matrices,
                                               const MatrixStack& stack, DType dtype) {
   std::vector<std::byte> values;
   std::vector<std::byte> gaps;
   std::uint64_t count = 0;
-  std::uint64_t next = 0;  // the first element after the one before
+  std::uint64_t next = 0;  // the first element after the previous outlier
   const auto append = [](std::vector<std::byte>& to, const auto& x) {
     const auto* bytes = reinterpret_cast<const std::byte*>(&x);
     to.insert(to.end(), bytes, bytes + sizeof x);
@@ -164,12 +164,12 @@ inline std::vector<std::byte> outlier_section(std::span<const std::vector<Outlie
 
 namespace detail {
 
-/// Takes numbers from the gaps of a section, checked.
+/// Reads the gaps of a section and checks them.
 class GapReader {
  public:
   explicit GapReader(std::span<const std::byte> bytes) noexcept : rest_(bytes) {}
 
-  /// Throws corrupt_data where no number of 63 bits in its shortest form is left.
+  /// Throws corrupt_data unless a number of up to 63 bits in its shortest form follows.
   std::uint64_t take() {
     std::uint64_t gap = 0;
     for (int shift = 0; shift < 63; shift += 7) {
@@ -192,8 +192,8 @@ class GapReader {
 
 }  // namespace detail
 
-/// The outliers of each matrix of a stack. Throws corrupt_data unless the section is one that
-/// outlier_section() could have made; memory and time are linear in its bytes.
+/// The outliers of each matrix of a stack. Throws corrupt_data unless outlier_section() could have
+/// made the section. Memory and time are linear in its bytes.
 inline std::vector<std::vector<Outlier>> parse_outliers(std::span<const std::byte> section,
                                                         const MatrixStack& stack, DType dtype) {
   using deltadct::detail::fail_validation;

@@ -1,4 +1,4 @@
-// Zeros that bring what is stored to a multiple of 8 bytes.
+// Zero padding of stored data to a multiple of 8 bytes.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>

@@ -1,8 +1,8 @@
-// Whether a fine-tune may be one of that base: looked at before anything is written, since a delta
-// from the wrong base is larger than the weights and of no use.
+// Judges whether a fine-tune can belong to a base. This is checked before anything is written,
+// because a delta from the wrong base is larger than the weights and of no use.
 //
-// The names are compared first, then a sample of the weights (see likeness.hpp). What most of the
-// weights show is refused; what few of them show is told.
+// The names are compared first, then a sample of the weights (see likeness.hpp). A pair is refused
+// if most of the weights do not fit; if only a few do not, there is a warning.
 #pragma once
 
 #include <deltadct/io/arrangement.hpp>
@@ -11,29 +11,30 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What there is to say of a pair that is not refused.
+/// What is known about a pair that is not refused.
 struct Plausibility {
-  /// |D| / |W| over all floating tensors of rank 2 or more that both models have, by a sample.
+  /// D| / |W| over all floating-point tensors of rank 2 or more that both models have, from a
+  /// sample.
   double weights_ratio = 0;
   std::vector<Warning> warnings;
 };
 
 namespace detail {
 
-/// A tensor is unlike the base's where its cosine is below the one and its ratio above the other:
-/// a delta that is small beside the weights does no harm, wherever it points. Tensors of other
-/// layers of one model were found to have cosines of up to 0.18, those that were trained on down to
-/// 0.35.
+/// A tensor is unlike the base's if its cosine is below kUnlikeCosine and its ratio is at least
+/// kUnlikeRatio: a delta that is small beside the weights does no harm, whatever its direction. In
+/// measurements, tensors of different layers of one model had cosines of up to 0.18, and tensors
+/// that were trained on had cosines down to 0.35.
 inline constexpr double kUnlikeCosine = 0.25;
 inline constexpr double kUnlikeRatio = 0.5;
 
-/// From this ratio on, a tensor is worth a warning.
+/// From this ratio on, a tensor gets a warning.
 inline constexpr double kFarRatio = 0.9;
 
-/// The share of weights without a counterpart, in both models, that is worth a warning.
+/// If both models have more than this share of weights without a counterpart, there is a warning.
 inline constexpr double kFewAlone = 0.1;
 
-/// Tensors named by a warning of their own, and looked at for what makes them unlike.
+/// The most tensors that get a warning of their own, and that are examined for a cause.
 inline constexpr std::size_t kMostNamed = 8;
 
 inline constexpr const char* kBringFirst = "; bring BASE to TUNED's layout first";
@@ -51,8 +52,8 @@ inline std::string alone_text(const TensorList& tensors, const char* model) {
          " alone, " + (one ? "" : "such as ") + shortened(tensors.front()->name);
 }
 
-/// Which tensors have a counterpart: a namesake of a shape that differs in the first extent at
-/// most.
+/// Finds out which tensors have a counterpart: a namesake whose shape differs at most in the first
+/// extent.
 struct Counterparts {
   struct Two {
     const ModelTensor* base;
@@ -62,8 +63,8 @@ struct Counterparts {
   std::vector<Two> reshaped;  ///< namesakes of other shapes
   TensorList base_alone;
   TensorList tuned_alone;
-  double base_share = 0;   ///< of the base's elements without a counterpart
-  double tuned_share = 0;  ///< likewise; 0 where a model has no elements
+  double base_share = 0;   ///< share of the base's elements without a counterpart
+  double tuned_share = 0;  ///< likewise for TUNED; 0 if a model has no elements
 
   Counterparts(const Model& base, const Model& tuned) {
     double base_all = 0;
@@ -126,7 +127,7 @@ struct Counterparts {
     return "BASE's names have " + quoted(change.from) + " where TUNED's have " + quoted(change.to);
   }
 
-  /// What would give the tensors their counterparts, as far as names tell; may be empty.
+  /// What would give the tensors counterparts, as far as the names show; may be empty.
   std::string advice() const {
     if (const auto change = prefix_change(base_alone, tuned_alone)) {
       TensorList shared;
@@ -139,8 +140,8 @@ struct Counterparts {
       const auto part =
           in_tuned ? fused_part(tuned_alone, base_alone) : fused_part(base_alone, tuned_alone);
       if (!part) continue;
-      return "; TUNED's " + *part + " are " + (in_tuned ? "fused" : "apart") + ", BASE's are " +
-             (in_tuned ? "apart" : "fused") + ": bring both to one layout first";
+      return "; TUNED's " + *part + " are " + (in_tuned ? "fused" : "separate") + ", BASE's are " +
+             (in_tuned ? "separate" : "fused") + ": bring both to one layout first";
     }
     return "";
   }
@@ -186,7 +187,8 @@ class PairJudge {
 
   void object(const Model& model, const std::string& what) {
     if (!allow_unlike_) {
-      throw Error(Errc::unlike_models, model.path().string(), what + "; --allow-unlike goes on");
+      throw Error(Errc::unlike_models, model.path().string(),
+                  what + "; --allow-unlike continues anyway");
     }
     warn(model.path().string(), what);
   }
@@ -198,13 +200,13 @@ class PairJudge {
     const auto format = model.metadata().find("format");
     if (format == model.metadata().end() || format->second != "deltadct") return;
     object(model, std::string(argument) +
-                      " is a delta archive, not a model: write that first, with 'deltadct apply "
-                      "THE_BASE_OF_IT " +
+                      " is a delta archive, not a model: apply it first, with 'deltadct apply "
+                      "ITS_BASE " +
                       shortened(model.path().string()) + " -o MODEL', and give MODEL");
   }
 
-  /// An adapter shares few tensors with a model. Models have tensors called like an adapter's, too,
-  /// but so does their base.
+  /// An adapter shares few tensors with a model. A model can have tensors named like an adapter's,
+  /// but then its base has them, too.
   void judge_adapter(const Model& model, const TensorList& alone, double share,
                      const char* argument) {
     if (2 * share <= 1) return;
@@ -236,7 +238,7 @@ class PairJudge {
     return rearrangement(base_, *two.base, tuned_, *two.tuned);
   }
 
-  /// What the first of the tensors of other shapes show.
+  /// The first rearrangement found among the first tensors of other shapes.
   std::string reshaped_advice() const {
     for (const auto& two : std::span(counterparts_.reshaped)
                                .first(std::min(kMostNamed, counterparts_.reshaped.size()))) {
@@ -254,7 +256,7 @@ class PairJudge {
       if (const auto text = transposed_text(two)) {
         warn(two.tuned->name, *text +
                                   ", and is kept without loss at full size; transpose one of "
-                                  "both first");
+                                  "the two first");
         ++named;
       }
     }
@@ -273,9 +275,9 @@ class PairJudge {
     judge_likeness(compared);
   }
 
-  /// The wrong base makes most tensors unlike, and with them most weights that are not the same in
-  /// both; a head or a vocabulary that was drawn anew is but one or two, however large. Weights
-  /// that are there, in another place, are no accident.
+  /// The wrong base makes most tensors unlike, and with them most of the weights that changed. A
+  /// head or a vocabulary that was initialised anew is only one or two tensors, however large.
+  /// Weights that are found in another arrangement are no coincidence, and are refused as well.
   void judge_likeness(std::vector<Compared>& compared) {
     const std::size_t tensors = compared.size();
     const double all = elements_of(compared);
@@ -301,7 +303,7 @@ class PairJudge {
     return sum;
   }
 
-  /// In the largest unit of all tensors, so that no square leaves the range of double.
+  /// Computed in the largest unit of all tensors, so that no square leaves the range of double.
   static double total_ratio(const std::vector<Compared>& compared) {
     int largest = std::numeric_limits<int>::min();
     for (const Compared& one : compared) largest = std::max(largest, one.likeness.exponent);
@@ -318,7 +320,7 @@ class PairJudge {
     return rearrangement(base_, *one.two.base, tuned_, *one.two.tuned);
   }
 
-  /// Of the first of these tensors for which one is found, with the tensor's name; or nothing.
+  /// The cause for the first of these tensors that has one, with the tensor's name; or empty.
   std::string first_cause(const std::vector<Compared>& unlike) const {
     for (const Compared& one : std::span(unlike).first(std::min(kMostNamed, unlike.size()))) {
       if (const auto found = cause(one)) return shortened(one.two.tuned->name) + ": " + *found;
@@ -337,7 +339,7 @@ class PairJudge {
   void warn_of_far(const std::vector<Compared>& far) {
     for (std::size_t k = 0; k < std::min(far.size(), kMostNamed); ++k) {
       const auto found = cause(far[k]);
-      const char* seems = far[k].is_unlike() ? "it seems drawn anew" : "its delta is a large one";
+      const char* seems = far[k].is_unlike() ? "it seems newly initialised" : "its delta is large";
       warn(far[k].two.tuned->name,
            far[k].text() + "; " + (found ? *found : seems) + "; --exclude keeps it without loss");
     }
@@ -356,9 +358,9 @@ class PairJudge {
 
 }  // namespace detail
 
-/// Throws unlike_models, saying what was found, where the fine-tune cannot be one of that base: no
-/// names or few weights in common, an adapter or a delta archive, weights that are nothing like the
-/// base's. With allow_unlike, that is the first of the warnings. Throws io_failure.
+/// Throws unlike_models, saying why, if the fine-tune cannot belong to that base: they have no
+/// names or few weights in common, one is an adapter or a delta archive, or the weights are nothing
+/// like the base's. With allow_unlike, that becomes the first warning. Throws io_failure.
 inline Plausibility judge_pair(const Model& base, const Model& tuned, bool allow_unlike = false) {
   return detail::PairJudge(base, tuned, allow_unlike).judge();
 }

@@ -1,4 +1,4 @@
-// What files and folders ask of the operating system (POSIX; Linux for renameat2).
+// System calls for files and folders (POSIX; Linux for renameat2).
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -54,16 +54,16 @@ class Descriptor {
 
   int get() const noexcept { return number_; }
 
-  /// Closes early, for those who need to see what close() returns.
+  /// Closes early, for callers that need the result of close().
   int close() noexcept { return ::close(std::exchange(number_, -1)); }
 
  private:
   int number_ = -1;
 };
 
-/// open(), but never as descriptor 0, 1 or 2: in a process that was started without them, what is
-/// written to its stdout or stderr would else go into the file. None where that fails; errno says
-/// why.
+/// open(), but never as descriptor 0, 1 or 2: if a process was started without them, its output to
+/// stdout or stderr would otherwise go into the file. Returns an empty Descriptor on failure, with
+/// errno set.
 inline Descriptor open_file(const char* path, int flags, mode_t mode = 0, int folder = AT_FDCWD) {
   Descriptor opened(retry([&] { return ::openat(folder, path, flags | O_CLOEXEC, mode); }));
   if (opened.get() == -1 || opened.get() > STDERR_FILENO) return opened;
@@ -74,7 +74,7 @@ inline Descriptor open_file(const char* path, int flags, mode_t mode = 0, int fo
   return moved;
 }
 
-/// Fills a buffer from the file; an end of file before that is an error.
+/// Fills a buffer from the file. Throws io_failure if the file ends before that.
 inline void read_at(int descriptor, std::uint64_t offset, std::span<std::byte> out,
                     const std::filesystem::path& path) {
   while (!out.empty()) {
@@ -90,7 +90,7 @@ inline void read_at(int descriptor, std::uint64_t offset, std::span<std::byte> o
   }
 }
 
-/// Writes all of a buffer; what a short write leaves goes into the next one.
+/// Writes a whole buffer, continuing after short writes.
 inline void write_at(int descriptor, std::uint64_t offset, std::span<const std::byte> bytes,
                      const std::filesystem::path& path) {
   while (!bytes.empty()) {
@@ -103,14 +103,14 @@ inline void write_at(int descriptor, std::uint64_t offset, std::span<const std::
   }
 }
 
-/// Moves a file within a folder unless the new name is taken (errno EEXIST), by way of a link.
+/// Moves a file within a folder by way of a link, unless the new name is taken (errno EEXIST).
 inline bool link_new(int folder, const std::string& from, const std::string& to) noexcept {
   if (::linkat(folder, from.c_str(), folder, to.c_str(), 0) != 0) return false;
   ::unlinkat(folder, from.c_str(), 0);
   return true;
 }
 
-/// The same in one step where the file system can; NFS and some FUSE ones say EINVAL.
+/// The same in one step if the file system supports it; NFS and some FUSE ones report EINVAL.
 inline bool rename_new(int folder, const std::string& from, const std::string& to) noexcept {
 #if defined(RENAME_NOREPLACE)
   if (::renameat2(folder, from.c_str(), folder, to.c_str(), RENAME_NOREPLACE) == 0) return true;

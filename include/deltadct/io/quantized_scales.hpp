@@ -1,5 +1,5 @@
-// Which floating tensors scale the codes of others, so that an error in one of them is an error in
-// every weight it belongs to.
+// Finds the floating-point tensors that scale the codes of others. An error in one of them is an
+// error in every weight that it scales.
 #pragma once
 
 #include <deltadct/io/model.hpp>
@@ -12,10 +12,10 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// The scales and zero points of a quantized checkpoint, told by their names and neighbours.
+/// The scales and zero points of a quantized checkpoint, recognised by their names and neighbours.
 class QuantizedScales {
  public:
-  /// Of either model: what is quantized in one of them is so in the other.
+  /// Looks for codes in both models: what is quantized in one is quantized in the other.
   QuantizedScales(const Model& base, const Model& tuned) {
     for (const Model* model : {&base, &tuned}) {
       for (const ModelTensor& tensor : model->tensors()) {
@@ -26,9 +26,9 @@ class QuantizedScales {
     }
   }
 
-  /// Whether a floating tensor belongs to codes: it is named as a scale or a zero point, it stands
-  /// in one module with codes ("mlp.up_proj.weight", "mlp.up_proj.scales"), or its name is theirs
-  /// with something added ("w", "w_scale_inv").
+  /// Whether a floating-point tensor belongs to codes: it is named like a scale or a zero point, it
+  /// is in one module with codes ("mlp.up_proj.weight", "mlp.up_proj.scales"), or its name is that
+  /// of codes with a suffix ("w", "w_scale_inv").
   bool contains(std::string_view name) const {
     const auto module = module_of(name);
     if (modules_.contains(module) || is_named_so(name.substr(module.size()))) return true;
@@ -40,7 +40,7 @@ class QuantizedScales {
   }
 
  private:
-  /// FP8 and smaller, and integers of up to 32 bits: 64 bits are indices, one bit is a mask.
+  /// FP8 and smaller, and integers of up to 32 bits. 64-bit integers are indices, 1-bit ones masks.
   static bool holds_codes(const StoredDType& dtype) noexcept {
     const std::string_view name = dtype_name(dtype);
     constexpr std::string_view kCodes[] = {"F8_", "F6_", "F4", "I8",  "U8", "I16",

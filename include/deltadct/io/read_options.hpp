@@ -1,4 +1,4 @@
-// How files are read: what is accepted, and what is refused.
+// Options for reading files: what is accepted, and what is refused.
 #pragma once
 
 #include <deltadct/io/input_file.hpp>
@@ -12,34 +12,35 @@ namespace deltadct::inline DELTADCT_ABI::io {
 inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 
 /// What a reader accepts before it throws limit_exceeded (for depth: bad_container). `tensors` also
-/// bounds the number of metadata entries.
+/// limits the number of metadata entries.
 struct Limits {
   std::uint64_t header_bytes = kMaxHeaderBytes;  ///< of a header, an index or a manifest
   std::size_t tensors = 1'000'000;
   std::size_t rank = 16;
   int depth = 16;
   std::size_t shards = 100'000;
-  /// Of all the tensors that an archive restores: 16 TiB.
+  /// Of all tensors that an archive restores: 16 TiB.
   std::uint64_t bytes = std::uint64_t{1} << 44;
-  /// Bytes an archive may restore for every byte it has, beyond 64 MiB and twice its base's.
+  /// Bytes that an archive may restore per byte of its own, beyond 64 MiB and twice its base's
+  /// bytes.
   double expansion = 1000;
   std::uint64_t file_bytes = std::uint64_t{64} << 20;    ///< of a file beside the weights
-  std::uint64_t files_bytes = std::uint64_t{256} << 20;  ///< of all of them
+  std::uint64_t files_bytes = std::uint64_t{256} << 20;  ///< of all these files together
 };
 
-/// Whether the checksums of an archive are compared. Whoever ignores them is still safe: nothing is
-/// read out of bounds, but altered weights pass for sound ones.
+/// Whether the checksums of an archive are compared. Ignoring them is memory-safe: nothing is read
+/// out of bounds. But altered weights go unnoticed.
 enum class Checksums { compare, ignore };
 
 /// What to do with a tensor of a dtype that the library does not know.
 enum class UnknownDType {
   refuse,  ///< throw unsupported_dtype, naming tensor and dtype
-  keep,    ///< take it for so many bits an element as its size has; it travels without loss
+  keep,    ///< infer its bits per element from its size, and store it without loss
 };
 
-/// What to do with what the format's readers pass over, though it is not as it should be.
+/// What to do with violations of the format that other readers ignore.
 enum class Strictness {
-  lenient,  ///< do as they do, and warn
+  lenient,  ///< ignore them, too, with a warning
   strict,   ///< throw bad_container or bad_index
 };
 

@@ -1,5 +1,5 @@
-// How much of a delta comes back: after it was decoded, added to the base, and rounded to the
-// output's dtype.
+// How much of a delta is left after it was compressed, decoded, added to the base, and rounded to
+// the output's dtype.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -9,7 +9,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Sums over elements d of tuned - base and r of output - base.
+/// Sums over elements, where d is tuned - base and r is output - base.
 struct Recovery {
   double energy = 0;   ///< of d^2
   double product = 0;  ///< of d r
@@ -24,20 +24,20 @@ struct Recovery {
     return *this;
   }
 
-  /// <d, r> / <d, d>: 1 where the output moves from the base as far as the fine-tune did.
+  /// <d, r> / <d, d>: 1 if the output moves from the base as far as the fine-tune did.
   double gain() const noexcept { return energy == 0 ? 1 : product / energy; }
 
-  /// Signal to noise in decibels; infinite where the output is the fine-tune.
+  /// Signal-to-noise ratio in decibels; infinite if the output equals the fine-tune.
   double snr_db() const noexcept {
     return error == 0 ? std::numeric_limits<double>::infinity() : 10 * std::log10(energy / error);
   }
 
-  /// Whether the delta is gone: less than half of it is left, and the output is no nearer to the
-  /// fine-tune than the base. A codec that keeps a part of the delta keeps the noise below the
-  /// signal, one with unit gain keeps the gain; rounding that swallows the delta keeps neither.
+  /// Whether the delta is lost: less than half of it is left, and the output is no nearer to the
+  /// fine-tune than the base is. A codec that keeps a part of the delta keeps the noise below the
+  /// signal, and one with unit gain keeps the gain. Rounding that swallows the delta keeps neither.
   bool is_lost() const noexcept { return energy > 0 && gain() < 0.5 && !(error < 0.99 * energy); }
 
-  /// The sums that give a gain and an SNR, as archives store them.
+  /// The sums that correspond to an energy, a gain and an SNR, which archives store.
   static Recovery of(double energy, double gain, double snr_db) noexcept {
     return {energy, gain * energy, energy * std::pow(10.0, -snr_db / 10)};
   }

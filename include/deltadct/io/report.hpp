@@ -8,7 +8,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Where a long operation stands; reported after every tensor.
+/// The state of a long operation; reported after every tensor.
 struct Progress {
   std::string_view tensor;
   std::uint64_t bytes_done;
@@ -16,26 +16,26 @@ struct Progress {
 };
 using ProgressFn = std::function<void(const Progress&)>;
 
-/// What an operation did, in tensors, elements and bytes. Removed tensors count for nothing else.
+/// What an operation did, in tensors, elements and bytes. Removed tensors count only in `tensors`.
 struct CheckpointReport {
   std::array<std::size_t, std::size(kModes)> tensors{};  ///< by mode
   std::uint64_t elements = 0;                            ///< of all tensors of the model
-  std::uint64_t changed_elements = 0;                    ///< of those that are not the base's
+  std::uint64_t changed_elements = 0;                    ///< of those that differ from the base's
   std::uint64_t delta_elements = 0;                      ///< of those stored as deltas
   std::uint64_t delta_bytes = 0;                         ///< bounds, widths and codes
-  std::uint64_t code_bytes = 0;                          ///< codes alone: the paper's account
+  std::uint64_t code_bytes = 0;                          ///< codes alone, as the paper counts
   std::uint64_t model_bytes = 0;                         ///< of all tensors of the model
   std::uint64_t file_bytes = 0;                          ///< of the files written or read
-  Recovery recovery;                                     ///< of those stored as deltas
+  Recovery recovery;                                     ///< of tensors stored as deltas
   std::size_t files = 0;                                 ///< carried beside the tensors
-  /// Of compress_model(): |D| / |W|, the norm of all deltas over that of the fine-tune's weights.
+  /// For compress_model(): |D| / |W|, the norm of all deltas over that of the fine-tune's weights.
   double weights_ratio = 0;
-  std::vector<std::string> wrong_bases;  ///< tensors whose base was another one, and was accepted
-  std::vector<Warning> warnings;         ///< what the user should know, in the order it was met
+  std::vector<std::string> wrong_bases;  ///< tensors of another base, which was accepted
+  std::vector<Warning> warnings;         ///< what the user should know, in order of occurrence
 
   std::size_t count(Mode mode) const noexcept { return tensors[static_cast<std::size_t>(mode)]; }
 
-  /// Every byte of the archive over every weight it covers.
+  /// Bits of the archive per weight that it covers.
   double bits_per_weight() const noexcept {
     return elements == 0 ? 0
                          : 8.0 * static_cast<double>(file_bytes) / static_cast<double>(elements);
@@ -59,12 +59,12 @@ struct CheckpointReport {
 
 namespace detail {
 
-/// Identifies the files of a model, and the names its tensors go by, in the plan of an operation
-/// that may be resumed.
+/// Identifies the files of a model, and the names of its tensors, in the plan of an operation that
+/// may be resumed.
 inline nlohmann::json identity_json(const Model& model) {
   nlohmann::json files = nlohmann::json::array();
   for (const FileIdentity& file : model.identity()) {
-    // The device may have another number after a restart.
+    // The device's number may change after a restart.
     files.push_back({file.inode, file.bytes, file.modified_ns});
   }
   Fingerprint names;

@@ -1,4 +1,4 @@
-// Restores tensors from a base and a delta archive: whole ones, or a block of one.
+// Restores tensors from a base and a delta archive: whole tensors, or blocks of them.
 #pragma once
 
 #include <deltadct/any_codec.hpp>
@@ -11,13 +11,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What to do about a base that is not the one an archive was made from.
+/// What to do if the base is not the one that the archive was made from.
 enum class WrongBase {
   refuse,  ///< throw wrong_base, naming the tensor
-  accept,  ///< go on where that is possible, and remember the tensor
+  accept,  ///< continue where possible, and remember the tensor
 };
 
-/// The dtypes of tensors that come back from a delta.
+/// The dtypes of tensors that are restored from a delta.
 enum class OutputDTypes {
   base,   ///< the base's
   tuned,  ///< the fine-tune's, which may hold a delta that the base's would round away
@@ -27,20 +27,20 @@ enum class OutputDTypes {
 struct RestoreOptions {
   WrongBase wrong_base = WrongBase::refuse;
   OutputDTypes dtypes = OutputDTypes::base;
-  Rounding rounding = Rounding::nearest;  ///< of what comes back from a delta, to F16 or BF16
+  Rounding rounding = Rounding::nearest;  ///< of tensors restored from a delta to F16 or BF16
 };
 
 namespace detail {
 
-inline constexpr const char* kOtherNames = "where the base has other names, --rename FROM=TO helps";
+inline constexpr const char* kOtherNames = "if the base has other names, use --rename FROM=TO";
 
-/// The codecs an operation needs, made once each.
+/// The codecs that an operation needs. Each is made once.
 class CodecCache {
  public:
   explicit CodecCache(CodecFactory factory, AnyAllocator allocator = {})
       : factory_(std::move(factory)), allocator_(std::move(allocator)) {}
 
-  /// The codec that decodes an entry, which has a delta.
+  /// The codec that decodes an entry, which must have a delta.
   const AnyCodec& of(const ManifestEntry& entry) {
     const TensorHeader& header = entry.matrices[0];
     return get({.patch = header.patch,
@@ -49,7 +49,7 @@ class CodecCache {
                 .double_precision = entry.dtype == DType::f64});
   }
 
-  /// The codec of a spec, whose allocator is the cache's.
+  /// The codec of a spec, with the cache's allocator.
   const AnyCodec& get(CodecSpec spec) {
     auto& codec = codecs_[{spec.patch, spec.transform, spec.quantizer, spec.double_precision}];
     if (!codec) {
@@ -59,7 +59,7 @@ class CodecCache {
     return *codec;
   }
 
-  /// One with an allocator of its own.
+  /// A new codec with the spec's own allocator.
   std::unique_ptr<AnyCodec> make(const CodecSpec& spec) const {
     auto codec = factory_(spec);
     if (codec) return codec;
@@ -74,8 +74,9 @@ class CodecCache {
   std::map<std::tuple<int, std::string, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
 };
 
-/// Restored tensors that others are tied to, until all of them have been: of methods whose decoding
-/// costs far more than a copy, and no more bytes than the largest tensor has.
+/// Keeps restored tensors that others are tied to, until all of those have been restored. Does so
+/// only for methods whose decoding costs far more than a copy, and within the bytes of the largest
+/// tensor.
 class KeptTargets {
  public:
   explicit KeptTargets(const DeltaArchive& archive) {
@@ -87,8 +88,8 @@ class KeptTargets {
     }
   }
 
-  /// Is told that a target, or what is tied to it, is to be restored; sets `bytes` where it is
-  /// kept. Valid until the next call.
+  /// Call this before a target, or a tensor tied to it, is restored. Returns whether the target is
+  /// kept, and then sets `bytes`, which are valid until the next call.
   bool take(const ManifestEntry& target, std::span<std::byte>& bytes) {
     const auto found = targets_.find(&target);
     if (found == targets_.end()) return false;
@@ -103,7 +104,7 @@ class KeptTargets {
     return is_kept;
   }
 
-  /// Keeps what a target was restored to, if it will be asked for and there is room.
+  /// Keeps a restored target if it will be needed again and there is room.
   void offer(const ManifestEntry& target, std::span<const std::byte> bytes) {
     const auto found = targets_.find(&target);
     if (found == targets_.end() || found->second.is_kept || bytes.size() > room_) return;
@@ -114,7 +115,7 @@ class KeptTargets {
 
  private:
   struct Target {
-    std::size_t uses = 1;  // to come: its own, and those of its ties
+    std::size_t uses = 1;  // still to come: its own, and those of its ties
     bool is_kept = false;
     std::vector<std::byte> bytes;
   };
@@ -126,8 +127,9 @@ class KeptTargets {
 
 }  // namespace detail
 
-/// Restores the tensors of the fine-tune, or what is nearest to them. For one thread at a time; its
-/// buffers are reused from tensor to tensor. Outlives neither model, archive nor executor.
+/// Restores the tensors of the fine-tune, up to the loss of compression. Use it from one thread at
+/// a time; its buffers are reused from tensor to tensor. Model, archive and executor must outlive
+/// it.
 class Restorer {
  public:
   Restorer(const Model& base, const DeltaArchive& archive, CodecFactory factory,
@@ -146,14 +148,15 @@ class Restorer {
     return is_tuned ? StoredDType(*entry.tuned_dtype) : entry.dtype;
   }
 
-  /// Reads the base's tensor of an entry and compares it with the one the archive was made from.
-  /// Throws missing_tensor, dtype_mismatch, shape_mismatch or wrong_base, naming file and tensor.
+  /// Reads the base's tensor of an entry and compares it with the one that the archive was made
+  /// from. Throws missing_tensor, dtype_mismatch, shape_mismatch or wrong_base, naming file and
+  /// tensor.
   void check_base(const ManifestEntry& entry) {
     read_base(entry);
     base_bytes_.release();
   }
 
-  /// Compares dtypes and shapes only. Throws missing_tensor, dtype_mismatch or shape_mismatch.
+  /// Compares only dtypes and shapes. Throws missing_tensor, dtype_mismatch or shape_mismatch.
   const ModelTensor& base_tensor(const ManifestEntry& entry) const {
     const ModelTensor* found = base_.find(entry.name);
     if (found == nullptr) {
@@ -173,24 +176,25 @@ class Restorer {
     return *found;
   }
 
-  /// The whole tensor, row-major, in dtype(entry). The base's tensor is compared with the one the
-  /// archive was made from, and what is stored with its checksum. Valid until the next call.
-  /// Whoever writes it to a file from `offset` on can do so without a copy (AtomicFile): where
-  /// possible, its address is that modulo a page.
+  /// The whole tensor, row-major, in dtype(entry). Compares the base's tensor with the one that the
+  /// archive was made from, and what is stored with its checksum. Valid until the next call. A
+  /// caller that writes the result to a file from `offset` on can do so without a copy
+  /// (AtomicFile): where possible, the result's address equals `offset` modulo the page size.
   std::span<const std::byte> restore(const ManifestEntry& tied, std::uint64_t offset = 0) {
     return detail::require_memory([&] { return archive_.place(tied); },
                                   [&] { return restored(tied, offset); });
   }
 
-  /// The stack a block of an entry refers to: whole, where the archive has but a part of it.
+  /// The stack to which a block of an entry refers: that of the whole tensor, even if the archive
+  /// has a delta of only a part of it.
   MatrixStack stack(const ManifestEntry& tied) const {
     const ManifestEntry& entry = archive_.target(tied);
     if (!has_delta(entry.mode)) return stack_of(entry.shape);
     MatrixStack stack = entry.stack;
     const auto common = common_rows(entry.shape, entry.base->shape);
-    // One matrix of a rank above 2 does not tell whether the tensor goes on with more matrices or
-    // with more rows: [1, 64, 64] of [3, 64, 64] is 1 x 64 x 64 either way. Compressing takes
-    // stack_of(), so that what fits it is meant by it.
+    // For a rank above 2, a single matrix does not tell whether the tensor continues with more
+    // matrices or with more rows: [1, 64, 64] of [3, 64, 64] is 1 x 64 x 64 either way. Compression
+    // uses stack_of(), so a stack that matches it is read in the same way.
     if (stack == stack_of(*common)) return stack_of(entry.shape);
     if (stack.rows == 0 || stack.cols == 0) return stack;
     const auto all = static_cast<std::size_t>(elements(entry.shape));
@@ -202,16 +206,16 @@ class Restorer {
     return stack;
   }
 
-  /// A block of a tensor, dense and row-major, in entry.dtype, rounded to nearest: the slice of a
-  /// tensor-parallel rank. Reads of the base and the archive only what the block needs, so that no
-  /// fingerprint can be compared. Throws bad_range, also where elements of less than a byte do not
-  /// begin and end with whole bytes; corrupt_data or io_failure. Valid until the next call.
+  /// A block of a tensor, dense and row-major, in entry.dtype, rounded to nearest; for example the
+  /// slice of a tensor-parallel rank. Reads only what the block needs of the base and the archive,
+  /// so no fingerprint can be compared. Throws bad_range, also if elements smaller than a byte do
+  /// not begin and end on whole bytes; corrupt_data or io_failure. Valid until the next call.
   std::span<const std::byte> restore_block(const ManifestEntry& tied, const Block& block) {
     return detail::require_memory([&] { return archive_.place(tied); },
                                   [&] { return restored_block(tied, block); });
   }
 
-  /// Tensors whose base was another one than the archive's, and was accepted.
+  /// Tensors whose base was not the archive's, and was accepted.
   const std::set<std::string>& wrong_bases() const noexcept { return wrong_bases_; }
 
  private:
@@ -244,7 +248,7 @@ class Restorer {
         block.cols > whole.cols - block.col) {
       throw Error(Errc::bad_range, archive_.place(entry), "block");
     }
-    // No room for what only a manifest claims.
+    // Checks this first: no memory is allocated for what only a manifest claims.
     if (entry.base) static_cast<void>(base_tensor(entry));
     require_room(entry);
     block_.clear();
@@ -252,7 +256,7 @@ class Restorer {
     const std::size_t first = block.matrix * whole.rows + block.row;
     require_whole_bytes(entry, first, whole.cols, block);
     block_.resize(bytes_of(entry, std::uint64_t{block.rows} * block.cols));
-    // Rows the base has, then those it lacks.
+    // First the rows that the base has, then those that it lacks.
     const std::size_t known = has_delta(entry.mode) ? entry.stack.count * entry.stack.rows : 0;
     const std::size_t below = std::min(std::max(first, known) - first, block.rows);
     const std::span<std::byte> upper = std::span(block_).first(bytes_of(entry, below * block.cols));
@@ -280,7 +284,7 @@ class Restorer {
     wrong_bases_.insert(entry.name);
   }
 
-  /// Throws unless the archive and the base are such that a tensor may be restored.
+  /// Throws unless the archive and the base justify the memory for a tensor.
   void require_room(const ManifestEntry& entry) {
     if (has_lossless(entry.mode)) archive_.require_chunks(entry);
     if (!is_in_proportion_) archive_.require_proportion(base_.tensor_bytes());
@@ -307,14 +311,14 @@ class Restorer {
     }
   }
 
-  /// Whether the sum of base and delta is rounded to the output's dtype in a pass of its own.
+  /// Whether the sum of base and delta is rounded to the output's dtype in a separate pass.
   bool is_rounded_apart(const ManifestEntry& entry) const {
     const DType to = dtype(entry);
     return to != entry.dtype ||
            (options_.rounding == Rounding::stochastic && to != detail::compute_dtype(to));
   }
 
-  /// out = base + delta, of `dtype`; below it, the rows that the base lacks, of entry.dtype.
+  /// out = base + delta, in `dtype`; below it the rows that the base lacks, in entry.dtype.
   void add_delta(const ManifestEntry& entry, DType dtype, std::span<const std::byte> base,
                  std::span<std::byte> out) {
     const StoredDelta delta = archive_.delta(entry);
@@ -335,7 +339,7 @@ class Restorer {
         executor_);
   }
 
-  /// The same in what the tensor is computed in, then rounded.
+  /// The same in the compute dtype, then rounded.
   void add_delta_and_round(const ManifestEntry& entry) {
     const DType wide = detail::compute_dtype(entry.dtype);
     const std::size_t shared = entry.stack.count * entry.stack.rows * entry.stack.cols;
@@ -361,7 +365,7 @@ class Restorer {
       if (!wrong || error.code() != Errc::checksum_mismatch) throw;
       fail_lossless(entry);
     }
-    // The archive compares checksums only if it is asked to.
+    // The archive compares checksums only if asked to.
     if (wrong && fingerprint(out_) != entry.tuned) fail_lossless(entry);
   }
 
@@ -375,8 +379,8 @@ class Restorer {
         detail::packed_bytes(elements, dtype_bits(entry.dtype)).value_or(0));
   }
 
-  /// Whether the elements of every row of a block, or of all its rows where they are whole ones,
-  /// begin and end with a byte.
+  /// Throws bad_range unless every row of a block, or all its rows together if they are whole ones,
+  /// begins and ends on a whole byte.
   void require_whole_bytes(const ManifestEntry& entry, std::size_t first, std::size_t cols,
                            const Block& block) const {
     const unsigned bits = dtype_bits(entry.dtype);
@@ -388,7 +392,7 @@ class Restorer {
                     std::to_string(bits) + " bits");
   }
 
-  /// Rows [first, ...) of the block's columns, of a tensor of the base with `cols` columns.
+  /// Copies rows from `first` on, in the block's columns, of a base tensor with `cols` columns.
   void copy_base(const ManifestEntry& entry, std::size_t first, std::size_t cols,
                  const Block& block, std::span<std::byte> out) {
     const ModelTensor& tensor = base_tensor(entry);
@@ -408,7 +412,7 @@ class Restorer {
                  base_bytes_);
       return base_bytes_.bytes();
     };
-    // Whole rows from the first to the last one: chunks are far longer than most rows.
+    // Reads whole rows, from the first to the last: chunks are far longer than most rows.
     rows_.resize(bytes_of(entry, std::uint64_t{block.rows} * cols));
     archive_.lossless_range(entry, bytes_of(entry, std::uint64_t{first} * cols), rows_, base_range);
     copy_rows(entry, 0, cols, block, out, [&](std::uint64_t offset, std::span<std::byte> to) {
@@ -417,8 +421,8 @@ class Restorer {
     });
   }
 
-  /// Calls copy(offset, to) for every run of bytes of a block of columns, rows in one go where the
-  /// block has them whole.
+  /// Calls copy(offset, to) for every run of bytes of a block of columns. If the block has whole
+  /// rows, they are one run.
   template <class Copy>
   static void copy_rows(const ManifestEntry& entry, std::size_t first, std::size_t cols,
                         const Block& block, std::span<std::byte> out, Copy copy) {
@@ -453,7 +457,7 @@ class Restorer {
   TensorBytes base_bytes_;
   std::vector<std::byte> storage_;
   std::vector<std::byte> wide_;
-  std::span<std::byte> out_;  // of the storage, or of what is kept
+  std::span<std::byte> out_;  // of storage_, or of what kept_ holds
   std::vector<std::byte> block_;
   std::vector<std::byte> rows_;
 };

@@ -1,4 +1,4 @@
-// Parallel work that may fail.
+// Parallel work that may throw.
 #pragma once
 
 #include <deltadct/core/executor.hpp>
@@ -9,8 +9,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
 
-/// Runs fn(0) ... fn(n - 1), which may throw, on an executor that need not cope with it; throws
-/// what the lowest of them threw.
+/// Runs fn(0) ... fn(n - 1), which may throw, on an executor that need not support exceptions.
+/// Rethrows the exception of the lowest index.
 template <concepts::Executor Executor, class Fn>
 void run_each(const Executor& executor, std::size_t n, Fn&& fn) {
   std::vector<std::exception_ptr> failures(n);

@@ -1,7 +1,7 @@
 // The safetensors container: a checked reader, and a writer that streams.
 //
 //   byte 0    u64, little-endian: N, the header's length, at most 100,000,000
-//        8    header: N bytes of JSON from '{' on, maybe padded with spaces at the end
+//        8    header: N bytes of JSON that begin with '{', maybe padded with spaces at the end
 //    8 + N    data: tensors one after another without holes, up to the end of the file
 #pragma once
 
@@ -30,7 +30,7 @@ inline std::uint64_t stored_length(const InputFile& file) {
   return length;
 }
 
-/// Reads N, and refuses it before anything of that size is read or allocated.
+/// Reads N and checks it before anything of that size is read or allocated.
 inline std::uint64_t header_length(const InputFile& file, const Limits& limits) {
   const std::string where = file.path().string();
   if (file.size() < kLengthBytes) {
@@ -47,8 +47,8 @@ inline std::uint64_t header_length(const InputFile& file, const Limits& limits) 
   return length;
 }
 
-/// Throws bad_container, saying what the file is and what helps, where its first bytes tell that it
-/// is of another format.
+/// Throws bad_container if the first bytes are those of another format, saying what the file is and
+/// what to do about it.
 inline void refuse_foreign(const InputFile& file) {
   std::vector<std::byte> storage;
   const auto first = file.bytes(0, std::min<std::uint64_t>(file.size(), kTellingBytes), storage);
@@ -79,36 +79,36 @@ inline Container open_container(const std::filesystem::path& path, const ReadOpt
 
 }  // namespace detail
 
-/// Whether a header takes all the room that was reserved for it.
+/// Whether a header takes all the room that is reserved for it.
 enum class HeaderRoom {
-  fixed,  ///< so that positions are known beforehand
-  least,  ///< no more than it needs, in a file so small that it would be noticed
+  fixed,  ///< yes, so that positions are known beforehand
+  least,  ///< no more than it needs, in a file so small that the rest would matter
 };
 
-/// Writes a safetensors file front to back; the file appears complete with finish(), or never.
+/// Writes a safetensors file from front to back. The file appears complete with finish(), or never.
 ///
-/// The header's text is known last but stands first, so room for it is reserved and what is left
-/// over is filled with spaces, which the format allows. Data is stored in the order it comes.
-/// Errors of the system are io_failure; a name used twice or not storable is bad_container.
+/// The header is known last but comes first, so room is reserved for it. What it leaves is filled
+/// with spaces, which the format allows. Data is stored in the order in which it is written. System
+/// errors are io_failure; a name that is used twice or cannot be stored is bad_container.
 class SafetensorsWriter {
  public:
-  /// Reserves header_capacity bytes, rounded up so that the data starts at a multiple of 8.
-  /// Throws output_exists, io_failure, or too_large above what the format allows.
+  /// Reserves header_capacity bytes, rounded up so that the data starts at a multiple of 8. Throws
+  /// output_exists, io_failure, or too_large above the limit of the format.
   SafetensorsWriter(const std::filesystem::path& path, Overwrite overwrite,
                     std::size_t header_capacity, HeaderRoom room = HeaderRoom::fixed)
       : capacity_(rounded(header_capacity, path)), file_(path, overwrite) {
     if (room == HeaderRoom::fixed) begin_data();
   }
 
-  /// Data up to which a header takes no more room than it needs (HeaderRoom::least): beside more,
-  /// what is left over hardly counts.
+  /// Up to this much data, a header takes only the room that it needs (HeaderRoom::least). Beside
+  /// more data, unused room hardly counts.
   static constexpr std::size_t kMostHeld = std::size_t{16} << 20;
 
-  /// Where in the file the next byte of data goes, if the header's room is fixed.
+  /// The offset of the next byte of data in the file, if the header's room is fixed.
   std::uint64_t position() const noexcept { return file_.position(); }
 
-  /// Starts the next tensor. Throws shape_mismatch where the one before lacks data, too_large for
-  /// a shape whose size overflows or ends within a byte.
+  /// Starts the next tensor. Throws shape_mismatch if the previous one lacks data, too_large for a
+  /// shape whose size overflows or ends within a byte.
   void begin(const std::string& name, const StoredDType& dtype,
              std::span<const std::uint64_t> shape) {
     check_complete();
@@ -123,8 +123,8 @@ class SafetensorsWriter {
     tensors_.push_back({name, dtype, {shape.begin(), shape.end()}, first, first + *bytes});
   }
 
-  /// Appends to the current tensor. Throws shape_mismatch for more than its shape holds, and then
-  /// writes nothing.
+  /// Appends to the current tensor. Throws shape_mismatch, and writes nothing, if that is more than
+  /// its shape holds.
   void write(std::span<const std::byte> bytes) {
     const std::uint64_t room = tensors_.empty() ? 0 : tensors_.back().end - data_bytes();
     if (bytes.size() > room) {
@@ -143,9 +143,9 @@ class SafetensorsWriter {
     }
   }
 
-  /// Writes the header and puts the file in place; to be called once, last. Returns the file's
-  /// bytes. Throws shape_mismatch where the last tensor lacks data, too_large where the header does
-  /// not fit its room, output_exists, io_failure.
+  /// Writes the header and puts the file in place. Call this once, last. Returns the bytes of the
+  /// file. Throws shape_mismatch if the last tensor lacks data, too_large if the header does not
+  /// fit its room, output_exists, io_failure.
   std::uint64_t finish(const Metadata& metadata = {}) {
     check_complete();
     const std::string text = detail::header_text(tensors_, metadata, place());
@@ -165,7 +165,7 @@ class SafetensorsWriter {
   }
 
  private:
-  // Keeps every offset in the file within 2^63 - 1, the most a file offset holds.
+  // Keeps every offset in the file within 2^63 - 1, the largest file offset.
   static constexpr std::uint64_t kMaxDataBytes =
       kMaxNumber - kMaxHeaderBytes - detail::kLengthBytes;
 
@@ -193,7 +193,7 @@ class SafetensorsWriter {
                 std::to_string(tensors_.back().end - data_bytes()) + " bytes of data are missing");
   }
 
-  /// From here on the header's room is what it is.
+  /// Fixes the room of the header and begins the data.
   void begin_data() {
     begun_ = true;
     file_.skip(detail::kLengthBytes + capacity_);
@@ -212,8 +212,8 @@ class SafetensorsWriter {
 
   std::size_t capacity_;
   AtomicFile file_;
-  bool begun_ = false;           // whether the room of the header is settled
-  std::vector<std::byte> held_;  // data that waits for it
+  bool begun_ = false;           // whether the room of the header is fixed
+  std::vector<std::byte> held_;  // data that waits for that
   std::vector<TensorInfo> tensors_;
   std::set<std::string> names_;
 };

@@ -1,12 +1,12 @@
-// The header of the safetensors container: what it says of tensors, checked; and its text.
+// The header of the safetensors container: parses and checks it, and makes its text.
 //
 //   {"__metadata__": {"key": "text", ...},
 //    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
 //
-// data_offsets count from the start of the data, which tensors fill one after another without
-// holes. The header's order need not be the data's. Rank 0 (one element) and extents of 0 (no
-// bytes) are valid. Rules as of huggingface/safetensors 0.8, which also ignores members of a
-// tensor's entry that it does not know.
+// data_offsets count from the start of the data, which the tensors fill one after another without
+// holes. The order of the header need not be that of the data. Rank 0 (one element) and extents of
+// 0 (no bytes) are valid. The rules are those of huggingface/safetensors 0.8, which also ignores
+// unknown members of a tensor's entry.
 #pragma once
 
 #include <deltadct/core/stored_dtype.hpp>
@@ -31,7 +31,7 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 using Metadata = std::map<std::string, std::string>;
 
-/// One tensor of a container; begin and end are byte offsets within the data section.
+/// One tensor of a container. begin and end are byte offsets within the data section.
 struct TensorInfo {
   std::string name;
   StoredDType dtype = DType::f32;
@@ -46,14 +46,14 @@ struct TensorInfo {
   std::uint64_t bytes() const noexcept { return end - begin; }
 };
 
-/// What a header says, tensors in the order of their data.
+/// The contents of a header, with the tensors in the order of their data.
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;
   Metadata metadata;
-  bool null_metadata = false;  ///< it is null, and taken for none
+  bool null_metadata = false;  ///< it is null, and treated as absent
 };
 
-/// The largest number in a header, so that it also fits the signed integers other readers use.
+/// The largest number in a header. It also fits the signed integers that other readers use.
 inline constexpr auto kMaxNumber =
     static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 
@@ -63,7 +63,7 @@ inline bool has_elements(std::span<const std::uint64_t> shape) noexcept {
   return std::ranges::find(shape, std::uint64_t{0}) == shape.end();
 }
 
-/// Product of the extents that are not 0; nothing where it exceeds kMaxNumber.
+/// Product of the extents that are not 0; nothing if it exceeds kMaxNumber.
 inline std::optional<std::uint64_t> extent_product(std::span<const std::uint64_t> shape) noexcept {
   std::uint64_t product = 1;
   for (const std::uint64_t extent : shape) {
@@ -74,7 +74,7 @@ inline std::optional<std::uint64_t> extent_product(std::span<const std::uint64_t
   return product;
 }
 
-/// Bytes of so many elements; nothing where they exceed kMaxNumber or end within a byte.
+/// Bytes of that many elements; nothing if they exceed kMaxNumber or end within a byte.
 inline std::optional<std::uint64_t> packed_bytes(std::uint64_t elements, unsigned bits) noexcept {
   const std::uint64_t tail_bits = elements % 8 * bits;
   const std::uint64_t tail = tail_bits / 8;
@@ -84,10 +84,10 @@ inline std::optional<std::uint64_t> packed_bytes(std::uint64_t elements, unsigne
 
 }  // namespace detail
 
-/// Bytes of a tensor; nothing where they exceed 2^63 - 1, or where elements of less than a byte do
-/// not end with one. Extents of 0 are left out while the size is checked, so that the verdict on
-/// [2^40, 2^40, 0] does not depend on the order of its extents: a shape whose strides overflow is
-/// never accepted.
+/// Bytes of a tensor; nothing if they exceed 2^63 - 1, or if elements smaller than a byte end
+/// within one. Extents of 0 are left out of the overflow check, so that the result for [2^40, 2^40,
+/// 0] does not depend on the order of the extents: a shape whose strides overflow is never
+/// accepted.
 inline std::optional<std::uint64_t> tensor_bytes(const StoredDType& dtype,
                                                  std::span<const std::uint64_t> shape) noexcept {
   const auto elements = detail::extent_product(shape);
@@ -129,8 +129,8 @@ inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, const 
   return shape;
 }
 
-/// The bits that every element has where so many bytes hold a tensor of that shape; 0 where they
-/// cannot. Those of no elements are taken for 8.
+/// The bits of an element if that many bytes hold a tensor of that shape; 0 if they cannot. A
+/// tensor without elements counts as having 8.
 inline std::uint64_t bits_of_element(std::span<const std::uint64_t> shape,
                                      std::uint64_t bytes) noexcept {
   const auto elements = extent_product(shape);
@@ -147,7 +147,7 @@ inline std::uint64_t bits_of_element(std::span<const std::uint64_t> shape,
                                      : ", whose size or name is none of a dtype"));
 }
 
-/// The dtype of a tensor that has so many bytes.
+/// The dtype of a tensor that has `bytes` bytes.
 inline StoredDType read_dtype(const nlohmann::json& entry, std::span<const std::uint64_t> shape,
                               std::uint64_t bytes, std::string_view where, UnknownDType unknown) {
   const std::string& name = json_string(json_member(entry, "dtype", where), where, "dtype");
@@ -181,8 +181,8 @@ inline TensorInfo read_tensor(const std::string& name, const nlohmann::json& ent
   return info;
 }
 
-/// JSON values one member of the header may hold: the metadata's entries, or a shape and the rest
-/// of a tensor's entry, with room for members to be ignored.
+/// The most JSON values in one member of the header: the metadata's entries, or a shape and the
+/// rest of a tensor's entry, with room for members that are ignored.
 inline std::size_t member_values(const Limits& limits) noexcept {
   constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
   constexpr std::size_t kOthers = 64;
@@ -190,7 +190,7 @@ inline std::size_t member_values(const Limits& limits) noexcept {
   return limits.tensors < kMost - shape ? limits.tensors + shape : kMost;
 }
 
-/// Tensors sorted by offset must follow one another from 0 to the end of the data.
+/// Checks that tensors, sorted by offset, follow one another from 0 to the end of the data.
 inline void check_layout(std::span<const TensorInfo> tensors, std::uint64_t data_bytes,
                          std::string_view file) {
   std::uint64_t expected = 0;
@@ -212,9 +212,9 @@ inline void check_layout(std::span<const TensorInfo> tensors, std::uint64_t data
 
 }  // namespace detail
 
-/// Parses a header and checks every rule that does not need the data itself. Pure: `where` only
-/// names the file in errors, which name the tensor too. data_bytes is what follows the header.
-/// Throws bad_container, unsupported_dtype or limit_exceeded.
+/// Parses a header and checks every rule that does not need the data itself. Reads no file: `where`
+/// only names it in errors, which also name the tensor. data_bytes is the number of bytes after the
+/// header. Throws bad_container, unsupported_dtype or limit_exceeded.
 inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t data_bytes,
                                                   std::string_view where,
                                                   const ReadOptions& options = {}) {
@@ -222,7 +222,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
   if (text.size() > limits.header_bytes) {
     throw Error(Errc::limit_exceeded, where, "header of " + std::to_string(text.size()) + " bytes");
   }
-  // Leading spaces are fine for JSON, not for the format.
+  // JSON allows leading spaces, the format does not.
   if (text.empty() || text.front() != '{') {
     throw Error(Errc::bad_container, where, "the header does not start with '{'");
   }
@@ -239,7 +239,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
     }
   };
   parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
-  // Stable: empty tensors that share an offset keep the header's order.
+  // A stable sort: empty tensors that share an offset keep the header's order.
   std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const auto& a, const auto& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
@@ -249,7 +249,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
 
 namespace detail {
 
-/// A key between quotes; refuses what the reader would.
+/// A key in quotes. Refuses what the reader would refuse.
 inline std::string quoted_key(const std::string& key, std::string_view where) {
   if (key.find('\0') == key.npos) return json_quoted(key, where);
   throw Error(Errc::bad_container, where, "NUL in '" + shortened(key) + "'");
@@ -280,7 +280,7 @@ inline std::string tensor_text(const TensorInfo& tensor, std::string_view where)
          std::to_string(tensor.end) + "]}";
 }
 
-/// The header without padding: metadata first, so that tools see it without parsing the rest.
+/// The header without padding. Metadata comes first, so that tools see it without parsing the rest.
 inline std::string header_text(std::span<const TensorInfo> tensors, const Metadata& metadata,
                                std::string_view where) {
   std::string text = "{";
@@ -294,8 +294,8 @@ inline std::string header_text(std::span<const TensorInfo> tensors, const Metada
 
 }  // namespace detail
 
-/// The exact length of the header a SafetensorsWriter would write, before padding: the capacity
-/// with which it wastes at most 7 bytes. Offsets must be the final ones. Throws bad_container for
+/// The exact length, before padding, of the header that a SafetensorsWriter would write. With this
+/// capacity it wastes at most 7 bytes. Offsets must be the final ones. Throws bad_container for
 /// names and texts that cannot be stored.
 inline std::size_t header_bytes(std::span<const TensorInfo> tensors, const Metadata& metadata) {
   return detail::header_text(tensors, metadata, "header").size();

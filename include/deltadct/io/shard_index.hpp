@@ -1,12 +1,12 @@
-// The index of a sharded model, and how it is squared with what the shards hold.
+// The index of a sharded model, and how it is reconciled with what the shards hold.
 //
 //   model.safetensors.index.json   {"metadata": {"total_size": 26, ...},
 //                                   "weight_map": {"NAME": "model-00001-of-00002.safetensors",
 //                                   ...}}
 //
-// Shards are plain names of regular files in the index's folder, and a tensor of weight_map is in
-// the shard it is mapped to. In all else readers pass over what does not fit, and so does this one,
-// with a warning, unless it is to be strict.
+// Shards must be plain names of regular files in the index's folder, and every tensor of weight_map
+// must be in the shard to which it is mapped. Other readers ignore all other inconsistencies. So
+// does this one, with a warning, unless it is to be strict.
 #pragma once
 
 #include <deltadct/io/safetensors_header.hpp>
@@ -14,23 +14,23 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// What an index says. Shards in the order of their names.
+/// The contents of an index. Shards are in the order of their names.
 struct ShardIndex {
   std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
-  std::map<std::string, std::string> metadata;             ///< its strings
+  std::map<std::string, std::string> metadata;             ///< its string values
   std::optional<std::uint64_t> total_size;
-  std::vector<Warning> warnings;  ///< what was passed over
+  std::vector<Warning> warnings;  ///< about what was ignored
 };
 
 namespace detail {
 
-/// A name that cannot lead out of the folder, on any system.
+/// Throws bad_index unless the name cannot lead out of the folder on any system.
 inline void check_shard_name(const std::string& name, std::string_view where) {
   constexpr std::size_t kLongest = 255;
   const bool plain = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
                      name.find_first_of("/\\:") == name.npos && !has_controls(name);
   if (!plain) {
-    throw Error(Errc::bad_index, where, "'" + shortened(name) + "' is no plain file name");
+    throw Error(Errc::bad_index, where, "'" + shortened(name) + "' is not a plain file name");
   }
 }
 
@@ -41,7 +41,7 @@ inline void read_total_size(ShardIndex& index, const nlohmann::json& value, std:
     return;
   }
   index.warnings.push_back({std::string(where),
-                            "total_size is no integer, and is passed over, as by transformers, "
+                            "total_size is not an integer, and is ignored, as by transformers, "
                             "vLLM and mlx-lm (--strict refuses it)"});
 }
 
@@ -50,7 +50,7 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
   if (!value.is_object()) {
     if (options.is_strict()) throw Error(Errc::bad_index, where, "metadata is not an object");
     index.warnings.push_back({std::string(where),
-                              "metadata is no object, and is passed over, as by vLLM and mlx-lm; "
+                              "metadata is not an object, and is ignored, as by vLLM and mlx-lm; "
                               "transformers fails on it (--strict refuses it)"});
     return;
   }
@@ -83,8 +83,9 @@ inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std:
 
 }  // namespace detail
 
-/// Parses an index. Pure: `where` only names the file in errors. Throws bad_container for what is
-/// not strict JSON or not of the right types, bad_index for what is no index, limit_exceeded.
+/// Parses an index. Reads no file: `where` only names it in errors. Throws bad_container for a text
+/// that is not strict JSON or has values of wrong types, bad_index for one that is not an index,
+/// limit_exceeded.
 inline ShardIndex parse_shard_index(std::string_view text, std::string_view where,
                                     const ReadOptions& options = {}) {
   const Limits& limits = options.limits;
@@ -118,8 +119,8 @@ inline std::string shard_index_text(const ShardIndex& index) {
 
 namespace detail {
 
-/// Throws bad_index unless a shard holds what the index maps to it and, where that is to be strict,
-/// nothing else. Sorts the names that are mapped.
+/// Throws bad_index unless a shard holds what the index maps to it and, in strict mode, nothing
+/// else. Sorts the mapped names.
 template <class Tensor>
 void check_shard(std::string_view index, const std::string& shard, std::vector<std::string>& mapped,
                  std::span<const Tensor> held, const ReadOptions& options) {
@@ -139,7 +140,7 @@ void check_shard(std::string_view index, const std::string& shard, std::vector<s
   }
 }
 
-/// Whether the index maps each tensor to the shard it is in. Names that are mapped are sorted.
+/// Whether the index maps each tensor to the shard that holds it. Mapped names must be sorted.
 template <class Tensor>
 std::vector<bool> listed_tensors(const ShardIndex& index, const std::vector<Tensor>& tensors) {
   std::vector<const std::vector<std::string>*> mapped;
@@ -151,23 +152,22 @@ std::vector<bool> listed_tensors(const ShardIndex& index, const std::vector<Tens
   return listed;
 }
 
-/// What is told of a tensor that is not exactly where the index says; nullptr of any other.
+/// The warning about a tensor that is not just where the index says; nullptr if it is.
 inline const char* shard_remark(bool listed, bool several) noexcept {
   if (listed && several) {
-    return "in several shards; the one that the index names counts, while transformers 5 and vLLM "
-           "take the last (--strict refuses it)";
+    return "in several shards; the one that the index names is used, while transformers 5 and "
+           "vLLM use the last (--strict refuses it)";
   }
   if (several) {
-    return "in several shards and not in the index; the last counts, as in transformers 5 and vLLM "
-           "(--strict refuses it)";
+    return "in several shards and not in the index; the last is used, as by transformers 5 and "
+           "vLLM (--strict refuses it)";
   }
   if (listed) return nullptr;
-  return "in a shard, but not in the index; it is taken along, as by transformers 5, vLLM and "
-         "mlx-lm "
+  return "in a shard, but not in the index; it is used, as by transformers 5, vLLM and mlx-lm "
          "(--strict refuses it)";
 }
 
-/// Leaves one tensor of each name, in their order: the one the index names, or else the last.
+/// Keeps one tensor of each name, in their order: the one that the index names, or else the last.
 template <class Tensor>
 void settle_tensors(std::string_view where, const ShardIndex& index, std::vector<Tensor>& tensors,
                     WarningCollector& warnings) {

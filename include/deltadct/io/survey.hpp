@@ -1,5 +1,5 @@
-// What deltas vary by, over a whole model: for methods that treat a matrix by its place among
-// others.
+// Measures how much deltas vary over a whole model, for methods that treat a matrix by its rank
+// among the others.
 #pragma once
 
 #include <deltadct/baseline/ultra_delta.hpp>
@@ -7,8 +7,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// The spread of every matrix that compress_model() may compress, that has one shape and dtype in
-/// both models, and that is not the same in both.
+/// The spread of every matrix that compress_model() may compress, if it has the same shape and
+/// dtype in both models and differs between them.
 inline std::vector<DeltaSpread> survey_deltas(
     const Model& base, const Model& tuned,
     const std::function<bool(std::string_view)>& selected = {}) {

@@ -1,4 +1,5 @@
-// How one tensor of a fine-tune is kept: as a compressed delta with its outliers, or without loss.
+// How one tensor of a fine-tune is stored: as a compressed delta with its outliers, or without
+// loss.
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
@@ -29,18 +30,18 @@ enum class NonFinite {
 
 struct CompressOptions {
   CodecSpec codec;        ///< double_precision is set per tensor
-  bool lossless = false;  ///< every tensor is kept without loss
-  /// Which tensors may be compressed, by name; others are stored without loss. Empty: all.
+  bool lossless = false;  ///< store every tensor without loss
+  /// Which tensors may be compressed, by name; others are stored without loss. If empty, all may.
   std::function<bool(std::string_view)> selected;
   NonFinite non_finite = NonFinite::refuse;
-  bool allow_unlike = false;                  ///< go on, with a warning, where judge_pair() refuses
+  bool allow_unlike = false;                  ///< continue with a warning if judge_pair() refuses
   Companions companions = Companions::carry;  ///< the small files of a fine-tune that is a folder
-  /// Bytes of the whole archive, met from below; 0: whatever it takes. A budget as allocator of the
-  /// codec asks for bits instead: bytes of the archive over the weights of the tensors that
+  /// Bytes that the whole archive may take, which are nearly used up; 0: no limit. A budget as the
+  /// codec's allocator limits bits instead: those of the archive per weight of the tensors that
   /// changed.
   std::uint64_t bytes = 0;
   OutputOptions output;
-  /// Told of every tensor once it is stored; may be empty.
+  /// Called for every tensor once it is stored; may be empty.
   std::function<void(const ManifestEntry&)> on_entry;
 
   bool is_selected(std::string_view name) const { return !selected || selected(name); }
@@ -48,11 +49,11 @@ struct CompressOptions {
 
 namespace detail {
 
-/// Elements below which a method without patches keeps a tensor without loss: those of a patch of
-/// 16 x 16.
+/// Tensors with fewer elements are kept without loss by a method without patches. A patch of 16 x
+/// 16 has as many.
 inline constexpr std::uint64_t kSmallElements = 256;
 
-/// Bits a weight that the codes of a mix take.
+/// Bits per weight that the codes of a mix take.
 inline double rate_of(const CodecSpec& spec) {
   const auto area = static_cast<std::size_t>(spec.patch) * static_cast<std::size_t>(spec.patch);
   double bits = 0;
@@ -63,7 +64,7 @@ inline double rate_of(const CodecSpec& spec) {
   return bits;
 }
 
-/// Tells of a delta that is gone once it is restored, and what helps.
+/// A warning about a delta that is lost in restoring, with the options that help.
 inline Warning lost_delta(const ManifestEntry& entry) {
   char numbers[80];
   std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB); ", entry.recovery->gain(),
@@ -82,7 +83,7 @@ inline Warning lost_delta(const ManifestEntry& entry) {
   return {entry.name, std::move(what)};
 }
 
-/// Chooses and encodes. Its buffers are reused from tensor to tensor.
+/// Chooses how a tensor is stored, and encodes it. Its buffers are reused from tensor to tensor.
 class TensorEncoder {
  public:
   TensorEncoder(const CompressOptions& options, const CodecFactory& factory,
@@ -92,14 +93,15 @@ class TensorEncoder {
         codecs_(factory, options.codec.allocator),
         scales_(std::move(scales)) {}
 
-  /// All that what is encoded depends on, beside the options.
+  /// Everything that the encoded bytes depend on, besides the options.
   std::string build() {
     return codecs_.get(options_.codec).build() + " zstd " + ZSTD_versionString();
   }
 
-  /// Why a tensor is kept without loss; nullptr where it may be compressed. The paper does not say
-  /// which tensors are; ours: floating, of rank 2 or more, of at least one patch's elements (of 16
-  /// x 16, where there are none), and no scales of codes that come back exactly.
+  /// Why a tensor is kept without loss; nullptr if it may be compressed. The paper does not say
+  /// which tensors are compressed. Here, these are floating-point tensors of rank 2 or more, with
+  /// at least as many elements as a patch (of 16 x 16 for methods without patches). Scales of
+  /// quantized codes are excluded: the codes themselves are restored exactly.
   const char* reason(const ManifestEntry& entry) const {
     const auto patch = static_cast<std::uint64_t>(options_.codec.patch);
     const std::uint64_t area = patch == 0 ? kSmallElements : patch * patch;
@@ -114,13 +116,13 @@ class TensorEncoder {
     return nullptr;
   }
 
-  /// Whether a tensor of that name may come back as something near to it.
+  /// Whether a tensor of that name may be restored with a loss.
   bool may_differ(std::string_view name) const {
     return options_.is_selected(name) && !scales_.contains(name);
   }
 
-  /// What an entry whose base is another tensor takes of a budget. Its mode is what it will most
-  /// likely be, and the numbers of its delta are of the length they will have.
+  /// What an entry that differs from its base needs of a budget. Sets the mode that it will most
+  /// likely have, and sample numbers for its delta that are as long as the real ones.
   void survey(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned, TensorNeed& need) {
     base_ = &base;
     tuned_ = &tuned;
@@ -149,8 +151,8 @@ class TensorEncoder {
     entry.recovery = Recovery::of(1.234e-05, 0.9876, 12.34);
   }
 
-  /// Sets the mode of an entry whose base is another tensor, and the sections that go with it.
-  /// `share`: bytes for the delta, where there is a budget.
+  /// Sets the mode and the sections of an entry that differs from its base. `share` is the number
+  /// of bytes for the delta, if there is a budget.
   void encode(ManifestEntry& entry, TensorBytes& base, TensorBytes& tuned,
               std::optional<double> share, Sections& sections) {
     base_ = &base;
@@ -166,7 +168,7 @@ class TensorEncoder {
   }
 
  private:
-  /// Keeps a tensor without loss; what add_delta() began with it is undone.
+  /// Keeps a tensor without loss. Undoes what add_delta() began.
   void keep(ManifestEntry& entry, const char* why, Sections& sections) {
     entry.mode = Mode::lossless;
     entry.reason = why;
@@ -184,7 +186,7 @@ class TensorEncoder {
     exact_.reset();
   }
 
-  /// Weights of a stack, padding counted, and the least and most bytes of its delta.
+  /// Sets the weights of a stack, including padding, and the least and most bytes of its delta.
   void set_limits(const MatrixStack& stack, bool double_precision, TensorNeed& need) const {
     const auto count = static_cast<double>(stack.count);
     need.weights = count * padded_weights(stack);
@@ -205,14 +207,14 @@ class TensorEncoder {
     need.most = bytes_within(std::numeric_limits<double>::max());
   }
 
-  /// Weights of one matrix of a stack, in whole patches.
+  /// Weights of one matrix of a stack, counted in whole patches.
   double padded_weights(const MatrixStack& stack) const noexcept {
     const auto side = static_cast<std::size_t>(std::max(options_.codec.patch, 1));
     return static_cast<double>(ceil_div(stack.rows, side) * ceil_div(stack.cols, side) * side *
                                side);
   }
 
-  /// Makes an entry one with a delta. Returns the shape of what tensor and base have in common.
+  /// Turns an entry into one with a delta. Returns the shape that tensor and base have in common.
   std::vector<std::uint64_t> begin_delta(ManifestEntry& entry) const {
     const DType dtype = std::exchange(entry.dtype, entry.base->dtype);
     if (dtype != entry.dtype) entry.tuned_dtype = dtype;
@@ -224,7 +226,7 @@ class TensorEncoder {
     return common;
   }
 
-  /// Stores a delta where that should be; else returns the reason why not.
+  /// Stores a delta and returns nullptr, or returns the reason for not storing it.
   const char* add_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
     const auto common = begin_delta(entry);
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
@@ -241,13 +243,13 @@ class TensorEncoder {
     // Patches that are mostly padding can cost more than the weights they hold.
     if (sections.bytes() >= *tensor_bytes(entry.dtype, common)) return "larger";
     if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
-    // What costs no more and loses nothing is better.
+    // A section without loss is better if it costs no more.
     exact_ = encode_lossless_within(tuned_->bytes(), base_->bytes(), dtype_bytes(dtype),
                                     sections.bytes(), executor_);
     return exact_ ? "exact" : nullptr;
   }
 
-  /// Whether there is no NaN and no infinity in base and fine-tune.
+  /// Whether base and fine-tune have neither NaN nor infinity.
   bool is_finite(const ManifestEntry& entry) const {
     const auto all_finite = [](std::span<const std::byte> bytes, DType dtype) {
       return with_element(dtype, [&]<class U>() {
@@ -296,7 +298,7 @@ class TensorEncoder {
     if (recovery.energy != 0) entry.recovery = without_unit(recovery, unit);
   }
 
-  /// Bits a weight with which a tensor's deltas take at most so many bytes, or the least there are.
+  /// Bits per weight for which a tensor's deltas take at most `bytes`, or the least possible.
   double rate_within(double bytes, const MatrixStack& stack) const {
     const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainBoundsBytes);
     const double weights = std::max(padded_weights(stack), 1.0);
@@ -304,8 +306,8 @@ class TensorEncoder {
     return std::clamp(bits, std::max(least, std::numeric_limits<double>::min()), most);
   }
 
-  /// Brings base and tuned to aligned addresses, and to one dtype in from_ and to_: their own where
-  /// they agree, what the base is computed in where not.
+  /// Brings base and tuned to aligned addresses, and to one dtype in from_ and to_: their own if
+  /// they agree, otherwise the compute dtype of the base.
   void prepare(const ManifestEntry& entry) {
     const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
     base_->align(dtype_bytes(entry.dtype));
@@ -331,8 +333,8 @@ class TensorEncoder {
     return {all.dtype, all.row(k * stack.rows, stack.cols)};
   }
 
-  /// The outliers of every matrix. A method of others has none, and they take at most half of what
-  /// there is.
+  /// The outliers of every matrix. Methods without patches have none. If there is a budget and they
+  /// would take more than half of it, there are none, either.
   std::vector<std::vector<Outlier>> find_outliers(const MatrixStack& stack, const CodecSpec& spec,
                                                   std::optional<double> share) const {
     std::vector<std::vector<Outlier>> outliers(stack.count);
@@ -351,7 +353,7 @@ class TensorEncoder {
     return outliers;
   }
 
-  /// Matrix k of the fine-tune with the base's elements in place of outliers.
+  /// Matrix k of the fine-tune, with the base's elements in place of its outliers.
   AnyMatrix without(std::span<const Outlier> outliers, std::size_t k, const MatrixStack& stack) {
     const AnyMatrix tuned = matrix_of(to_, k, stack);
     if (outliers.empty()) return tuned;
@@ -365,7 +367,7 @@ class TensorEncoder {
     return {tuned.dtype, rest_.data()};
   }
 
-  /// Sets the outliers' values: what is missing where the patches were added and the sum rounded.
+  /// Sets the outliers' values: what is missing after the patches are added and the sum is rounded.
   void settle(const AnyCodec& codec, const AnyMatrix& base, const AnyMatrix& tuned,
               std::size_t cols, std::span<Outlier> outliers) const {
     with_element(base.dtype, [&]<class U>() {
@@ -384,7 +386,7 @@ class TensorEncoder {
     });
   }
 
-  /// The rows that the base lacks, in the base's dtype.
+  /// Stores the rows that the base lacks, in the base's dtype.
   void add_tail(const ManifestEntry& entry, std::uint64_t first, Sections& sections) const {
     const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
     auto rows = tuned_->bytes().subspan(static_cast<std::size_t>(first) * dtype_bytes(tuned_dtype));
@@ -406,14 +408,14 @@ class TensorEncoder {
   QuantizedScales scales_;
   CompressedTensor delta_;
   std::vector<std::byte> workspace_;
-  TensorBytes* base_ = nullptr;  // the tensor at hand
+  TensorBytes* base_ = nullptr;  // the current tensor
   TensorBytes* tuned_ = nullptr;
   AnyMatrix from_;  // its elements in one dtype
   AnyMatrix to_;
   std::vector<std::byte> base_converted_;
   std::vector<std::byte> tuned_converted_;
   std::vector<std::byte> rest_;
-  std::optional<std::vector<std::byte>> exact_;  // its lossless section, once that is known
+  std::optional<std::vector<std::byte>> exact_;  // its lossless section, once known
 };
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// What an operation tells its caller beside its result.
+// Warnings: what an operation tells its caller besides its result.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -9,13 +9,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Something that did not stop an operation but that its user should know.
+/// Something that did not stop an operation but that the user should know.
 struct Warning {
   std::string where;  ///< the file, tensor or argument concerned
-  std::string what;   ///< what was met, what was done about it, and the switch that helps
+  std::string what;   ///< what was found, what was done about it, and the switch that helps
 };
 
-/// Gathers warnings; those that say the same of many places become one.
+/// Collects warnings. Those with the same text for many places become one.
 class WarningCollector {
  public:
   void add(std::string where, std::string what) {
@@ -27,7 +27,7 @@ class WarningCollector {
     entries_.push_back({{std::move(where), std::move(what)}, 0});
   }
 
-  /// In the order they were first met.
+  /// In the order of their first occurrence.
   std::vector<Warning> warnings() const {
     std::vector<Warning> result;
     for (const Entry& entry : entries_) {

@@ -1,10 +1,10 @@
-// Which files of a folder this library wrote itself and nobody has changed since: what may be
-// removed without anything being lost.
+// Finds out which files of a folder this library wrote and nobody has changed since. They may be
+// removed without losing anything.
 //
-// A file beside the shards may have any name, so its name proves nothing. It has the fingerprint of
-// its bytes attached (kSumAttribute), where the file system has such attributes. An editor that
-// replaces the file drops the attribute; one that writes into it makes it wrong. So do copies, in
-// most cases: what cannot be proved counts as somebody else's.
+// A file beside the shards may have any name, so its name proves nothing. Where the file system has
+// extended attributes, the fingerprint of its bytes is attached (kSumAttribute). An editor that
+// replaces the file drops the attribute; one that writes into it makes it wrong. Most copies lack
+// it, too. A file for which there is no proof counts as somebody else's.
 #pragma once
 
 #include <deltadct/io/fingerprint.hpp>
@@ -19,21 +19,21 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Fingerprints of files by their paths in a folder, parts divided by '/'.
+/// Fingerprints of files by their paths in a folder, with '/' between the parts.
 using FileSums = std::map<std::string, std::string>;
 
 namespace detail {
 
 inline constexpr const char* kSumAttribute = "user.deltadct.sum";
 
-/// The fingerprint attached to a file, or nothing.
+/// The fingerprint attached to a file; empty if there is none.
 inline std::string attached_sum(const std::filesystem::path& path) {
   std::array<char, 64> text{};
   const auto length = ::lgetxattr(path.c_str(), kSumAttribute, text.data(), text.size());
   return length <= 0 ? std::string() : std::string(text.data(), static_cast<std::size_t>(length));
 }
 
-/// The fingerprint of a regular file's bytes; nothing where it cannot be read.
+/// The fingerprint of a regular file's bytes; nothing if it cannot be read.
 inline std::optional<std::string> file_sum(const std::filesystem::path& path) {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   try {
@@ -59,7 +59,8 @@ inline bool is_as_written(const std::filesystem::path& folder, const std::filesy
   return sum && (*sum == attached || (found != expected.end() && *sum == found->second));
 }
 
-/// Calls fn(entry) for all that a folder holds, what a folder in it holds before that folder.
+/// Calls fn(entry) for everything in a folder and below, for the contents of a folder before
+/// itself.
 template <class Fn>
 void for_each_entry(const std::filesystem::path& folder, Fn&& fn) {
   std::error_code error;
