@@ -104,15 +104,15 @@ class DeltaCodec {
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
-    static_assert(std::same_as<compute_t<U>, Compute>,
-                  "the views' elements must have the compute type of the policy");
-    check(compressed);
-    check_destination(out, "out");
-    check_shape(out, compressed.header->rows, compressed.header->cols, "out");
-    const detail::Region all{0, 0, out.rows, out.cols};
-    const auto scale = static_cast<Compute>(compressed.header->scale);
-    Decoder(kernel_, compressed, all, scale).run(detail::StoreRows<U>{out}, executor);
-    detail::add_outliers(compressed.outliers, all, 1.0, out);
+    if constexpr (accepts<U>()) {
+      check(compressed);
+      check_destination(out, "out");
+      check_shape(out, compressed.header->rows, compressed.header->cols, "out");
+      const detail::Region all{0, 0, out.rows, out.cols};
+      const auto scale = static_cast<Compute>(compressed.header->scale);
+      Decoder(kernel_, compressed, all, scale).run(detail::StoreRows<U>{out}, executor);
+      detail::add_outliers(compressed.outliers, all, 1.0, out);
+    }
   }
 
   /// weights += alpha * delta^, in place. Throws non_finite where alpha, or alpha times the scale
@@ -216,30 +216,38 @@ class DeltaCodec {
   using Plan = detail::Plan<Policy>;
   using Decoder = detail::RegionDecoder<Policy, Backend>;
 
+  /// Says in words, and in nothing else, that a view's elements are of the wrong type.
+  template <class U>
+  static constexpr bool accepts() noexcept {
+    constexpr bool result = detail::is_computed_as<U, Compute>;
+    static_assert(result, "the views' elements must have the compute type of the policy");
+    return result;
+  }
+
   template <class Source, class Executor>
   void encode_source(CompressedTensor& out, std::span<std::byte> workspace, std::size_t rows,
                      std::size_t cols, const Source& source, const Executor& executor) const {
-    static_assert(std::same_as<typename Source::compute, Compute>,
-                  "the views' elements must have the compute type of the policy");
-    out.outliers.clear();
-    detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols)
-        .run(source, allocator_, workspace, out, executor);
+    if constexpr (accepts<typename Source::compute>()) {
+      out.outliers.clear();
+      detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols)
+          .run(source, allocator_, workspace, out, executor);
+    }
   }
 
   template <class U, class Executor>
   void add_region(const CompressedView& compressed, std::size_t row, std::size_t col,
                   MatrixView<const U> base, MatrixView<U> out, double alpha,
                   const Executor& executor) const {
-    static_assert(std::same_as<compute_t<U>, Compute>,
-                  "the views' elements must have the compute type of the policy");
-    check_destination(out, "out");
-    check_view(base, "base");
-    check_shape(base, out.rows, out.cols, "base");
-    check_apart(base, out, "out");
-    const auto factor = detail::checked_factor<Compute>(alpha, compressed.header->scale);
-    const detail::Region region{row, col, out.rows, out.cols};
-    Decoder(kernel_, compressed, region, factor).run(detail::AddRows<U>{base, out}, executor);
-    detail::add_outliers(compressed.outliers, region, alpha, out);
+    if constexpr (accepts<U>()) {
+      check_destination(out, "out");
+      check_view(base, "base");
+      check_shape(base, out.rows, out.cols, "base");
+      check_apart(base, out, "out");
+      const auto factor = detail::checked_factor<Compute>(alpha, compressed.header->scale);
+      const detail::Region region{row, col, out.rows, out.cols};
+      Decoder(kernel_, compressed, region, factor).run(detail::AddRows<U>{base, out}, executor);
+      detail::add_outliers(compressed.outliers, region, alpha, out);
+    }
   }
 
   Allocator allocator_;

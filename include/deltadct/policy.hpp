@@ -65,24 +65,28 @@ struct WithoutDct : DefaultPolicy<T, P> {
 
 namespace concepts {
 
-/// A function of a patch, P * P values row-major. One that gives term() and from_sum(), too, is
-/// measured while the matrix is read, see L2Norm; its degree d is that of score(c x) = c^d score(x).
+/// A scorer whose score follows from a sum over the patch, which is taken while the matrix is read;
+/// see L2Norm. Its degree d is that of score(c x) = c^d score(x).
+template <class S, class T>
+concept SummedScorer = requires(T x) {
+  { S::term(x) } -> std::same_as<T>;
+  { S::from_sum(x, x) } -> std::same_as<bool>;
+  { S::degree } -> std::convertible_to<int>;
+};
+
+/// A function of a patch, P * P values row-major. One that has term() is a SummedScorer, too.
 template <class S, class T, int P>
 concept ImportanceScorer = std::default_initializable<S> &&
     requires(const S& scorer, std::span<const T, static_cast<std::size_t>(P) * P> patch) {
   { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
-} && (!requires(T x) { S::term(x); } || requires(T x) {
-  { S::term(x) } -> std::same_as<T>;
-  { S::from_sum(x, x) } -> std::same_as<bool>;
-  { S::degree } -> std::convertible_to<int>;
-});
+} && (!requires(T x) { S::term(x); } || SummedScorer<S, T>);
 
 /// Gives every patch the class of a width, the wider the higher its score. A NaN counts as the
 /// lowest score, as minus infinity does: no patch is given less. Codecs hand the lowest finite
 /// number over in the place of both. One that gives counts(n), too, how many of n patches get each
 /// width, gives out bits by rank alone: a device then needs nothing of the host.
 template <class A, class T>
-concept BitAllocator = std::copy_constructible<A> && requires(const A& allocator) {
+concept BitAllocator = requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;
 } &&(
     requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {

@@ -1,6 +1,6 @@
 # Compiles SOURCE with COMPILER and the response file FLAGS. As it stands it must compile; with
 # DELTADCT_MUST_FAIL defined and what a line "// flags: <flags>" has, if there is one, it must not,
-# and the compiler must say what the file's line "// expect: <regex>" asks for.
+# and the compiler must say what the file's line "// expect: <regex>" asks for, in 30 lines at most.
 cmake_minimum_required(VERSION 3.25)
 set(ENV{LC_ALL} C)
 
@@ -29,4 +29,10 @@ if(result EQUAL 0)
 endif()
 if(NOT output MATCHES "${expect}")
   message(FATAL_ERROR "Fails to compile without saying \"${expect}\":\n${output}")
+endif()
+
+string(REGEX MATCHALL "\n" lines "${output}")
+list(LENGTH lines count)
+if(count GREATER 30)
+  message(FATAL_ERROR "Takes ${count} lines to say so:\n${output}")
 endif()

@@ -125,15 +125,26 @@ struct half {
 
 static_assert(sizeof(half) == 2 && sizeof(bfloat16) == 2);
 
+namespace detail {
+
+// Constants, not concepts: compilers explain a concept by everything that it is made of.
+template <class T>
+inline constexpr bool is_compute_type = std::is_same_v<T, float> || std::is_same_v<T, double>;
+template <class T>
+inline constexpr bool is_element_type = is_compute_type<T> || std::is_same_v<T, half> ||
+                                        std::is_same_v<T, bfloat16>;
+
+}  // namespace detail
+
 namespace concepts {
 
 /// A type in which the codec computes.
 template <class T>
-concept Compute = std::same_as<T, float> || std::same_as<T, double>;
+concept Compute = detail::is_compute_type<T>;
 
 /// A type of the elements of a matrix given to the codec.
 template <class T>
-concept Element = Compute<T> || std::same_as<T, half> || std::same_as<T, bfloat16>;
+concept Element = detail::is_element_type<T>;
 
 }  // namespace concepts
 
@@ -151,6 +162,16 @@ struct ComputeType<double> {
 /// float for float, half and bfloat16; double for double.
 template <concepts::Element T>
 using compute_t = typename detail::ComputeType<T>::type;
+
+namespace detail {
+
+/// Whether T is an element's type that is computed with as Compute.
+template <class T, class Compute>
+inline constexpr bool is_computed_as = false;
+template <concepts::Element T>
+inline constexpr bool is_computed_as<T, compute_t<T>> = true;
+
+}  // namespace detail
 
 /// A dtype as safetensors names it: all those of its release 0.8.
 enum class DType : std::uint8_t {

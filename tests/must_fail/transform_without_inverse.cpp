@@ -1,0 +1,16 @@
+// A transform that cannot be undone is refused as a Transform.
+// expect: Transform
+#include <deltadct/codec.hpp>
+
+struct OneWay : deltadct::Identity {
+#if defined(DELTADCT_MUST_FAIL)
+  template <int P, class V, class Source, class Sink>
+  static void inverse(const Source&, const Sink&) = delete;
+#endif
+};
+
+struct Policy : deltadct::DefaultPolicy<float, 4> {
+  using Transform = OneWay;
+};
+
+const deltadct::DeltaCodec<Policy, deltadct::Serial> codec;
