@@ -171,7 +171,7 @@ class DeltaCodec<Policy, Cuda> {
   static std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) {
     const std::size_t patches = Encoder<U, false>::patches_of(rows, cols);
     return detail::DeviceWorkspace<Compute>(nullptr, patches,
-                                          CudaKernels<Policy, U>::sorting_bytes(patches))
+                                            CudaKernels<Policy, U>::sorting_bytes(patches))
         .bytes;
   }
 
@@ -268,8 +268,8 @@ class DeltaCodec<Policy, Cuda> {
                         cudaStream_t stream) const {
     const Encoder<U, Subtracts> encoder(delta);
     const std::size_t patches = encoder.patches_of(delta.tuned.rows, delta.tuned.cols);
-    const detail::DeviceWorkspace<Compute> workspace(workspace.data(), patches,
-                                                 CudaKernels<Policy, U>::sorting_bytes(patches));
+    const detail::DeviceWorkspace<Compute> workspace(
+        workspace.data(), patches, CudaKernels<Policy, U>::sorting_bytes(patches));
     check_memory(workspace, workspace.bytes, "workspace");
     check_memory(memory, 0, "memory");
     Encoding encoding;
@@ -359,19 +359,21 @@ std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
 template <concepts::Policy Policy, concepts::Element U>
 void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, true>& encoder,
                                     const typename Policy::Allocator& allocator,
-                                    const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
-                                    const LayOut& lay_out, cudaStream_t stream) {
-  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator, workspace,
-              header, lay_out);
+                                    const detail::DeviceWorkspace<T>& workspace,
+                                    TensorHeader& header, const LayOut& lay_out,
+                                    cudaStream_t stream) {
+  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator,
+              workspace, header, lay_out);
 }
 
 template <concepts::Policy Policy, concepts::Element U>
 void CudaKernels<Policy, U>::encode(const detail::DeviceEncoder<Policy, U, false>& encoder,
                                     const typename Policy::Allocator& allocator,
-                                    const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
-                                    const LayOut& lay_out, cudaStream_t stream) {
-  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator, workspace,
-              header, lay_out);
+                                    const detail::DeviceWorkspace<T>& workspace,
+                                    TensorHeader& header, const LayOut& lay_out,
+                                    cudaStream_t stream) {
+  encoder.run(detail::CudaQueue{stream, workspace.sorting, workspace.sorting_bytes}, allocator,
+              workspace, header, lay_out);
 }
 
 template <concepts::Policy Policy, concepts::Element U>

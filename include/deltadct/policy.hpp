@@ -79,7 +79,7 @@ template <class S, class T, int P>
 concept ImportanceScorer = std::default_initializable<S> &&
     requires(const S& scorer, std::span<const T, static_cast<std::size_t>(P) * P> patch) {
   { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
-} && (!requires(T x) { S::term(x); } || SummedScorer<S, T>);
+} &&(!requires(T x) { S::term(x); } || SummedScorer<S, T>);
 
 /// Gives every patch the class of a width, the wider the higher its score. A NaN counts as the
 /// lowest score, as minus infinity does: no patch is given less. Codecs hand the lowest finite
@@ -88,7 +88,8 @@ concept ImportanceScorer = std::default_initializable<S> &&
 template <class A, class T>
 concept BitAllocator = requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;
-} &&(
+}
+&&(
     requires(const A& allocator, std::span<const T> scores, std::span<std::uint32_t> out) {
       allocator.allocate(scores, out, out);
     } ||

@@ -1,4 +1,5 @@
 // Every stage replaced by one line of a policy, and what that changes.
+#include "odd_stages.hpp"
 #include "support.hpp"
 
 using namespace test;
@@ -10,16 +11,6 @@ using Paper = DefaultPolicy<float, 8>;
 // Stages do not know the backend; this one compiles fastest.
 template <class Policy>
 using Codec = DeltaCodec<Policy, Serial>;
-
-// The largest magnitude.
-struct Peak {
-  template <int P, class T>
-  T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const {
-    T peak = 0;
-    for (const T x : patch) peak = std::max(peak, std::abs(x));
-    return peak;
-  }
-};
 
 // Four bits for every other patch, one for the rest, whatever the scores.
 struct Alternate {
@@ -44,60 +35,8 @@ struct Unheard {
   void allocate(std::span<const Score>, std::span<std::uint32_t>, std::span<std::uint32_t>) const {}
 };
 
-// Levels from -peak to peak; one stored value a patch.
-template <int Bits>
-struct Symmetric {
-  static constexpr std::string_view name = "symmetric";
-  static constexpr int bound_count = 1;
-  static constexpr int levels = (1 << Bits) - 1;
-
-  template <class V, class T>
-  static T fit(const T* coefficients, int n, T (&side)[1]) {
-    side[0] = 0;
-    for (int s = 0; s < n; ++s) side[0] = std::max(side[0], std::abs(coefficients[s]));
-    return 0;
-  }
-
-  template <class T>
-  static bool representable(const T (&side)[1], T gain) {
-    return std::isfinite(2 * gain * side[0]);
-  }
-
-  template <class T>
-  static T largest(const T (&side)[1]) {
-    return side[0];
-  }
-
-  template <class V>
-  struct Encoder {
-    using T = typename Lanes<V>::scalar;
-    V steps;
-
-    Encoder(const T (&side)[1], T, T gain) : steps(T(levels) / (2 * gain * side[0])) {}
-    V operator()(V x) const {
-      const V code = Lanes<V>::round(x * steps + V(T(levels) / 2));
-      return Lanes<V>::min(Lanes<V>::max(code, V(T(0))), V(T(levels)));
-    }
-  };
-
-  template <class V>
-  struct Decoder {
-    using T = typename Lanes<V>::scalar;
-    V step;
-    V least;
-
-    Decoder(const T (&side)[1], T factor)
-        : step(2 * factor * side[0] / T(levels)), least(-factor * side[0]) {}
-    V operator()(V code) const { return code * step + least; }
-  };
-};
-template <>
-struct Symmetric<0> : MinMax<0> {
-  static constexpr std::string_view name = "symmetric";
-};
-
 struct WithPeak : Paper {
-  using Scorer = Peak;
+  using Scorer = LargestWeight;
 };
 struct WithAlternate : Paper {
   using Allocator = Alternate;

@@ -180,8 +180,7 @@ TEST_CASE("largest: the noise of draws from the normal distribution") {
     for (std::uint32_t seed = 1; seed <= 30; ++seed) {
       const auto values = normal<float>(1, seed);
       std::vector<std::byte> codes(code_bytes(-k, Values<float>::size));
-      const float step =
-          encode<float>(k, values.x, Values<float>::size, codes.data());
+      const float step = encode<float>(k, values.x, Values<float>::size, codes.data());
       double square = 0;
       for (const float x : values.x) square += static_cast<double>(x) * static_cast<double>(x);
       noise += (static_cast<double>(step) * static_cast<double>(step) * (Values<float>::size >> k) /

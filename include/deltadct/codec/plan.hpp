@@ -1,5 +1,5 @@
-// What encoding a matrix comes to before any element is read, whoever runs it: the header, what must
-// be measured, the classes of widths, and sizes.
+// What encoding a matrix comes to before any element is read, whoever runs it: the header, what
+// must be measured, the classes of widths, and sizes.
 #pragma once
 
 #include <deltadct/codec/width.hpp>
@@ -104,8 +104,7 @@ struct Plan {
 
   /// Gives the classes as many patches as such an allocator says, and leaves those that have any.
   /// Throws bad_mix where its counts do not sum to all patches, or the quantizer lacks a width.
-  static void count(const Allocator& allocator, TensorHeader& header)
-  requires(allocates_by_rank) {
+  static void count(const Allocator& allocator, TensorHeader& header) requires(allocates_by_rank) {
     std::size_t left = header.patches();
     const std::vector<std::size_t> counts = allocator.counts(left);
     bool is_division = counts.size() == header.classes.size();

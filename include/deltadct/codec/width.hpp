@@ -14,9 +14,13 @@ constexpr bool has_width() noexcept {
   if constexpr (!is_bit_width_of(Bits, std::size_t{N}))
     return false;
   else if constexpr (Bits < 0)
-    return requires { Quantizer<Bits>::group; };
+    return requires {
+      Quantizer<Bits>::group;
+    };
   else
-    return requires { Quantizer<Bits>::bound_count; };
+    return requires {
+      Quantizer<Bits>::bound_count;
+    };
 }
 
 /// Calls fn.operator()<Bits>() for the width of a patch; for one that the quantizer lacks, which
@@ -68,9 +72,8 @@ bool has_width(int bits) noexcept {
 /// The values that a patch of that width stores.
 template <template <int> class Quantizer, int N>
 DELTADCT_HD int bound_count(int bits) noexcept {
-  return with_width<Quantizer, N>(bits, []<int Bits>() -> int {
-    return Quantizer<Bits>::bound_count;
-  });
+  return with_width<Quantizer, N>(bits,
+                                  []<int Bits>() -> int { return Quantizer<Bits>::bound_count; });
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

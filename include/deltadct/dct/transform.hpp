@@ -76,8 +76,8 @@ struct ColumnGroups {
   }
 };
 
-// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `transposed`. Each
-// is written as it will be read, by Groups: a load that spans two stores would wait for both.
+// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `transposed`.
+// Each is written as it will be read, by Groups: a load that spans two stores would wait for both.
 template <class Groups, int P, class X, class T>
 DELTADCT_INLINE void transpose_columns(const X (&x)[P], int c, T* transposed) {
   using V = typename Groups::Narrow;

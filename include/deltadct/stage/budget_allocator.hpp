@@ -21,7 +21,7 @@ namespace deltadct::inline DELTADCT_ABI {
 
 /// What an allocator may know of the patches it is given beside their scores.
 struct PatchGrid {
-  int patch = 0;               ///< P
+  int patch = 0;                 ///< P
   std::size_t bounds_bytes = 0;  ///< what a patch stores beside its codes
 };
 
@@ -70,8 +70,8 @@ class BudgetAllocator {
     return shares;
   }
 
-  /// The least and the most bits a weight that P x P patches can take which store bounds_bytes beside
-  /// their codes; anything, where P is 0.
+  /// The least and the most bits a weight that P x P patches can take which store bounds_bytes
+  /// beside their codes; anything, where P is 0.
   static std::pair<double, double> range(int patch, std::size_t bounds_bytes) noexcept {
     if (patch == 0) return {0, std::numeric_limits<double>::infinity()};
     const Range range = range_of(patch, bounds_bytes);

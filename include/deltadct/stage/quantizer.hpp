@@ -47,7 +47,7 @@ concept ConstantQuantizer = Q::bound_count == 1 && requires(T x) {
 ///   fitting                           see Fitting
 template <class Q, class T>
 concept ElementQuantizer = Q::bound_count >= 1 &&
-    requires(const T* coefficients, T (&bounds)[Q::bound_count], T x) {
+                           requires(const T* coefficients, T (&bounds)[Q::bound_count], T x) {
   Q::template fit<T>(coefficients, 1, bounds);
   { Q::representable(bounds, x) } -> std::same_as<bool>;
   { Q::largest(bounds) } -> std::same_as<T>;
@@ -66,11 +66,14 @@ concept ElementQuantizer = Q::bound_count >= 1 &&
 ///   representable(bounds, gain), largest(bounds)
 template <class Q, class T>
 concept GroupQuantizer = Q::bound_count == 1 && Q::group >= 4 &&
-    requires(T* coefficients, std::byte* codes, T (&bounds)[1], T x, std::uint32_t code) {
+                         requires(T* coefficients, std::byte* codes, T (&bounds)[1], T x,
+                                  std::uint32_t code) {
   { Q::code_bits } -> std::convertible_to<int>;
   { Q::template encode<T>(coefficients, 1, codes) } -> std::same_as<detail::Fit<T>>;
   Q::decode(codes, x, coefficients, 1);
-  { Q::choose([](int) { return T(0); }).code } -> std::convertible_to<std::uint32_t>;
+  {
+    Q::choose([](int) { return T(0); }).code
+    } -> std::convertible_to<std::uint32_t>;
   { Q::level(code, 0, x) } -> std::same_as<T>;
   { Q::is_padded(codes, 1) } -> std::same_as<bool>;
   { Q::representable(bounds, x) } -> std::same_as<bool>;

@@ -1,8 +1,9 @@
 // Rescaling: one factor per tensor makes a measure of the reconstruction D^ match the delta D's.
 //
-// Sums run over real elements only, padding excluded. original(d) is summed over D, reconstructed(d, r) over
-// D and D^ together; the factor is their quotient. reconstructed_constant(sum, n, c) is the sum of reconstructed(d, c)
-// over n elements that sum to `sum`: what a patch without bits adds.
+// Sums run over real elements only, padding excluded. original(d) is summed over D,
+// reconstructed(d, r) over D and D^ together; the factor is their quotient.
+// reconstructed_constant(sum, n, c) is the sum of reconstructed(d, c) over n elements that sum to
+// `sum`: what a patch without bits adds.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -34,7 +35,8 @@ struct MeanAbs {
 struct UnitGain {
   static constexpr std::string_view name = "unit_gain";
   static constexpr bool enabled = true;
-  static constexpr bool is_product = true;  ///< reconstructed() is one, so that coefficients will do
+  static constexpr bool is_product =
+      true;  ///< reconstructed() is one, so that coefficients will do
 
   template <class V>
   DELTADCT_HD static V original(V d) noexcept {
@@ -44,7 +46,9 @@ struct UnitGain {
   DELTADCT_HD static V reconstructed(V d, V r) noexcept {
     return d * r;
   }
-  DELTADCT_HD static double reconstructed_constant(double sum, double, double c) noexcept { return sum * c; }
+  DELTADCT_HD static double reconstructed_constant(double sum, double, double c) noexcept {
+    return sum * c;
+  }
 };
 
 /// The factor 1: the reconstruction is left as it is, and encode never makes it.

@@ -95,7 +95,8 @@ class Exchange {
     });
   }
 
-  /// The same for a transform that does not transpose patches: row `row` of the coefficient columns.
+  /// The same for a transform that does not transpose patches: row `row` of the coefficient
+  /// columns.
   DELTADCT_HD DELTADCT_INLINE V load_untransposed(int row) const noexcept {
     V x;
     for (int l = 0; l < L; ++l) lane(x, l) = identity_[row * pitch + l * P / L];
@@ -130,9 +131,8 @@ struct ColumnTransform {
   template <int P, class T, class V>
   DELTADCT_HD static void inverse_first(const V (&coefficients)[P],
                                         const Exchange<T, P>& exchange) {
-    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA {
-      exchange.store_untransposed(i, coefficients[i]);
-    });
+    repeat<P>([&](int i)
+                  DELTADCT_INLINE_LAMBDA { exchange.store_untransposed(i, coefficients[i]); });
   }
 
   template <int P, class V, class T, class Out>
@@ -230,7 +230,8 @@ struct ColumnTransform<Identity> {
   template <int P, class T, class V>
   DELTADCT_HD DELTADCT_INLINE static void inverse_first(const V (&coefficients)[P],
                                                         const Exchange<T, P>& exchange) {
-    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { exchange.store_untransposed(i, coefficients[i]); });
+    repeat<P>([&](int i)
+                  DELTADCT_INLINE_LAMBDA { exchange.store_untransposed(i, coefficients[i]); });
   }
 
   template <int P, class V, class T, class Out>
@@ -248,7 +249,8 @@ struct ColumnTransform<Identity> {
   template <int P, class T, class V>
   DELTADCT_HD DELTADCT_INLINE static void forward_second(const Exchange<T, P>& exchange,
                                                          V (&coefficients)[P]) {
-    repeat<P>([&](int i) DELTADCT_INLINE_LAMBDA { coefficients[i] = exchange.load_untransposed(i); });
+    repeat<P>([&](int i)
+                  DELTADCT_INLINE_LAMBDA { coefficients[i] = exchange.load_untransposed(i); });
   }
 };
 

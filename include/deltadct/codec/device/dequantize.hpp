@@ -109,12 +109,13 @@ DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* 
       const typename Q::template Decoder<T> decoder(bounds, factor);
       [[maybe_unused]] const T levels[] = {decoder(T(0)), decoder(T(1))};
       for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
-        unpack_column<Bits, P>(codes, column, [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
-          if constexpr (Bits == 1)
-            out(k, code == 0 ? levels[0] : levels[1]);
-          else
-            out(k, decoder(value_of_code<T>(code)));
-        });
+        unpack_column<Bits, P>(codes, column,
+                               [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
+                                 if constexpr (Bits == 1)
+                                   out(k, code == 0 ? levels[0] : levels[1]);
+                                 else
+                                   out(k, decoder(value_of_code<T>(code)));
+                               });
       });
     }
   });

@@ -87,8 +87,9 @@ class DeviceEncoder {
   }
 
   /// Enqueues all. lay_out(header) yields the arrays of a header whose classes are known, and
-  /// throws where its memory is not enough. An allocator that does not give out bits by rank alone is called with
-  /// the scores, for which this waits; any other is asked, as lay_out is, before all else.
+  /// throws where its memory is not enough. An allocator that does not give out bits by rank alone
+  /// is called with the scores, for which this waits; any other is asked, as lay_out is, before all
+  /// else.
   template <class Queue, class LayOut>
   void run(const Queue& queue, const Allocator& allocator, const DeviceWorkspace<T>& workspace,
            TensorHeader& header, const LayOut& lay_out) const {
@@ -137,7 +138,8 @@ class DeviceEncoder {
  private:
   template <class Queue>
   std::vector<PatchPlace> allocate(const Queue& queue, const Allocator& allocator,
-                                   const DeviceWorkspace<T>& workspace, TensorHeader& header) const {
+                                   const DeviceWorkspace<T>& workspace,
+                                   TensorHeader& header) const {
     std::vector<T> scores(patches_);
     std::vector<std::uint32_t> order(patches_);
     std::vector<std::uint32_t> classes(patches_);
@@ -151,7 +153,7 @@ class DeviceEncoder {
 
   template <class Queue>
   void rank(const Queue& queue, const DeviceWorkspace<T>& workspace, const TensorHeader& header,
-              PatchPlace* places) const {
+            PatchPlace* places) const {
     ClassRanks ranks{};
     ranks.patches = patches_;
     for (const WidthClass& k : header.classes) {
@@ -167,8 +169,8 @@ class DeviceEncoder {
       queue.sort_scores(workspace.scores, workspace.sorted_scores, workspace.index, workspace.order,
                         patches_);
       queue.launch(RankKernel{{ranks}, workspace.order, workspace.classes});
-      queue.sort_classes(workspace.classes, workspace.sorted_classes, workspace.index, workspace.order,
-                         patches_);
+      queue.sort_classes(workspace.classes, workspace.sorted_classes, workspace.index,
+                         workspace.order, patches_);
       grouped = workspace.order;
     }
     queue.launch(PlaceKernel{{ranks}, grouped, places});

@@ -120,8 +120,7 @@ DELTADCT_HD DELTADCT_INLINE T pack_groups(int t, const T* coefficients, T unit,
 /// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is, by
 /// thread t of `threads`.
 DELTADCT_HD DELTADCT_INLINE void copy_words(int t, int threads, const std::uint32_t* words,
-                                            std::uint32_t mask, std::byte* to,
-                                            int bytes) noexcept {
+                                            std::uint32_t mask, std::byte* to, int bytes) noexcept {
   if (bytes % 4 == 0) {
     auto* to_words = reinterpret_cast<std::uint32_t*>(to);
     for (int w = t; w < bytes / 4; w += threads) to_words[w] = words[w] & mask;

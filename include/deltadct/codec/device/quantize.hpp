@@ -43,9 +43,7 @@ struct QuantizeKernel {
   /// Coefficients are laid where all threads of a patch find them.
   static constexpr int kLayDown = fit == DeviceFit::coefficients ? 2 : -1;
   /// Bounds are stored, and codes packed that need them.
-  static constexpr int kStore = fit == DeviceFit::energy     ? 5
-                                : fit == DeviceFit::extremes ? 2
-                                                             : 3;
+  static constexpr int kStore = fit == DeviceFit::energy ? 5 : fit == DeviceFit::extremes ? 2 : 3;
   /// What decodes is transformed back, in the phase before where nothing is in the way.
   static constexpr int kInverse = fit == DeviceFit::coefficients ? 4 : -1;
   /// Codes go to memory, and what decodes is compared.
@@ -169,8 +167,7 @@ struct QuantizeKernel {
   /// Whether what Rescale compares must be transformed back.
   static constexpr bool reconstructs = Plan::sums_originals;
   /// Whether coefficients are compared with what their codes stand for; an energy says it of all.
-  static constexpr bool compares_elements =
-      Plan::compares_coefficients && fit != DeviceFit::energy;
+  static constexpr bool compares_elements = Plan::compares_coefficients && fit != DeviceFit::energy;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
@@ -187,7 +184,8 @@ struct QuantizeKernel {
     Magnitudes<T> elements{};
     const std::int64_t left = patch.j - Threads::spatial_column(patch.t, 0);
     for (std::int64_t i = patch.i; i < patch.i + P && i < region.rows; ++i) {
-      for (std::int64_t j = left; j < left + P && j < region.cols; ++j) elements.see(delta.at(i, j));
+      for (std::int64_t j = left; j < left + P && j < region.cols; ++j)
+        elements.see(delta.at(i, j));
     }
     keep_least(elements.are_finite() ? &outcome->failed : &outcome->not_finite,
                static_cast<std::uint32_t>(patch.index));
@@ -297,7 +295,8 @@ struct QuantizeKernel {
   }
 
   /// Fits and stores the bounds, and packs the codes that follow from them. Returns the thread's
-  /// part of {original, reconstructed} where coefficients will do; else leaves in own.x what decodes.
+  /// part of {original, reconstructed} where coefficients will do; else leaves in own.x what
+  /// decodes.
   DELTADCT_HD DELTADCT_INLINE Part<T> quantize_elements(const Patch& patch, PatchPlace place,
                                                         const DeviceClass& k, Thread& own,
                                                         const T* coefficients,
@@ -368,8 +367,7 @@ struct QuantizeKernel {
         exchange, Threads::spatial_column(patch.t, 0), [&](int r, V y) DELTADCT_INLINE_LAMBDA {
           for (int l = 0; l < lanes; ++l) {
             if (!is_whole && (patch.i + r >= region.rows || patch.j + l >= region.cols)) continue;
-            sum = sum +
-                  Rescale::reconstructed(delta.at(patch.i + r, patch.j + l), lane(y, l));
+            sum = sum + Rescale::reconstructed(delta.at(patch.i + r, patch.j + l), lane(y, l));
           }
         });
     return sum;

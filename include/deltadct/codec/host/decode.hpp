@@ -133,9 +133,9 @@ class RegionDecoder {
   void decode_by_tile(const TileSpan& span, const TileSpan& next, const Rows& rows) const noexcept {
     alignas(64) T tile[side * kStride];
     const bool can_prefetch = rows.is_dense() && next.count >= span.count && is_inside(next);
-    const Ahead ahead =
-        can_prefetch ? rows.ahead(next.grid_row * side - region_.row, next.first * side - region_.col)
-                : Ahead(tile);
+    const Ahead ahead = can_prefetch ? rows.ahead(next.grid_row * side - region_.row,
+                                                  next.first * side - region_.col)
+                                     : Ahead(tile);
     decode_patches(span, Sinks{tile, ahead});
     write_tile(span, tile, rows);
   }

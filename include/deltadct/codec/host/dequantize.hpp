@@ -72,7 +72,8 @@ struct PatchRun {
 
 /// The bounds of a patch, in the compute type.
 template <class T, int Count>
-DELTADCT_INLINE void load_bounds(const std::byte* bounds, DType dtype, T (&values)[Count]) noexcept {
+DELTADCT_INLINE void load_bounds(const std::byte* bounds, DType dtype,
+                                 T (&values)[Count]) noexcept {
   for (int k = 0; k < Count; ++k) values[k] = load_bound<T>(bounds, dtype, k);
 }
 

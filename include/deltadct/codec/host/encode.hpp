@@ -172,8 +172,8 @@ class MatrixEncoder {
     } else if constexpr (Plan::sums_originals) {
       unit.sums.reconstructed += Codec::compare(kernel_, patch, extent, bits, codes, bounds);
     }
-    unit.sums.largest = std::max(unit.sums.largest,
-                                 largest_element<Policy>(bits, bounds, out.header.bound));
+    unit.sums.largest =
+        std::max(unit.sums.largest, largest_element<Policy>(bits, bounds, out.header.bound));
   }
 
   static std::size_t first_failure(const EncodeWorkspace<T>& work) noexcept {
@@ -186,7 +186,8 @@ class MatrixEncoder {
   template <class Source>
   void refuse_non_finite(const Source& source, std::size_t patch) const {
     if (patch == SIZE_MAX) return;
-    const PatchExtent at = patches_.extent(patch / patches_.grid_cols(), patch % patches_.grid_cols());
+    const PatchExtent at =
+        patches_.extent(patch / patches_.grid_cols(), patch % patches_.grid_cols());
     for (std::size_t i = at.row; i < at.row + at.rows; ++i) {
       for (std::size_t j = at.col; j < at.col + at.cols; ++j) {
         T value;

@@ -28,12 +28,14 @@ struct ComparingSink {
                   "an inverse transform stores registers of the type it is given");
     Lanes<X>::store_elements(to + i * P + j, x);
     if constexpr (std::is_same_v<X, V>) {
-      sums[i % kSums] = sums[i % kSums] + Rescale::reconstructed(Lanes<V>::load(patch + i * P + j), x);
+      sums[i % kSums] =
+          sums[i % kSums] + Rescale::reconstructed(Lanes<V>::load(patch + i * P + j), x);
     }
   }
 };
 
-/// Whether all codes stand for the same; they are then zero, so that there is one way to write them.
+/// Whether all codes stand for the same; they are then zero, so that there is one way to write
+/// them.
 template <class Q, int Bits, class T>
 bool is_flat(const T (&bounds)[Q::bound_count]) noexcept {
   if constexpr (Bits < 0) {
@@ -104,9 +106,9 @@ struct PatchEncoder {
                                                               ArraySink<T, P>{coefficients});
   }
 
-  /// Quantizes them into codes of `bits` bits, not 0, and bounds, and adds what was lost, and, where
-  /// coefficients will do, what Rescale compares. Returns false where the bounds cannot be stored
-  /// or computed with.
+  /// Quantizes them into codes of `bits` bits, not 0, and bounds, and adds what was lost, and,
+  /// where coefficients will do, what Rescale compares. Returns false where the bounds cannot be
+  /// stored or computed with.
   static bool quantize(int bits, const T* coefficients, std::byte* codes, std::byte* bounds,
                        PatchSums& sums) noexcept {
     return with_width<Policy::template Quantizer, N>(bits, [&]<int Bits>() {

@@ -2,10 +2,10 @@
 // that gives the reconstruction unit gain.
 #pragma once
 
+#include <deltadct/core/energy.hpp>
 #include <deltadct/core/finite.hpp>
 #include <deltadct/core/lanes.hpp>
 #include <deltadct/core/repeat.hpp>
-#include <deltadct/core/energy.hpp>
 #include <deltadct/stage/quantizer/fitting.hpp>
 #include <deltadct/stage/quantizer/largest.hpp>
 
