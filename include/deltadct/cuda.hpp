@@ -268,15 +268,15 @@ class DeltaCodec<Policy, Cuda> {
                         cudaStream_t stream) const {
     const Encoder<U, Subtracts> encoder(delta);
     const std::size_t patches = encoder.patches_of(delta.tuned.rows, delta.tuned.cols);
-    const detail::DeviceWorkspace<Compute> workspace(
+    const detail::DeviceWorkspace<Compute> arrays(
         workspace.data(), patches, CudaKernels<Policy, U>::sorting_bytes(patches));
-    check_memory(workspace, workspace.bytes, "workspace");
+    check_memory(workspace, arrays.bytes, "workspace");
     check_memory(memory, 0, "memory");
     Encoding encoding;
-    encoding.outcome_ = workspace.outcome;
+    encoding.outcome_ = arrays.outcome;
     encoding.stream_ = stream;
     CudaKernels<Policy, U>::encode(
-        encoder, allocator_, workspace, encoding.header_,
+        encoder, allocator_, arrays, encoding.header_,
         [&](const TensorHeader& header) {
           const std::size_t bytes =
               detail::lay_out_on_device(header, memory.data(), encoding.arrays_);

@@ -66,14 +66,17 @@ DELTADCT_HD DELTADCT_INLINE decltype(auto) with_width(int bits, Fn&& fn) {
 /// Whether a quantizer has that width.
 template <template <int> class Quantizer, int N>
 bool has_width(int bits) noexcept {
-  return bits == 0 || with_width<Quantizer, N>(bits, []<int Bits>() { return Bits != 0; });
+  int found = 0;
+  with_width<Quantizer, N>(bits, [&]<int Bits>() { found = Bits; });
+  return found == bits;
 }
 
 /// The values that a patch of that width stores.
 template <template <int> class Quantizer, int N>
-DELTADCT_HD int bound_count(int bits) noexcept {
-  return with_width<Quantizer, N>(bits,
-                                  []<int Bits>() -> int { return Quantizer<Bits>::bound_count; });
+int bound_count(int bits) noexcept {
+  int count = 0;
+  with_width<Quantizer, N>(bits, [&]<int Bits>() { count = Quantizer<Bits>::bound_count; });
+  return count;
 }
 
 }  // namespace deltadct::inline DELTADCT_ABI::detail

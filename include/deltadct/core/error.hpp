@@ -44,65 +44,50 @@ enum class Errc {
   name_clash,
 };
 
+namespace detail {
+
+struct ErrcText {
+  Errc code;
+  std::string_view text;
+};
+
+inline constexpr ErrcText kErrcTexts[] = {
+    {Errc::shape_mismatch, "shapes differ"},
+    {Errc::dtype_mismatch, "dtypes differ"},
+    {Errc::bad_view, "not a valid matrix view"},
+    {Errc::bad_mix, "not a valid mix of bit widths"},
+    {Errc::bad_range, "range outside the matrix"},
+    {Errc::too_large, "too large"},
+    {Errc::non_finite, "value is not finite"},
+    {Errc::out_of_range, "values are beyond the range of the codec"},
+    {Errc::codec_mismatch, "compressed by another codec"},
+    {Errc::corrupt_data, "compressed data is malformed"},
+    {Errc::unsupported_dtype, "dtype is not supported"},
+    {Errc::unsupported_version, "format version is not supported"},
+    {Errc::bad_container, "not a valid safetensors file"},
+    {Errc::bad_index, "not a valid index of shards"},
+    {Errc::wrong_base, "base is not the one the delta was made from"},
+    {Errc::missing_tensor, "tensor is missing"},
+    {Errc::unlike_models, "base and fine-tune are unlike"},
+    {Errc::checksum_mismatch, "checksum differs"},
+    {Errc::limit_exceeded, "limit exceeded"},
+    {Errc::out_of_memory, "not enough memory"},
+    {Errc::io_failure, "input or output failed"},
+    {Errc::output_exists, "output exists"},
+    {Errc::output_is_input, "output is one of the inputs"},
+    {Errc::cannot_resume, "the interrupted operation was a different one"},
+    {Errc::no_plan, "no plan for the transform"},
+    {Errc::device_failure, "the device or its driver failed"},
+    {Errc::no_model, "not one model"},
+    {Errc::name_clash, "two tensors have one name"},
+};
+
+}  // namespace detail
+
 /// The text of a code, without the place where it happened.
 constexpr std::string_view describe(Errc code) noexcept {
-  switch (code) {
-    case Errc::shape_mismatch:
-      return "shapes differ";
-    case Errc::dtype_mismatch:
-      return "dtypes differ";
-    case Errc::bad_view:
-      return "not a valid matrix view";
-    case Errc::bad_mix:
-      return "not a valid mix of bit widths";
-    case Errc::bad_range:
-      return "range outside the matrix";
-    case Errc::too_large:
-      return "too large";
-    case Errc::non_finite:
-      return "value is not finite";
-    case Errc::out_of_range:
-      return "values are beyond the range of the codec";
-    case Errc::codec_mismatch:
-      return "compressed by another codec";
-    case Errc::corrupt_data:
-      return "compressed data is malformed";
-    case Errc::unsupported_dtype:
-      return "dtype is not supported";
-    case Errc::unsupported_version:
-      return "format version is not supported";
-    case Errc::bad_container:
-      return "not a valid safetensors file";
-    case Errc::bad_index:
-      return "not a valid index of shards";
-    case Errc::wrong_base:
-      return "base is not the one the delta was made from";
-    case Errc::missing_tensor:
-      return "tensor is missing";
-    case Errc::unlike_models:
-      return "base and fine-tune are unlike";
-    case Errc::checksum_mismatch:
-      return "checksum differs";
-    case Errc::limit_exceeded:
-      return "limit exceeded";
-    case Errc::out_of_memory:
-      return "not enough memory";
-    case Errc::io_failure:
-      return "input or output failed";
-    case Errc::output_exists:
-      return "output exists";
-    case Errc::output_is_input:
-      return "output is one of the inputs";
-    case Errc::cannot_resume:
-      return "the interrupted operation was a different one";
-    case Errc::no_plan:
-      return "no plan for the transform";
-    case Errc::device_failure:
-      return "the device or its driver failed";
-    case Errc::no_model:
-      return "not one model";
-    case Errc::name_clash:
-      return "two tensors have one name";
+  for (const detail::ErrcText& known : detail::kErrcTexts) {
+    if (known.code == code) return known.text;
   }
   return "unknown error";
 }

@@ -1,6 +1,6 @@
 // The cuFFT backend: the 2-D DCT of patches through cuFFT's real transforms, which the block
 // kernels of backend/cuda/ are held against. cuFFT has no DCT: samples are reordered before, and
-// coefficients turned after, each in a pass of its own.
+// coefficients transposed after, each in a pass of its own.
 #pragma once
 
 #include <deltadct/backend/cuda/launch.hpp>

@@ -92,7 +92,7 @@ struct Shuffle : ElementKernel<P * P> {
   }
 };
 
-/// The orthonormal coefficients, turned, of every half spectrum V.
+/// The orthonormal coefficients, transposed, of every half spectrum V.
 template <int P, class T>
 struct SpectrumToCoefficients : ElementKernel<P * P> {
   static constexpr int half = P / 2 + 1;

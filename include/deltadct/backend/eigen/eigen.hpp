@@ -30,7 +30,7 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
   /// X = C^T (C^T F^T)^T
   template <int P, class T>
   void inverse_patch(const T* coefficients, T* patch) const noexcept {
-    multiply_twice<P>(turned_cosines<P, T>, coefficients, patch);
+    multiply_twice<P>(transposed_cosines<P, T>, coefficients, patch);
   }
 
  private:
@@ -43,19 +43,19 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
   };
 
   template <int P, class T>
-  static constexpr Table<P, T> turned() noexcept {
+  static constexpr Table<P, T> transposed() noexcept {
     const auto c = dct_table<P, T>();
-    Table<P, T> turned{};
+    Table<P, T> transposed{};
     for (unsigned k = 0; k < P; ++k) {
-      for (unsigned j = 0; j < P; ++j) turned.entries[j * P + k] = c[k * P + j];
+      for (unsigned j = 0; j < P; ++j) transposed.entries[j * P + k] = c[k * P + j];
     }
-    return turned;
+    return transposed;
   }
 
   template <int P, class T>
   static constexpr Table<P, T> cosines{dct_table<P, T>()};
   template <int P, class T>
-  static constexpr Table<P, T> turned_cosines = turned<P, T>();
+  static constexpr Table<P, T> transposed_cosines = transposed<P, T>();
 
   // Small products in registers; past 16 points Eigen's blocked product is faster.
   template <int P, class T>
@@ -66,8 +66,8 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
     Matrix<P, T> product;
     if constexpr (P <= 16) {
       product = c.lazyProduct(x);
-      const Matrix<P, T> turned = product.transpose();
-      result = c.lazyProduct(turned);
+      const Matrix<P, T> transposed = product.transpose();
+      result = c.lazyProduct(transposed);
     } else {
       multiply(c, x, product);
       multiply(c, product.transpose(), result);

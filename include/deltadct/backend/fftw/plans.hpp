@@ -100,14 +100,14 @@ class FftwDct {
     // Overwritten while FFTW measures.
     alignas(64) T from[detail::kMostPoints * detail::kMostPoints] = {};
     alignas(64) T to[detail::kMostPoints * detail::kMostPoints];
-    const fftw_iodim turned[] = {{p, p, 1}, {p, 1, p}};
+    const fftw_iodim transposed[] = {{p, p, 1}, {p, 1, p}};
     const fftw_iodim one_patch{1, 0, 0};
     const fftw_r2r_kind kinds[] = {kind, kind};
     const bool aligned = static_cast<std::size_t>(p * p) * sizeof(T) % 64 == 0;
     const unsigned flags = static_cast<unsigned>(effort) | FFTW_PRESERVE_INPUT |
                            (aligned ? 0u : unsigned{FFTW_UNALIGNED});
     const std::scoped_lock lock(fftw_planner());
-    Plan plan(Api::plan(2, turned, 1, &one_patch, from, to, kinds, flags));
+    Plan plan(Api::plan(2, transposed, 1, &one_patch, from, to, kinds, flags));
     if (!plan) throw Error(Errc::no_plan, "FFTW", std::to_string(p) + " x " + std::to_string(p));
     return plan;
   }

@@ -13,16 +13,16 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
 
-// A square tile turned through memory, for register widths without a shuffle sequence below.
+// A square tile transposed through memory, for register widths without a shuffle sequence below.
 template <class T, class A, std::size_t N>
 DELTADCT_INLINE void transpose_tile(xsimd::batch<T, A> (&x)[N]) noexcept {
   alignas(64) T rows[N * N];
-  alignas(64) T turned[N * N];
+  alignas(64) T transposed[N * N];
   for (std::size_t i = 0; i < N; ++i) x[i].store_aligned(rows + i * N);
   for (std::size_t i = 0; i < N; ++i) {
-    for (std::size_t j = 0; j < N; ++j) turned[i * N + j] = rows[j * N + i];
+    for (std::size_t j = 0; j < N; ++j) transposed[i * N + j] = rows[j * N + i];
   }
-  for (std::size_t i = 0; i < N; ++i) x[i] = xsimd::batch<T, A>::load_aligned(turned + i * N);
+  for (std::size_t i = 0; i < N; ++i) x[i] = xsimd::batch<T, A>::load_aligned(transposed + i * N);
 }
 
 #if XSIMD_WITH_SSE2

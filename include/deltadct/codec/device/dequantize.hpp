@@ -91,32 +91,33 @@ DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* 
   using T = typename Lanes<V>::scalar;
   using Threads = PatchThreads<T, P>;
   with_width<Quantizer, P * P>(width, [&]<int Bits>() DELTADCT_INLINE_LAMBDA {
-    if constexpr (Bits == 0) return;
-    using Q = Quantizer<Bits>;
-    T bounds[Q::bound_count];
-    for (int k = 0; k < Q::bound_count; ++k) bounds[k] = stored_value<T>(stored, k);
-    const auto for_each_column = [&](const auto& fn) DELTADCT_INLINE_LAMBDA {
-      repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-        fn(Threads::coefficient_column(t, l),
-           [&x, l](int k, T value) DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
-      });
-    };
-    if constexpr (Bits < 0) {
-      for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
-        unpack_group_column<Q, P>(codes, column, factor * bounds[0], out);
-      });
-    } else if constexpr (Bits > 0) {
-      const typename Q::template Decoder<T> decoder(bounds, factor);
-      [[maybe_unused]] const T levels[] = {decoder(T(0)), decoder(T(1))};
-      for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
-        unpack_column<Bits, P>(codes, column,
-                               [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
-                                 if constexpr (Bits == 1)
-                                   out(k, code == 0 ? levels[0] : levels[1]);
-                                 else
-                                   out(k, decoder(value_of_code<T>(code)));
-                               });
-      });
+    if constexpr (Bits != 0) {
+      using Q = Quantizer<Bits>;
+      T bounds[Q::bound_count];
+      for (int k = 0; k < Q::bound_count; ++k) bounds[k] = stored_value<T>(stored, k);
+      const auto for_each_column = [&](const auto& fn) DELTADCT_INLINE_LAMBDA {
+        repeat<Threads::lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
+          fn(Threads::coefficient_column(t, l),
+             [&x, l](int k, T value) DELTADCT_INLINE_LAMBDA { lane(x[k], l) = value; });
+        });
+      };
+      if constexpr (Bits < 0) {
+        for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
+          unpack_group_column<Q, P>(codes, column, factor * bounds[0], out);
+        });
+      } else {
+        const typename Q::template Decoder<T> decoder(bounds, factor);
+        [[maybe_unused]] const T levels[] = {decoder(T(0)), decoder(T(1))};
+        for_each_column([&](int column, const auto& out) DELTADCT_INLINE_LAMBDA {
+          unpack_column<Bits, P>(codes, column,
+                                 [&](int k, std::uint32_t code) DELTADCT_INLINE_LAMBDA {
+                                   if constexpr (Bits == 1)
+                                     out(k, code == 0 ? levels[0] : levels[1]);
+                                   else
+                                     out(k, decoder(value_of_code<T>(code)));
+                                 });
+        });
+      }
     }
   });
 }

@@ -81,9 +81,7 @@ struct MeasureKernel {
   /// The mean is the sum of elements that were divided first: the sum of values near the type's
   /// limit does not leave it.
   DELTADCT_HD DELTADCT_INLINE T reciprocal(const Patch& patch) const noexcept {
-    const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
-    const std::int64_t first_col = patch.j - Threads::spatial_column(patch.t, 0);
-    return T(1) / static_cast<T>(within(region.rows - patch.i) * within(region.cols - first_col));
+    return T(1) / static_cast<T>(patch.elements(region));
   }
 
   DELTADCT_HD DELTADCT_INLINE Measured part_of(const Patch& patch, T reciprocal) const noexcept {

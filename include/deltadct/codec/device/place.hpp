@@ -69,6 +69,12 @@ struct PatchOfThread {
     j = std::int64_t{grid_col} * P - region.col + Threads::spatial_column(t, 0);
   }
 
+  /// How many of the patch's elements the region has, which begins where a patch does.
+  DELTADCT_HD DELTADCT_INLINE std::int64_t elements(const DeviceRegion& region) const noexcept {
+    const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
+    return within(region.rows - i) * within(region.cols - (j - Threads::spatial_column(t, 0)));
+  }
+
   /// Whether all of the thread's elements are in the region.
   DELTADCT_HD DELTADCT_INLINE bool is_inside(const DeviceRegion& region) const noexcept {
     return i >= 0 && i + P <= region.rows && j >= 0 && j + Threads::lanes <= region.cols;

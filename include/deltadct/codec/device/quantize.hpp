@@ -9,18 +9,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// How a policy's bounds are fitted, and so the phases of its kernel: what one phase leaves in
-/// shared memory, the next reads.
-enum class DeviceFit { extremes, energy, coefficients };
-
-template <class Q>
-constexpr DeviceFit device_fit() noexcept {
-  if constexpr (requires { Q::fitting; })
-    return Q::fitting == Fitting::extremes ? DeviceFit::extremes : DeviceFit::energy;
-  else
-    return DeviceFit::coefficients;
-}
-
+/// Its phases depend on what bounds follow: what one phase leaves in shared memory, the next reads.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct QuantizeKernel {
   using T = compute_t<typename Policy::Element>;
@@ -30,22 +19,22 @@ struct QuantizeKernel {
   using Threads = PatchThreads<T, P>;
   using V = typename Threads::V;
   static constexpr int threads = Threads::per_block;
-  static constexpr DeviceFit fit = device_fit<typename Policy::template Quantizer<1>>();
+  static constexpr Fitting fit = fitting_of<typename Policy::template Quantizer<1>>();
 
   /// Phases, of which some are not there for some fits. The first two transform.
   static constexpr int kTransformRows = 0;
   static constexpr int kTransformColumns = 1;
   /// Sums of squares are had again in a unit where they leave the range of T; then levels are
   /// chosen, whose products with the coefficients give the step.
-  static constexpr int kFindUnit = fit == DeviceFit::energy ? 2 : -1;
-  static constexpr int kSumInUnit = fit == DeviceFit::energy ? 3 : -1;
-  static constexpr int kChooseLevels = fit == DeviceFit::energy ? 4 : -1;
+  static constexpr int kFindUnit = fit == Fitting::energy ? 2 : -1;
+  static constexpr int kSumInUnit = fit == Fitting::energy ? 3 : -1;
+  static constexpr int kChooseLevels = fit == Fitting::energy ? 4 : -1;
   /// Coefficients are laid where all threads of a patch find them.
-  static constexpr int kLayDown = fit == DeviceFit::coefficients ? 2 : -1;
+  static constexpr int kLayDown = fit == Fitting::coefficients ? 2 : -1;
   /// Bounds are stored, and codes packed that need them.
-  static constexpr int kStore = fit == DeviceFit::energy ? 5 : fit == DeviceFit::extremes ? 2 : 3;
+  static constexpr int kStore = fit == Fitting::energy ? 5 : fit == Fitting::extremes ? 2 : 3;
   /// What decodes is transformed back, in the phase before where nothing is in the way.
-  static constexpr int kInverse = fit == DeviceFit::coefficients ? 4 : -1;
+  static constexpr int kInverse = fit == Fitting::coefficients ? 4 : -1;
   /// Codes go to memory, and what decodes is compared.
   static constexpr int kWrite = kInverse == -1 ? kStore + 1 : kInverse + 1;
   static constexpr int kCompare = kWrite + 1;
@@ -107,31 +96,18 @@ struct QuantizeKernel {
       transform_rows(patch, exchange);
     } else if constexpr (Phase == kTransformColumns) {
       Columns::template forward_second<P>(exchange, own.x);
-      part = fit == DeviceFit::energy ? Part<T>{sum_of_squares(own.x), T(0)} : range_of(own.x);
-    } else if constexpr (Phase == kFindUnit) {
-      own.square = sum_parts(parts, Threads::per_patch).a;
-      own.unit = T(1);
-      own.is_stored = own.has_unit = is_within_range(own.square);
-      if (!own.has_unit) part = range_of(own.x);
-      if (own.bits < 0) lay_down(patch.t, own.x, coefficients);
-    } else if constexpr (Phase == kSumInUnit) {
-      if (own.has_unit) return;
-      set_range(own, join_ranges(parts, Threads::per_patch));
-      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA { own.x[r] = own.x[r] * V(own.unit); });
-      part = {sum_of_squares(own.x), T(0)};
-    } else if constexpr (Phase == kChooseLevels) {
-      if (!own.has_unit) own.square = sum_parts(parts, Threads::per_patch).a;
-      own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
-      part = {choose_levels(patch.t, own, coefficients, words), T(0)};
+      part = fit == Fitting::energy ? Part<T>{sum_of_squares(own.x), T(0)} : range_of(own.x);
+    } else if constexpr (Phase == kFindUnit || Phase == kSumInUnit || Phase == kChooseLevels) {
+      sum_energy<Phase>(patch.t, own, parts, part, coefficients, words);
     } else if constexpr (Phase == kLayDown) {
       set_range(own, join_ranges(parts, Threads::per_patch));
       lay_down(patch.t, own.x, coefficients);
-    } else if constexpr (Phase == kStore && fit == DeviceFit::energy) {
+    } else if constexpr (Phase == kStore && fit == Fitting::energy) {
       Fit<T> fitted{{own.unit, own.square, own.reciprocal}};
       fitted.product = sum_parts(parts, Threads::per_patch).a;
       store_step(patch, place, k, own, fitted, exchange, words);
     } else if constexpr (Phase == kStore) {
-      if constexpr (fit == DeviceFit::extremes)
+      if constexpr (fit == Fitting::extremes)
         set_range(own, join_ranges(parts, Threads::per_patch));
       part = quantize_elements(patch, place, k, own, coefficients, words);
       if constexpr (reconstructs && kInverse == -1) {
@@ -167,7 +143,7 @@ struct QuantizeKernel {
   /// Whether what Rescale compares must be transformed back.
   static constexpr bool reconstructs = Plan::sums_originals;
   /// Whether coefficients are compared with what their codes stand for; an energy says it of all.
-  static constexpr bool compares_elements = Plan::compares_coefficients && fit != DeviceFit::energy;
+  static constexpr bool compares_elements = Plan::compares_coefficients && fit != Fitting::energy;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
@@ -196,12 +172,9 @@ struct QuantizeKernel {
     const T mean = means[patch.index];
     const T stored = store(bounds_of(place, k), 0, Quantizer<0>::constant(mean));
     if (!is_finite(stored)) return fail(patch);
-    const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
     PatchSums& sum = sums[patch.index];
     sum = {sum.original, 0, 0, 0};
-    add_constant<Policy>(
-        sum, mean, stored,
-        static_cast<double>(within(region.rows - patch.i) * within(region.cols - patch.j)));
+    add_constant<Policy>(sum, mean, stored, static_cast<double>(patch.elements(region)));
   }
 
   DELTADCT_HD DELTADCT_INLINE void transform_rows(const Patch& patch,
@@ -214,6 +187,29 @@ struct QuantizeKernel {
     });
     Columns::template forward_first<P, V>([&](int r) DELTADCT_INLINE_LAMBDA { return x[r]; },
                                           Threads::spatial_column(patch.t, 0), exchange);
+  }
+
+  /// The phases that find the energy of a patch, and then its levels.
+  template <int Phase>
+  DELTADCT_HD DELTADCT_INLINE void sum_energy(int t, Thread& own, const Part<T>* parts,
+                                              Part<T>& part, T* coefficients,
+                                              std::uint32_t* words) const noexcept {
+    if constexpr (Phase == kFindUnit) {
+      own.square = sum_parts(parts, Threads::per_patch).a;
+      own.unit = T(1);
+      own.is_stored = own.has_unit = is_within_range(own.square);
+      if (!own.has_unit) part = range_of(own.x);
+      if (own.bits < 0) lay_down(t, own.x, coefficients);
+    } else if constexpr (Phase == kSumInUnit) {
+      if (own.has_unit) return;
+      set_range(own, join_ranges(parts, Threads::per_patch));
+      repeat<P>([&](int r) DELTADCT_INLINE_LAMBDA { own.x[r] = own.x[r] * V(own.unit); });
+      part = {sum_of_squares(own.x), T(0)};
+    } else {
+      if (!own.has_unit) own.square = sum_parts(parts, Threads::per_patch).a;
+      own.reciprocal = own.square == 0 ? T(0) : std::sqrt(static_cast<T>(N) / own.square);
+      part = {choose_levels(t, own, coefficients, words), T(0)};
+    }
   }
 
   DELTADCT_HD DELTADCT_INLINE static void set_range(Thread& own, const Part<T>& range) noexcept {
@@ -303,19 +299,11 @@ struct QuantizeKernel {
                                                         std::uint32_t* words) const noexcept {
     Part<T> compared{T(0), T(0)};
     with_width<Policy::template Quantizer, N>(own.bits, [&]<int Bits>() {
+      static_assert(Bits >= 0, "groups are fitted by their energy");
       if constexpr (Bits > 0) {
         using Q = Quantizer<Bits>;
         T bounds[Q::bound_count];
-        const auto fitted = [&] {
-          if constexpr (fit == DeviceFit::extremes) {
-            static_assert(Q::bound_count == 2, "extremes are two bounds");
-            bounds[0] = own.range.a;
-            bounds[1] = own.range.b;
-            return T(0);
-          } else {
-            return Q::template fit<T>(coefficients, N, bounds);
-          }
-        }();
+        const auto fitted = fit_bounds<Q>(own, coefficients, bounds);
         Bound stored[Q::bound_count];
         T lost = 0;
         for (int n = 0; n < Q::bound_count; ++n) {
@@ -334,26 +322,47 @@ struct QuantizeKernel {
         const typename Q::template Encoder<T> encoder(bounds, fitted, gain);
         const typename Q::template Decoder<T> decoder(
             bounds, compares_elements ? own.unit * gain : T(1) / gain);
-        repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
-          Part<T> sum{T(0), T(0)};
-          const auto code_of = [&](int c) DELTADCT_INLINE_LAMBDA {
-            const T x = lane(own.x[c], l);
-            const bool is_flat = fit == DeviceFit::coefficients && own.mask == 0;
-            const T code = is_flat ? T(0) : encoder(x);
-            if constexpr (compares_elements) {
-              sum.a = sum.a + Rescale::original(x * own.unit);
-              sum.b = sum.b + Rescale::reconstructed(x * own.unit, decoder(code));
-            } else if constexpr (reconstructs) {
-              lane(own.x[c], l) = decoder(code);
-            }
-            return static_cast<std::uint32_t>(code);
-          };
-          pack_column<Bits, P>(words, Threads::coefficient_column(patch.t, l), code_of);
-          compared = {compared.a + sum.a, compared.b + sum.b};
-        });
-      } else {
-        static_assert(Bits == 0, "groups are fitted by their energy");
+        compared = pack_elements<Bits>(patch.t, own, encoder, decoder, words);
       }
+    });
+    return compared;
+  }
+
+  template <class Q>
+  DELTADCT_HD DELTADCT_INLINE static auto fit_bounds(const Thread& own, const T* coefficients,
+                                                     T (&bounds)[Q::bound_count]) noexcept {
+    if constexpr (fit == Fitting::extremes) {
+      static_assert(Q::bound_count == 2, "extremes are two bounds");
+      bounds[0] = own.range.a;
+      bounds[1] = own.range.b;
+      return T(0);
+    } else {
+      return Q::template fit<T>(coefficients, N, bounds);
+    }
+  }
+
+  template <int Bits, class Encoder, class Decoder>
+  DELTADCT_HD DELTADCT_INLINE static Part<T> pack_elements(int t, Thread& own,
+                                                           const Encoder& encoder,
+                                                           const Decoder& decoder,
+                                                           std::uint32_t* words) noexcept {
+    Part<T> compared{T(0), T(0)};
+    repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
+      Part<T> sum{T(0), T(0)};
+      const auto code_of = [&](int c) DELTADCT_INLINE_LAMBDA {
+        const T x = lane(own.x[c], l);
+        const bool is_flat = fit == Fitting::coefficients && own.mask == 0;
+        const T code = is_flat ? T(0) : encoder(x);
+        if constexpr (compares_elements) {
+          sum.a = sum.a + Rescale::original(x * own.unit);
+          sum.b = sum.b + Rescale::reconstructed(x * own.unit, decoder(code));
+        } else if constexpr (reconstructs) {
+          lane(own.x[c], l) = decoder(code);
+        }
+        return static_cast<std::uint32_t>(code);
+      };
+      pack_column<Bits, P>(words, Threads::coefficient_column(t, l), code_of);
+      compared = {compared.a + sum.a, compared.b + sum.b};
     });
     return compared;
   }
