@@ -207,7 +207,7 @@ struct MappedSource {
   const Source& source;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
+  DELTADCT_INLINE V load(int i, int j) const noexcept {
     return Transform::template map<P>(source.template load<V>(i, j), i, j);
   }
 };
@@ -218,7 +218,7 @@ struct MappedSink {
   const Sink& sink;
 
   template <class V>
-  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     sink.store(i, j, Transform::template map<P>(x, i, j));
   }
 };
