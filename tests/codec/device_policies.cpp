@@ -148,8 +148,7 @@ TEST_CASE("device policies: scorers of other kinds rank patches as on the host")
     for (std::size_t i = 0; i < 16; ++i) filled.view()(16 + i, 5) = 0;
     const Matrix<float>& delta = filled;
     check<Scored<Paper<16>, LargestWeight>>(delta);
-    check<Scored<Paper<12>, LargestWeight>>(delta);
-    check<Scored<Paper<16>, Energy>>(delta);
+    check<Scored<Paper<12>, Energy>>(delta);
     check<Scored<Gain<16>, Energy>>(delta, RatioAllocator{{2, 0.25}, {1, 0.5}, {-2, 0.25}});
     check<Scored<Paper<8>, Debt>>(delta);
   }
@@ -158,17 +157,13 @@ TEST_CASE("device policies: scorers of other kinds rank patches as on the host")
 TEST_CASE("device policies: transforms that no backend knows") {
   const Matrix<float> delta = random_matrix<float>(50, 70, 4, Layout::dense, 0.01);
   check<Transformed<Paper<8>, Mirrored>>(delta);
-  check<Transformed<Paper<12>, Mirrored>>(delta);
-  check<Transformed<Gain<32>, Mirrored>>(delta);
   check<Transformed<Paper<4>, Haar>>(delta);
-  check<Transformed<Paper<16>, Haar>>(delta);
   check<Transformed<Gain<16>, Haar>>(delta, RatioAllocator{{3, 0.5}, {-3, 0.5}});
 }
 
 TEST_CASE("device policies: an allocator that heeds no score") {
   const Matrix<float> delta = random_matrix<float>(50, 70, 4, Layout::dense, 0.01);
   check<ByColumn<Paper<8>>>(delta);
-  check<ByColumn<Gain<16>>>(delta);
 }
 
 TEST_CASE("device policies: a quantizer that declares nothing of its bounds") {
@@ -179,7 +174,6 @@ TEST_CASE("device policies: a quantizer that declares nothing of its bounds") {
   }
   const Matrix<float>& delta = filled;
   check<InLevels<Paper<8>>>(delta, mix);
-  check<InLevels<Paper<12>>>(delta, mix);
   check<InLevels<Paper<16>, bfloat16>>(delta, mix);
   check<AtUnitGain<InLevels<Paper<16>>>>(delta, mix);
   check<InLevels<Transformed<Paper<8>, Haar>>>(delta, mix);

@@ -34,7 +34,7 @@ struct DeltaSource {
 
   /// Whether rows are contiguous, so that there are Rows.
   bool is_dense() const noexcept { return delta.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&delta(i, j)}; }
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&delta(i, j)}; }
 
   void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
     for (std::size_t k = 0; k < n; ++k) to[k] = static_cast<compute>(delta(i, j + k));
@@ -64,7 +64,7 @@ struct DifferenceSource {
   };
 
   bool is_dense() const noexcept { return base.col_stride == 1 && tuned.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
     return {&base(i, j), &tuned(i, j)};
   }
 
@@ -112,7 +112,7 @@ struct StoreRows {
 
     /// Values for the elements k, k + 1, ... of the row.
     template <class V>
-    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
+    DELTADCT_HD DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
       Lanes<V>::store_elements(out + k, values);
     }
   };
@@ -124,7 +124,7 @@ struct StoreRows {
   void read(std::size_t, std::size_t, MatrixView<U>) const noexcept {}
   /// Whether rows are contiguous, so that values may be whole registers.
   bool is_dense() const noexcept { return out.col_stride == 1; }
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
   /// What will be read or written from row i, column j on.
   Ahead ahead(std::size_t i, std::size_t j) const noexcept { return Ahead(out, i, j); }
 };
@@ -142,7 +142,7 @@ struct AddRows {
     U* out;
 
     template <class V>
-    DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
+    DELTADCT_HD DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
       Lanes<V>::store_elements(out + k, Lanes<V>::load_elements(base + k) + values);
     }
   };
@@ -157,7 +157,7 @@ struct AddRows {
 
   bool is_dense() const noexcept { return base.col_stride == 1 && out.col_stride == 1; }
 
-  DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
     return {&base(i, j), &out(i, j)};
   }
   Ahead ahead(std::size_t i, std::size_t j) const noexcept { return Ahead(base, i, j); }

@@ -9,8 +9,8 @@
 namespace deltadct::inline DELTADCT_ABI::detail {
 
 /// Requests the cache line of an address. Any address is allowed.
-DELTADCT_INLINE void prefetch(const void* at) noexcept {
-#if defined(__GNUC__) || defined(__clang__)
+DELTADCT_HD DELTADCT_INLINE void prefetch(const void* at) noexcept {
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(__CUDA_ARCH__)
   // Without this GCC removes calls to functions that only prefetch, as if they had no effect.
   __asm__ volatile("");
   __builtin_prefetch(at, 0, 2);
@@ -49,7 +49,7 @@ class Ahead {
     return moved;
   }
 
-  DELTADCT_INLINE void prefetch(int i, int j) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void prefetch(int i, int j) const noexcept {
     detail::prefetch(at_ + i * row_bytes_ + j * element_bytes_);
   }
 

@@ -8,7 +8,8 @@
 //
 // A transform of one's own either derives from MappedTransform, and then runs on every backend as
 // fast as what it is based on, or gives forward() and inverse() itself, DELTADCT_HD for devices,
-// where every thread of a patch then computes all of it.
+// where every thread of a patch then computes all of it. Sources and sinks are DELTADCT_HD, too:
+// nvcc compiles what calls them for both sides.
 #pragma once
 
 #include <deltadct/dct/butterfly.hpp>
@@ -47,7 +48,7 @@ struct ScaledSink {
   T factor;
 
   template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     Lanes<V>::store_elements(to + i * Stride + j, x * V(factor));
   }
 };
@@ -207,7 +208,7 @@ struct MappedSource {
   const Source& source;
 
   template <class V>
-  DELTADCT_INLINE V load(int i, int j) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE V load(int i, int j) const noexcept {
     return Transform::template map<P>(source.template load<V>(i, j), i, j);
   }
 };
@@ -218,7 +219,7 @@ struct MappedSink {
   const Sink& sink;
 
   template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     sink.store(i, j, Transform::template map<P>(x, i, j));
   }
 };

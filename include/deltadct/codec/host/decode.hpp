@@ -22,7 +22,7 @@ struct TileSink {
   Ahead ahead;
 
   template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     Lanes<V>::store_elements(to + i * Stride + j, x);
     ahead.prefetch(i, j);
   }
@@ -46,7 +46,7 @@ struct RowsSink {
   Rows rows;
 
   template <class V>
-  DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, V x) const noexcept {
     rows.row(static_cast<std::size_t>(i), 0).write(static_cast<std::size_t>(j), x);
   }
 };

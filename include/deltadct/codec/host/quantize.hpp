@@ -23,7 +23,7 @@ struct ComparingSink {
   V* sums;
 
   template <class X>
-  DELTADCT_INLINE void store(int i, int j, X x) const noexcept {
+  DELTADCT_HD DELTADCT_INLINE void store(int i, int j, X x) const noexcept {
     static_assert(std::is_same_v<X, V> || ColumnGroups<P, V>::mixed,
                   "an inverse transform stores registers of the type it is given");
     Lanes<X>::store_elements(to + i * P + j, x);
