@@ -191,7 +191,7 @@ class AnyCodecOf final : public AnyCodec {
       if constexpr (std::same_as<compute_t<U>, typename Codec::Compute>)
         fn.template operator()<U>();
       else
-        throw Error(Errc::codec_mismatch, dtype_name(dtype), "the compute type is another");
+        throw Error(Errc::codec_mismatch, dtype_name(dtype), "its compute type is not the codec's");
     });
   }
 

@@ -249,7 +249,7 @@ inline void check_bound_dtype(DType bound) {
 
 /// The header of a view. Throws corrupt_data if it has none, like a default-constructed view.
 inline const TensorHeader& header_of(const CompressedView& compressed) {
-  if (compressed.header == nullptr) fail_validation("header, of which there is none");
+  if (compressed.header == nullptr) fail_validation("header, which is missing");
   return *compressed.header;
 }
 

@@ -130,7 +130,7 @@ class DeltaCodec<Policy, Cuda> {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", dtype_name(header.bound));
     }
     if (!compressed.outliers.empty()) {
-      throw Error(Errc::codec_mismatch, "outliers", "which kernels do not add");
+      throw Error(Errc::codec_mismatch, "outliers", "kernels do not add them");
     }
     Tensor tensor;
     tensor.rows_ = header.rows;
