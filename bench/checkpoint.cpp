@@ -1,10 +1,11 @@
-// Whole models beside the codec alone on the same tensors: CPU time of compress and apply, memory
-// that is not the files' own pages, and the time to open an archive of many tensors.
+// Compares whole models with the codec alone on the same tensors: CPU time of compress and apply,
+// memory other than the files' own pages, and the time to open an archive of many tensors.
 //
 //   bench_checkpoint BASE TUNED WORK      models as make_pair.py writes them, all matrices equal
 //
-// One thread, paper mix, P = 16. CPU time is the process's, user and system. Memory is the peak of
-// RssAnon in /proc/self/status, read every 20 ms: resident pages that no file backs.
+// Uses one thread, the paper's mix, and P = 16. CPU time is the user and system time of the
+// process. Memory is the peak of RssAnon in /proc/self/status, read every 20 ms: resident pages
+// that no file backs.
 #include <deltadct/io/checkpoint.hpp>
 
 #include <atomic>
@@ -41,7 +42,7 @@ long anonymous_kilobytes() {
   return 0;
 }
 
-/// Watches memory while it lives.
+/// Tracks the peak of memory during its lifetime.
 class PeakMemory {
  public:
   ~PeakMemory() { stop(); }
@@ -67,7 +68,7 @@ std::unique_ptr<deltadct::AnyCodec> factory(const deltadct::CodecSpec& spec) {
   return deltadct::make_codec_of<Policy>(spec.allocator);
 }
 
-/// CPU seconds of encoding and decoding every pair of matrices, their bytes in memory already.
+/// CPU seconds to encode and to decode every pair of matrices, which are in memory beforehand.
 std::pair<double, double> codec_alone(const io::Model& base, const io::Model& tuned) {
   const auto codec = factory({});
   deltadct::CompressedTensor delta;
@@ -78,7 +79,7 @@ std::pair<double, double> codec_alone(const io::Model& base, const io::Model& tu
   for (const io::ModelTensor& tensor : tuned.tensors()) {
     base.read(*base.find(tensor.name), from);
     tuned.read(tensor, to);
-    // Files' pages are fetched before the clock runs.
+    // Bring the files' pages into memory before the clock runs.
     static_cast<void>(io::fingerprint(from.bytes()));
     static_cast<void>(io::fingerprint(to.bytes()));
     out.resize(tensor.bytes());
@@ -96,7 +97,7 @@ std::pair<double, double> codec_alone(const io::Model& base, const io::Model& tu
   return {encode, decode};
 }
 
-/// Runs an operation: prints its CPU time beside the codec's, and its memory.
+/// Runs an operation. Prints its CPU time beside the codec's, and its memory.
 template <class Fn>
 void measure(const char* name, double alone, Fn fn) {
   PeakMemory memory;

@@ -1,5 +1,5 @@
-// Encode and decode_add of whole matrices beside memcpy and an in-place read-modify-write of the
-// same matrix.
+// Encode and decode_add of whole matrices, compared with memcpy and with reading and writing the
+// same matrix in place.
 #include "support.hpp"
 
 #include <deltadct/openmp.hpp>
@@ -10,7 +10,7 @@ namespace {
 
 using namespace bench;
 
-/// "paper", or the width that all patches have.
+/// "paper", or the one width that all patches have.
 RatioAllocator mix(int bits) {
   return bits == 0 ? RatioAllocator{} : RatioAllocator{{bits, 1.0}};
 }
@@ -39,7 +39,7 @@ void encode(benchmark::State& state, int bits, bool from_pair) {
     benchmark::ClobberMemory();
   }
   count_bytes<T>(state, Side * Side);
-  // With one bit a patch to tell the two widths of the paper's mix apart.
+  // Includes one bit per patch, which tells the two widths of the paper's mix apart.
   const double map_bits =
       static_cast<double>(out.header.patches() * (out.header.classes.size() - 1));
   state.counters["bits_per_weight"] =
@@ -53,7 +53,7 @@ void encode(benchmark::State& state, int bits, bool from_pair) {
   }
 }
 
-/// Where decode_add puts its sums.
+/// Where decode_add writes its sums.
 enum class Target { in_place, elsewhere, strided };
 
 template <class Policy, class Backend, std::size_t Side, class Executor>
@@ -79,7 +79,7 @@ void decode_add(benchmark::State& state, int bits, Target target, const Executor
   count_bytes<T>(state, Side * Side);
 }
 
-/// Norms that spread over a few powers of two, as those of patches do.
+/// Norms that spread over a few powers of two, as real patches do.
 std::vector<float> random_scores(std::size_t n) {
   std::mt19937 random(7);
   std::normal_distribution<float> exponent;
@@ -118,7 +118,7 @@ void register_threads() {
   }
 }
 
-// At 1 bit, beside the paper's mix of the same size.
+// At 1 bit, for comparison with the paper's mix, which has the same size.
 template <int P>
 void register_unit_gain() {
   using Policy = UnitGainPolicy<float, P>;
@@ -149,7 +149,7 @@ void register_type() {
   }
 }
 
-// What allocators take for the patches of 8192 x 8192 weights, beside a sort of their scores.
+// The time of allocators for the patches of 8192 x 8192 weights, beside a sort of their scores.
 template <class Allocator>
 void register_allocator(const std::string& what, const Allocator& allocator) {
   benchmark::RegisterBenchmark((what + "/patches:262144").c_str(), [=](benchmark::State& state) {
@@ -184,7 +184,7 @@ void register_allocators() {
   });
 }
 
-// Both mixes at every patch size, every width at one, every type at one.
+// Both mixes at every patch size; every width at one patch size; every type at one.
 void register_all() {
   register_memory<float, 4096>();
   register_memory<float, 512>();

@@ -1,5 +1,5 @@
-// The 2-D DCT of every backend, of all patches of a matrix one after another; FFTW also as bare
-// plans, in each form its interface has for many transforms.
+// The 2-D DCT of every backend, over all patches of a matrix in turn. FFTW is also measured as
+// plain plans, in each form that its interface has for many transforms.
 #include "support.hpp"
 
 #if __has_include(<Eigen/Core>)
@@ -16,7 +16,7 @@ namespace {
 
 using namespace bench;
 
-/// Normal values of a side x side matrix, one matrix a type and size for the whole run.
+/// Normal values of a side x side matrix; one matrix per type and size for the whole run.
 template <class T, std::size_t Side>
 const Values<T>& random_values() {
   static const Values<T> values = [] {
@@ -35,7 +35,7 @@ std::string dct_name(const std::string& backend, int p, bool forward, const char
          (forward ? "forward" : "inverse") + "/type:" + type + "/side:" + std::to_string(side);
 }
 
-// As many patches as fit: P = 12 leaves a few elements over.
+// As many patches as fit. With P = 12, a few elements are left over.
 template <class Backend, int P, class T, std::size_t Side>
 void dct(benchmark::State& state, const DctKernel<Backend>& kernel, bool forward) {
   constexpr std::size_t patches = Side * Side / (P * P);
@@ -79,7 +79,7 @@ void register_backend(const DctKernel<Backend>& kernel = {}) {
 
 #if __has_include(<fftw3.h>)
 
-// What FFTW computes by itself: neither normalised nor transposed.
+// The transform that FFTW itself computes, neither normalised nor transposed.
 class BarePlan {
  public:
   BarePlan(const std::vector<fftwf_iodim>& dims, const std::vector<fftwf_iodim>& many,
@@ -104,8 +104,8 @@ class BarePlan {
 
 constexpr int kSide = 512;
 
-// A way to plan: for a patch, for all patches, for the rows of all patches and then their columns,
-// or for the matrix as it lies.
+// A way to plan: per patch, for all patches, for the rows of all patches and then their columns, or
+// for the matrix as it lies in memory.
 using Form = std::function<void(benchmark::State&, int p, fftw_r2r_kind, float*, float*)>;
 
 void run_form(benchmark::State& state, const std::function<void()>& run) {
@@ -173,7 +173,7 @@ void register_all() {
 #endif
 #if __has_include(<fftw3.h>)
   register_backend<Fftw>(DctKernel<Fftw>(std::make_shared<FftwPlans>(FftwEffort::patient)));
-  fftwf_set_timelimit(1);  // a plan
+  fftwf_set_timelimit(1);  // per plan
   register_fftw_form("patch", patch_by_patch);
   register_fftw_form("batch", all_patches);
   register_fftw_form("separable", rows_then_columns);

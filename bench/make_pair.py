@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a pair of models as large as wanted, to measure time and memory of the command line tool.
+"""Writes a pair of models of any size, to measure time and memory of the command line tool.
 
     python3 bench/make_pair.py DIR --gigabytes 1 --dtype BF16
     /usr/bin/time -v deltadct compress DIR/base.safetensors DIR/tuned.safetensors -o DIR/delta
@@ -7,8 +7,8 @@
     python3 bench/make_pair.py DIR --gigabytes 4 --sharded
     bench_checkpoint DIR/base DIR/tuned DIR/work
 
-Each model has square matrices, 4096 x 4096, of normal weights; the tuned one's differ by a tenth of
-their size. Needs numpy.
+Each model has square matrices, 4096 x 4096, of normal weights; those of the tuned model differ by a
+tenth of their size. Needs numpy.
 """
 import argparse
 import json

@@ -1,5 +1,5 @@
-// Compressors that people reach for, on the delta of the same 4096 x 4096 float matrices: zfp at
-// fixed rates, zstd without loss. Each where it is installed.
+// Popular compressors on the delta of the same 4096 x 4096 float matrices, if they are installed:
+// zfp at fixed rates, and zstd without loss.
 #include "support.hpp"
 
 #if defined(BENCH_ZFP)
@@ -25,7 +25,7 @@ constexpr std::size_t kSide = 4096;
 
 #if defined(BENCH_ZFP)
 
-/// zfp over one matrix and one buffer; the modes of zfp are calls, not types.
+/// zfp over one matrix and one buffer. The modes of zfp are functions, not types.
 class Zfp {
  public:
   Zfp(float* values, double rate)

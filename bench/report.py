@@ -3,7 +3,7 @@
 
     cmake --build build/release --target bench-report
 
-Rewrites what stands between the page's two markers and keeps the rest. A ratio is taken within each
+Rewrites the text between the page's two markers and keeps the rest. Ratios are taken within each
 repetition, between figures measured moments apart; the page shows the median of these ratios.
 """
 
@@ -36,14 +36,14 @@ ENCODE, THREADS, COMPILE_SECONDS = 0.4, 1.8, 6
 
 
 class Runs:
-    """Bytes per second of every benchmark, by program run and repetition, and its last counters."""
+    """Bytes per second by benchmark, program run and repetition, and the last counters of each."""
 
     def __init__(self):
         self.rates = {}
         self.counters = {}
 
     def add(self, program, what, repetitions, seconds):
-        """Runs the benchmarks that match a regular expression: the fewer, the closer in time they are."""
+        """Runs the benchmarks that match a regular expression. Fewer of them are closer in time."""
         with tempfile.NamedTemporaryFile(suffix=".json") as out:
             subprocess.run(
                 [program, f"--benchmark_filter={what}",
@@ -62,7 +62,7 @@ class Runs:
             self.counters[name] = run
 
     def rate(self, name):
-        """The median, in GB/s; None if it was not measured."""
+        """The median in GB/s, or None if the benchmark was not measured."""
         runs = self.rates.get(name)
         return statistics.median(runs.values()) / 1e9 if runs else None
 
@@ -104,7 +104,7 @@ class Report:
         return max(measured, key=self.runs.rate, default=None)
 
     def worse(self, size, other):
-        """The ratio of the SIMD backend to other(size, direction), in the worse direction."""
+        """The ratio of the SIMD backend to other(size, direction), for the worse direction."""
         ratios = [self.runs.ratio(self.dct("simd", size, way), other(size, way))
                   for way in ("forward", "inverse")]
         return None if None in ratios else min(ratios)
@@ -271,7 +271,7 @@ def machine(compiler, flags):
 
 
 def compile_seconds(compiler):
-    """The time to compile encode and decode_add of one P in a user's file; the median of three."""
+    """The time to compile a user's file with encode and decode_add of one P: the median of three."""
     source = """#include <deltadct/codec.hpp>
     using Codec = deltadct::DeltaCodec<deltadct::DefaultPolicy<float, 16>>;
     deltadct::CompressedTensor encode(const Codec& codec, deltadct::MatrixView<const float> base,

@@ -1,7 +1,7 @@
-// What the benchmarks share: matrices, the memory traffic they are compared with, and names.
+// What the benchmarks share: matrices, memory traffic for comparison, and names.
 //
-// Rates are bytes of the uncompressed matrix a second. Names are paths of key:value, which
-// report.py takes apart. Compare within one run, in interleaved repetitions.
+// Rates are bytes of the uncompressed matrix per second. Names are paths of key:value, which
+// report.py splits. Compare only figures of one run, with interleaved repetitions.
 #pragma once
 
 #include <deltadct/codec.hpp>
@@ -21,7 +21,7 @@ namespace bench {
 
 using namespace deltadct;
 
-/// Memory aligned as kernels want it.
+/// Memory with the alignment that kernels require.
 template <class T>
 struct Aligned {
   using value_type = T;
@@ -37,7 +37,8 @@ struct Aligned {
 template <class T>
 using Values = std::vector<T, Aligned<T>>;
 
-/// A base of normal weights and a fine-tune a twentieth of their size away, side x side.
+/// A base of normal weights, and a fine-tune that differs by a twentieth of their size; side x
+/// side.
 template <class T>
 struct Pair {
   std::size_t side;
@@ -57,14 +58,14 @@ struct Pair {
   MatrixView<const T> tuned_view() const { return {tuned.data(), side, side}; }
 };
 
-/// One pair a type and size for the whole run: large matrices are slow to fill.
+/// One pair per type and size for the whole run, because large matrices are slow to fill.
 template <class T, std::size_t Side = 4096>
 const Pair<T>& pair() {
   static const Pair<T> pair(Side);
   return pair;
 }
 
-/// tuned - base of the float pair.
+/// tuned - base of the pair of floats.
 template <std::size_t Side = 4096>
 const Values<float>& delta() {
   static const Values<float> delta = [] {
@@ -76,7 +77,7 @@ const Values<float>& delta() {
   return delta;
 }
 
-/// Signal to noise of a reconstruction, in decibels.
+/// The signal-to-noise ratio of a reconstruction, in decibels.
 inline double snr_db(const Values<float>& original, const Values<float>& found) {
   double signal = 0;
   double noise = 0;
@@ -112,7 +113,7 @@ void copy(benchmark::State& state) {
   count_bytes<T>(state, to.size());
 }
 
-// Through integers: the traffic of every type, the arithmetic of none.
+// Works on integers, which cause the traffic of every type but no floating-point arithmetic.
 template <class T, std::size_t Side>
 void read_modify_write(benchmark::State& state) {
   using Word = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
@@ -124,7 +125,7 @@ void read_modify_write(benchmark::State& state) {
   count_bytes<T>(state, Side * Side);
 }
 
-/// Both of them, as "memcpy/..." and "read_modify_write/...".
+/// Registers both, as "memcpy/..." and "read_modify_write/...".
 template <class T, std::size_t Side>
 void register_memory() {
   const std::string matrix =
@@ -133,7 +134,7 @@ void register_memory() {
   benchmark::RegisterBenchmark(("read_modify_write" + matrix).c_str(), read_modify_write<T, Side>);
 }
 
-/// What main() does: registers the benchmarks and runs those that the command line asks for.
+/// The body of main(): registers the benchmarks and runs those that the command line asks for.
 inline int run_benchmarks(int argc, char** argv, void (*register_all)()) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

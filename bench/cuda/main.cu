@@ -1,5 +1,5 @@
-// The CUDA backends on the device at hand: decoding into weights, encoding and the DCT alone,
-// beside a copy in the device's memory, which is the ceiling, and cuFFT.
+// The CUDA backends on the current device: decoding into weights, encoding, and the DCT alone. They
+// are compared with a copy in device memory, which is the upper limit, and with cuFFT.
 #include "timing.hpp"
 
 #include <deltadct/cuda.hpp>
@@ -16,11 +16,11 @@ using bench::seconds;
 namespace {
 
 constexpr std::size_t kSide = 8192, kWeights = kSide * kSide;
-constexpr int kBuffers = 4;  // of 128 MiB in bf16, beyond any second-level cache
+constexpr int kBuffers = 4;  // of 128 MiB in bf16, larger than any second-level cache
 
 cudaStream_t stream;
 
-/// Bell-shaped bf16 weights, a copy in each buffer.
+/// Bell-shaped bf16 weights, with a copy in each buffer.
 struct Weights {
   std::vector<std::unique_ptr<Buffer<bfloat16>>> buffers;
 
@@ -45,13 +45,13 @@ struct Weights {
   MatrixView<const bfloat16> const_view(int turn) const { return view(turn); }
 };
 
-/// out += delta, for what decodes apart.
+/// out += delta, for the variant that decodes into a separate buffer first.
 __global__ void add(bfloat16* out, const bfloat16* delta, std::size_t n) {
   const std::size_t s = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x;
   if (s < n) out[s] = bfloat16(static_cast<float>(out[s]) + static_cast<float>(delta[s]));
 }
 
-/// Encodes, and decodes into live weights; bytes of a delta are counted.
+/// Encodes, and decodes into live weights. The bytes of the compressed delta are counted too.
 template <class Policy>
 void codec(const std::string& name, const Weights& base, const Weights& tuned) {
   using Codec = DeltaCodec<Policy, Cuda>;

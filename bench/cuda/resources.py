@@ -12,7 +12,7 @@ ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
-MODES = ("store", "add", "add_in_place")  # as DecodeMode counts them
+MODES = ("store", "add", "add_in_place")  # in the order of DecodeMode
 
 
 def demangled(names):
@@ -22,7 +22,7 @@ def demangled(names):
 
 
 def short(name):
-    """DecodeKernel<PaperPolicy<float, 16>, bfloat16, true>, from the demangled name."""
+    """Shortens a demangled name to, say, DecodeKernel<PaperPolicy<float, 16>, bfloat16, true>."""
     name = re.sub(r"deltadct::v\d+_\d+_\w+::|detail::|\(anonymous namespace\)::", "", name)
     name = re.sub(r"\(DecodeMode\)(\d)", lambda mode: MODES[int(mode.group(1))], name)
     inner = re.search(r"run_on_device<(.*)>\(", name)

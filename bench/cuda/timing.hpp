@@ -1,4 +1,4 @@
-// What the CUDA benchmarks share: memory, events, and lines of results.
+// What the CUDA benchmarks share: memory, timing by events, and lines of results.
 #pragma once
 
 #include <deltadct/backend/cuda/launch.hpp>
@@ -13,7 +13,7 @@ namespace bench {
 
 using deltadct::detail::check_cuda;
 
-/// Memory of the device.
+/// Device memory.
 template <class T>
 class Buffer {
  public:
@@ -35,9 +35,9 @@ class Buffer {
   std::size_t n_;
 };
 
-/// Seconds of one call of fn(turn), by events around so many of them that the clock does not count:
-/// the median of repetitions, after a warm-up. Turns go round, so that buffers chosen by them are
-/// together larger than the caches.
+/// Seconds for one call of fn(turn). Events enclose so many calls that the resolution of the clock
+/// does not matter. Returns the median of several repetitions, after a warm-up. `turn` cycles, so
+/// that the buffers it selects are together larger than the caches.
 template <class Fn>
 double seconds(cudaStream_t stream, const Fn& fn) {
   constexpr int kWarmUp = 4, kCalls = 16, kRepetitions = 11;
@@ -61,7 +61,7 @@ double seconds(cudaStream_t stream, const Fn& fn) {
   return all[kRepetitions / 2];
 }
 
-/// One result, as a line of JSON: bytes are those that must cross the memory's bus.
+/// Prints one result as a line of JSON. `bytes` are those that must cross the memory bus.
 inline void report(const std::string& name, int patch, double weights, double bytes,
                    double seconds) {
   std::printf("{\"name\": \"%s\", \"patch\": %d, \"gb_s\": %.1f, \"weights_s\": %.4g}\n",

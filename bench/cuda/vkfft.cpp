@@ -1,5 +1,5 @@
-// VkFFT's DCT of the patches that bench_cuda transforms, as a peer. Needs libvkfft-dev, whose
-// header compiles its kernels when it runs.
+// VkFFT's DCT of the same patches as in bench_cuda, for comparison. Needs libvkfft-dev, whose
+// header compiles its kernels at run time.
 #include "timing.hpp"
 
 #define VKFFT_BACKEND 1

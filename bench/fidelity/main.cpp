@@ -1,7 +1,7 @@
-// Compresses every pair by every method, and judges what the models do afterwards. Writes JSON for
-// report.py to FILE, which makes docs/fidelity.md of it.
+// Compresses every pair by every method, and judges the resulting models. Writes JSON to FILE, from
+// which report.py makes docs/fidelity.md.
 //
-//     bench_fidelity FILE [WINDOWS [PAIR]]     WINDOWS of 256 bytes are read by each GPT (400)
+//     bench_fidelity FILE [WINDOWS [PAIR]]     each GPT reads WINDOWS of 256 bytes (default 400)
 #include "methods.hpp"
 #include "pairs.hpp"
 
@@ -34,7 +34,7 @@ struct Seconds {
   double decode = 0;
 };
 
-/// A codec that counts the time it takes.
+/// A codec that measures the time it takes.
 class TimedCodec final : public deltadct::AnyCodec {
  public:
   TimedCodec(std::unique_ptr<AnyCodec> codec, Seconds& seconds)
@@ -78,7 +78,7 @@ class TimedCodec final : public deltadct::AnyCodec {
   Seconds& seconds_;
 };
 
-/// How a delta came back, over all that was compressed.
+/// How close a delta is after decoding, over everything that was compressed.
 struct Likeness {
   double dd = 0, dr = 0, rr = 0, ee = 0;  // sums of D^2, D D^, D^^2, (D - D^)^2
 
@@ -98,7 +98,7 @@ struct Likeness {
   }
 };
 
-/// Counts of D^ over the deviation of D, in bins of a twentieth from -3 to 3.
+/// A histogram of D^ over the standard deviation of D, in bins of a twentieth from -3 to 3.
 json histogram(const Matrix& base, const Matrix& tuned, const Matrix& live) {
   const Matrix delta = tuned - base;
   const float deviation = std::sqrt(delta.squaredNorm() / static_cast<float>(delta.size()));
@@ -111,7 +111,7 @@ json histogram(const Matrix& base, const Matrix& tuned, const Matrix& live) {
   return counts;
 }
 
-/// The mean by which losses exceed others, and the standard error of that.
+/// The mean excess of losses over others, and its standard error.
 std::pair<double, double> excess(const Judgement& found, const Judgement& best) {
   const auto n = static_cast<double>(found.losses.size());
   const double mean = found.loss() - best.loss();
@@ -160,8 +160,8 @@ class Bench {
                               executor_);
   }
 
-  /// The codec that makes most of a method's budget, if any can meet it. That is for each weight of
-  /// the model; a codec is asked for bits for each that changed.
+  /// The codec that makes the most of a method's budget, if any can meet it. A budget counts every
+  /// weight of the model, but a codec is given bits per changed weight.
   std::optional<Codec> fit(const Method& method) {
     if (method.budget == 0) return method.codec(0);
     std::optional<Codec> best;
@@ -232,7 +232,7 @@ class Bench {
   deltadct::OpenMpExecutor executor_;
 };
 
-/// Bytes of a matrix in an archive, by calculation.
+/// The calculated bytes of a matrix in an archive.
 std::size_t stored_bytes(std::size_t rows, std::size_t cols, int patch, bool unit_gain) {
   const auto p = static_cast<std::size_t>(patch);
   const std::size_t patches = deltadct::ceil_div(rows, p) * deltadct::ceil_div(cols, p);
@@ -245,8 +245,8 @@ std::size_t stored_bytes(std::size_t rows, std::size_t cols, int patch, bool uni
          padded(deltadct::ceil_div(patches, std::size_t{8})) + padded(kept * p * p / 4);
 }
 
-/// The size of a delta of a model of the shapes of Llama 2 7B, all of its matrices compressed; and
-/// one of its layer's matrices, calculated and encoded.
+/// The size of a delta of a model with the shapes of Llama 2 7B, with all matrices compressed; and
+/// the size of one layer's matrix, both calculated and encoded.
 json storage() {
   json result = json::array();
   std::vector<std::array<std::size_t, 2>> shapes(2, {32000, 4096});

@@ -29,7 +29,7 @@ Bytes read_all(const fs::path& path) {
   return bytes;
 }
 
-/// The set of that name: a line "name count", the images, their labels.
+/// Reads the set of that name: a line "name count", then the images, then their labels.
 Images read_images(const fs::path& path, const std::string& wanted) {
   std::ifstream file(path, std::ios::binary);
   std::string name;
@@ -44,8 +44,8 @@ Images read_images(const fs::path& path, const std::string& wanted) {
   throw Error(Errc::io_failure, path.string(), "no images of " + wanted);
 }
 
-/// As train.py's rotated(): image k makes k % 4 quarter turns against the clock, and that is its
-/// label.
+/// The same as rotated() of train.py: image k is turned by k % 4 quarter turns counter-clockwise,
+/// which is also its label.
 Images rotated(Images images) {
   for (std::size_t k = 0; k < images.labels.size(); ++k) {
     const auto turns = static_cast<std::uint8_t>(k % 4);

@@ -3,7 +3,7 @@
 
     cmake --build build/release --target fidelity-report
 
-Rewrites what stands between the page's two markers and keeps the rest.
+Rewrites the text between the page's two markers and keeps the rest.
 """
 
 import json
@@ -29,7 +29,7 @@ COMPARED = [
     "DARE, p = 0.5", "DARE, p = 0.9375", "UltraDelta, s = 0.5", "UltraDelta, s = 0.97",
     "unit gain, 1 bit, P = 16", "unit gain, 1 bit, P = 32", "unit gain, 1 bit, P = 64",
     "unit gain, 1.07 bpw, P = 16", "unit gain, 1.07 bpw, P = 32", "unit gain, 1.07 bpw, P = 64", "unit gain, 2 bpw, P = 32", "unit gain, 0.5 bpw, P = 32", LOW, "unit gain, 0.15 bpw, P = 64"]
-GROUPS = {  # of a plot
+GROUPS = {  # groups of a plot
     "paper": ("Delta-DCT", "tab:red", "o"), "BitDelta": ("BitDelta", "tab:purple", "s"),
     "Delta-CoMe": ("Delta-CoMe", "tab:green", "^"), "DARE": ("DARE", "tab:brown", "v"),
     "UltraDelta": ("UltraDelta", "tab:orange", "D"),
@@ -58,7 +58,7 @@ class Pair:
         return [row for row in self.data["rows"] if row["group"] == name and "bpw" in row]
 
     def cell(self, name, *keys):
-        """Numbers of a row, or a dash if there is no such row."""
+        """The numbers of a row, or a dash if there is no such row."""
         row = self.rows.get(name)
         if row is None:
             return "-"

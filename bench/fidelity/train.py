@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Trains what bench/fidelity judges beside the demo's pair: more fine-tunes of two bases.
+"""Trains the models that bench/fidelity judges besides the demo's pair: fine-tunes of two bases.
 
     apt-get install python3-torch libopenblas0-pthread python3-sklearn dataset-fashion-mnist libpython3.11-stdlib
     MALLOC_MMAP_MAX_=0 MALLOC_TOP_PAD_=4000000000 python3 train.py --gpt BASE --out DIR
 
 BASE is the demo's base.safetensors. Writes to DIR, weights in bfloat16:
 
-    python.safetensors    the demo's GPT, fine-tuned on Python; heldout.txt: what it is judged on
+    python.safetensors    the demo's GPT, fine-tuned on Python; judged on heldout.txt
     vit.safetensors       a vision transformer that tells ten kinds of clothes apart (Fashion-MNIST)
     digits, negative, rotation .safetensors    its fine-tunes, see TASKS
-    images.bin            what they are judged on: see write_images()
-    losses.json           what each reached
+    images.bin            the images on which these are judged: see write_images()
+    losses.json           the loss that each reached
 
-The vision transformer: 16 patches of 7 x 7 pixels, learned positions, three of the GPT's blocks without
-the mask, the mean of the tokens, ten classes. Corpora and licences are in README.md beside this file.
+The vision transformer has 16 patches of 7 x 7 pixels, learned positions, three of the GPT's blocks
+without the mask, the mean of the tokens, and ten classes. Corpora and licences: see README.md here.
 """
 import argparse
 import gzip
@@ -37,7 +37,7 @@ spec.loader.exec_module(gpt)
 WIDTH, LAYERS, SIDE, PATCH, CLASSES, BATCH = 192, 3, 28, 7, 10, 64
 JUDGED = 2000
 STDLIB = pathlib.Path("/usr/lib/python3.11")
-# Whole packages are held out, so that no text of theirs is seen in training.
+# Whole packages are held out, so that training sees no text of theirs.
 HELD_OUT = ("asyncio", "email", "importlib", "json", "logging")
 SKIPPED = ("test", "idlelib", "lib2to3", "pydoc_data", "encodings", "__pycache__", "config-", "dist-packages")
 
@@ -70,7 +70,7 @@ def clothes(part):
 
 
 def digits():
-    """The UCI handwritten digits (CC BY 4.0), each pixel three times as large, in a frame of two."""
+    """The UCI handwritten digits (CC BY 4.0), pixels enlarged three times, in a frame of two."""
     data = sklearn.datasets.load_digits()
     images = np.kron(np.rint(data.images * 255 / 16).astype(np.uint8), np.ones((1, 3, 3), np.uint8))
     order = np.random.default_rng(5).permutation(len(images))
@@ -78,7 +78,7 @@ def digits():
 
 
 def rotated(images, labels):
-    """The label is how many quarter turns were made."""
+    """Turns the images; the label of each is the number of its quarter turns."""
     turns = np.arange(len(images)) % 4
     return np.stack([np.rot90(image, turn) for image, turn in zip(images, turns)]), turns.astype(np.uint8)
 
@@ -97,7 +97,7 @@ def judge(model, data):
 
 
 def fit(model, data, judged, epochs, rate, decay):
-    """AdamW, linear warm-up and cosine decay. The positions of a fine-tune stay as they are."""
+    """AdamW, linear warm-up and cosine decay. A fine-tune keeps its positions unchanged."""
     images, labels = data
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=decay)
@@ -122,7 +122,7 @@ def fit(model, data, judged, epochs, rate, decay):
 
 
 def write_images(path, sets):
-    """For each set a line "name count", then its images and its labels, all of them bytes."""
+    """Writes for each set a line "name count", then its images and its labels, all as bytes."""
     with open(path, "wb") as out:
         for name, (images, labels) in sets.items():
             out.write(f"{name} {len(images)}\n".encode() + images.tobytes() + labels.tobytes())
@@ -132,8 +132,8 @@ def train_vit(out, losses):
     train, test = clothes("train"), tuple(part[:JUDGED] for part in clothes("t10k"))
     ours = digits()
     split = 500
-    # The images of a rotated set turn as rotated() says, of a negative one are 255 less themselves:
-    # not stored.
+    # The images of the other two sets are not stored: a rotated image is turned as rotated() says,
+    # and a negative one is 255 minus the original.
     write_images(out / "images.bin", {"clothes": test, "digits": tuple(part[:split] for part in ours)})
     sets = {
         "digits": (tuple(part[split:] for part in ours), tuple(part[:split] for part in ours), 40, 2e-4),
@@ -156,7 +156,7 @@ def train_vit(out, losses):
 
 
 def python_texts():
-    """The standard library of Python 3.11 (PSF licence): training text and held-out packages."""
+    """The standard library of Python 3.11 (PSF licence): training text, and held-out packages."""
     train, held = [], []
     for path in sorted(STDLIB.rglob("*.py")):
         name = path.relative_to(STDLIB)

@@ -11,7 +11,7 @@ using Eigen::Index;
 
 namespace {
 
-constexpr Index kSide = 7;  // of a patch
+constexpr Index kSide = 7;  // side of a patch
 constexpr Index kGrid = kImageSide / kSide;
 constexpr Index kPatches = kGrid * kGrid;
 

@@ -20,12 +20,12 @@ struct Images {
   std::vector<std::uint8_t> labels;
 };
 
-/// A view of the map's matrices, as char_gpt::Gpt is one.
+/// A view of the map's matrices, like char_gpt::Gpt.
 class VisionTransformer {
  public:
   explicit VisionTransformer(const char_gpt::Weights& weights);
 
-  /// Images run in parallel under OpenMP; the result does not depend on the number of threads.
+  /// Images run in parallel under OpenMP. The result does not depend on the number of threads.
   char_gpt::Judgement judge(const Images& images) const;
 
  private:

@@ -1,19 +1,19 @@
-// The name of the inline namespace: the version, and all that macros tell of the instructions and
-// the arithmetic that a translation unit is compiled for. Two that may differ in results have
-// different names, so that they never share an instantiation: what one declares and the other alone
-// defines is an error of the linker.
+// The name of the inline namespace: the version, and all that macros tell about the instructions
+// and the arithmetic that a translation unit is compiled for. Two translation units whose results
+// may differ have different names, so that they never share an instantiation. If one declares a
+// function that only the other defines, the linker reports an error.
 //
 //     v0_1_avx2_fma_f16c             -march=x86-64-v3
 //     v0_1_avx2_fma_f16c_fast...     the same with -ffast-math
 //
-// nvcc asks the host's compiler for these macros, and so gives what it compiles for the host the
-// same name as that compiler does by itself. What no macro tells is not in the name: -ffp-contract,
-// the level of optimisation, instructions for integers alone, but for those of AVX-512.
+// nvcc asks the host's compiler for these macros, so its host code has the same name as that of the
+// host's compiler alone. The name cannot tell what no macro tells: -ffp-contract, the optimisation
+// level, and instructions for integers alone, except those of AVX-512.
 #pragma once
 
 #include <deltadct/version.hpp>
 
-// Whether xsimd is there and has registers for this machine, by its own account.
+// Whether xsimd is installed and says that it has registers for this machine.
 #if defined(__has_include)
   #if __has_include(<xsimd/config/xsimd_config.hpp>)
     #include <xsimd/config/xsimd_config.hpp>
@@ -50,7 +50,7 @@
   #define DELTADCT_ABI_ARCH scalar
 #endif
 
-// Where the processor's stack of 80 bits computes some or all of it.
+// Whether the processor's 80-bit x87 stack computes some or all of the arithmetic.
 #if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
   #define DELTADCT_ABI_X87 _x87
 #elif defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
@@ -65,8 +65,8 @@
   #define DELTADCT_ABI_BACKEND _serial
 #endif
 
-// DELTADCT_ABI_WORD(macro, word): the word where the macro is defined as 1, nothing where it is
-// not, or is 0. What is pasted from 1 becomes a comma, which makes the word the second argument.
+// DELTADCT_ABI_WORD(macro, word): the word if the macro is defined as 1; nothing if it is undefined
+// or 0. Pasting a value of 1 yields a comma, which makes the word the second argument.
 #define DELTADCT_ABI_IS_1 ,
 #define DELTADCT_ABI_SECOND(first, second, ...) second
 #define DELTADCT_ABI_PICK(...) DELTADCT_ABI_SECOND(__VA_ARGS__, , )
@@ -76,7 +76,7 @@
 #define DELTADCT_ABI_JOIN_NOW(a, b, c, d, e, f, g, h) a##b##c##d##e##f##g##h
 #define DELTADCT_ABI_JOIN(a, b, c, d, e, f, g, h) DELTADCT_ABI_JOIN_NOW(a, b, c, d, e, f, g, h)
 
-// An architecture of xsimd's among them, which has other registers.
+// Among these is an architecture of xsimd's that has other registers.
 #define DELTADCT_ABI_VECTORS                                                                      \
   DELTADCT_ABI_JOIN(DELTADCT_ABI_WORD(__FMA__, _fma), DELTADCT_ABI_WORD(__FMA4__, _fma4),         \
                     DELTADCT_ABI_WORD(__F16C__, _f16c), DELTADCT_ABI_WORD(__AVXVNNI__, _avxvnni), \
@@ -100,7 +100,7 @@
                                       DELTADCT_ABI_WORD(__AVX5124VNNIW__, _4vnniw), , , , ), \
                     , )
 
-// Of -ffast-math, and of each of its parts that changes results.
+// -ffast-math, and each of its parts that changes results.
 #define DELTADCT_ABI_MATH                                                                        \
   DELTADCT_ABI_JOIN(                                                                             \
       DELTADCT_ABI_WORD(__FAST_MATH__, _fast), DELTADCT_ABI_WORD(__FINITE_MATH_ONLY__, _finite), \
@@ -113,7 +113,7 @@
 #define DELTADCT_ABI_VERSION \
   DELTADCT_ABI_JOIN(v, DELTADCT_VERSION_MAJOR, _, DELTADCT_VERSION_MINOR, _, , , )
 
-/// The name.
+/// The name of the inline namespace.
 #define DELTADCT_ABI                                                                 \
   DELTADCT_ABI_JOIN(DELTADCT_ABI_VERSION, DELTADCT_ABI_ARCH, DELTADCT_ABI_VECTORS,   \
                     DELTADCT_ABI_AVX512, DELTADCT_ABI_MORE_AVX512, DELTADCT_ABI_X87, \

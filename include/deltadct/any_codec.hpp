@@ -1,5 +1,6 @@
 // AnyCodec: a codec whose patch size, transform and element type are chosen at run time, for
-// whoever reads archives that others wrote. Opt-in: make_codec() instantiates every combination.
+// programs that read archives written by others. Opt-in, because make_codec() instantiates every
+// combination.
 #pragma once
 
 #include <deltadct/codec.hpp>
@@ -14,7 +15,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A reference to any executor, for calls through a virtual function. Outlives no executor.
+/// A reference to any executor, for calls through a virtual function. The executor must outlive it.
 class ExecutorRef {
  public:
   template <concepts::Executor E>
@@ -59,13 +60,13 @@ class AnyAllocator {
       std::get<RatioAllocator>(chosen_).allocate(scores, order, classes);
   }
 
-  /// The mix, where it is no budget.
+  /// The mix. Requires that budget() is null.
   std::span<const BitShare> mix() const { return std::get<RatioAllocator>(chosen_).mix(); }
 
-  /// The budget, where it is one.
+  /// The budget, or null if the allocator is a mix.
   const BudgetAllocator* budget() const noexcept { return std::get_if<BudgetAllocator>(&chosen_); }
 
-  /// All that its choices depend on, for people and for comparison.
+  /// Everything that its choices depend on, for people and for comparison.
   std::string text() const {
     if (budget() != nullptr) {
       return "budget " + detail::exact_text(budget()->bits_per_weight());
@@ -81,9 +82,9 @@ class AnyAllocator {
   std::variant<RatioAllocator, BudgetAllocator> chosen_;
 };
 
-/// What distinguishes one codec from another at run time. The allocator matters to encoders only.
-/// Of a method without patches (baseline/any_baseline.hpp) patch is 0, transform its name and
-/// quantizer empty.
+/// What distinguishes one codec from another at run time. Only encoders use the allocator. For a
+/// method without patches (baseline/any_baseline.hpp), patch is 0, transform is the method's name
+/// and quantizer is empty.
 struct CodecSpec {
   int patch = 16;
   std::string transform{Dct::name};
@@ -92,7 +93,7 @@ struct CodecSpec {
   AnyAllocator allocator{};
 };
 
-/// The spec of UnitGainPolicy, with a bit for every coefficient.
+/// The spec of UnitGainPolicy, with one bit for every coefficient.
 inline CodecSpec unit_gain_spec() {
   return {.patch = 32,
           .transform = std::string(RandomizedDct::name),
@@ -100,23 +101,23 @@ inline CodecSpec unit_gain_spec() {
           .allocator = {{1, 1.0}}};
 }
 
-/// What its patches store beside their codes.
+/// Bytes that a patch of that codec stores beside its codes.
 inline constexpr std::size_t kUnitGainBoundsBytes = sizeof(UnitGainPolicy<float, 32>::Bound);
 
-/// A DeltaCodec behind virtual functions. Matrices are dense, row-major and aligned to their dtype.
-/// All throw unsupported_dtype, or codec_mismatch where the dtype's compute type is not the
-/// codec's.
+/// A DeltaCodec behind virtual functions. Matrices must be dense, row-major and aligned to their
+/// dtype. Every method with a dtype throws unsupported_dtype if that is not an element type, and
+/// codec_mismatch if its compute type is not the codec's.
 class AnyCodec {
  public:
   virtual ~AnyCodec() = default;
 
-  /// What results may depend on in their last place: backend, instruction set and version.
+  /// Names what the last digit of a result may depend on: backend, version and instruction set.
   virtual std::string build() const = 0;
 
   /// See DeltaCodec::max_compressed_bytes().
   virtual std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const = 0;
 
-  /// See DeltaCodec::encode_into(); the workspace grows as it must.
+  /// See DeltaCodec::encode_into(). The workspace grows as needed.
   virtual void encode_into(CompressedTensor& out, std::vector<std::byte>& workspace, DType dtype,
                            const void* base, const void* tuned, std::size_t rows, std::size_t cols,
                            const ExecutorRef& executor) const = 0;
@@ -124,18 +125,18 @@ class AnyCodec {
   /// See DeltaCodec::validate().
   virtual void validate(const CompressedView& compressed, DType dtype) const = 0;
 
-  /// out = base + alpha * delta^; base and out are the same or do not overlap.
-  /// See DeltaCodec::decode_add().
+  /// out = base + alpha * delta^. base and out must be the same or must not overlap. See
+  /// DeltaCodec::decode_add().
   virtual void decode_add(const CompressedView& compressed, DType dtype, const void* base,
                           void* out, double alpha, const ExecutorRef& executor) const = 0;
 
-  /// See DeltaCodec::decode_add_block(); the block is dense, rows x cols.
+  /// See DeltaCodec::decode_add_block(). The block must be dense, rows x cols.
   virtual void decode_add_block(const CompressedView& compressed, DType dtype, std::size_t row,
                                 std::size_t col, void* block, std::size_t rows, std::size_t cols,
                                 double alpha, const ExecutorRef& executor) const = 0;
 };
 
-/// The AnyCodec of a DeltaCodec, or of what has its shape.
+/// The AnyCodec of a DeltaCodec, or of a type with the same members.
 template <class Codec>
 class AnyCodecOf final : public AnyCodec {
  public:
@@ -190,7 +191,7 @@ class AnyCodecOf final : public AnyCodec {
       if constexpr (std::same_as<compute_t<U>, typename Codec::Compute>)
         fn.template operator()<U>();
       else
-        throw Error(Errc::codec_mismatch, dtype_name(dtype), "the compute type is another");
+        throw Error(Errc::codec_mismatch, dtype_name(dtype), "its compute type is not the codec's");
     });
   }
 
@@ -210,7 +211,8 @@ std::unique_ptr<AnyCodec> make_codec_of(AnyAllocator allocator = {}) {
   return std::make_unique<AnyCodecOf<Codec>>(Codec(std::move(allocator)));
 }
 
-/// The codec of a spec whose patch size is P; nullptr where there is no such transform.
+/// The codec of a spec whose patch size is P, or nullptr if there is no such transform or
+/// quantizer.
 template <class Backend, int P>
 std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
   const auto make_if = [&]<class Policy>() -> std::unique_ptr<AnyCodec> {
@@ -223,7 +225,7 @@ std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
   const auto make = [&]<class T>() -> std::unique_ptr<AnyCodec> {
     auto codec = make_if.template operator()<DefaultPolicy<T, P>>();
     if (!codec) codec = make_if.template operator()<WithoutDct<T, P>>();
-    // In smaller patches the steps would cost more than they are worth.
+    // In smaller patches the steps would cost more than they gain.
     if constexpr (P >= 16) {
       if (!codec) codec = make_if.template operator()<UnitGainPolicy<T, P>>();
     }
@@ -233,8 +235,8 @@ std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
                                : make.template operator()<float>();
 }
 
-/// The codec of a spec: of the paper, with or without the DCT, for every patch size; of unit gain
-/// for 16, 32 and 64. Throws codec_mismatch where this version has none.
+/// The codec of a spec. The paper's codec, with or without the DCT, exists for every patch size;
+/// unit gain exists for 16, 32 and 64. Throws codec_mismatch if this version has no such codec.
 template <class Backend = DefaultBackend>
 std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
   const auto make = [&]() -> std::unique_ptr<AnyCodec> {
@@ -262,15 +264,15 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// A program of several translation units defines this in all, and compiles the codecs in one, those
-// of each backend it uses:
+// A program of several translation units defines this macro in all of them. One of them then
+// compiles the codecs of each backend that the program uses:
 //     template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::Simd>(
 //         const deltadct::CodecSpec&);
 extern template std::unique_ptr<AnyCodec> make_codec<Serial>(const CodecSpec&);
 extern template std::unique_ptr<AnyCodec> make_codec<DefaultBackend>(const CodecSpec&);
 #endif
 
-/// Makes codecs; what reads an archive asks it once for every codec the archive names.
+/// Makes codecs. A reader of archives calls it once for every codec that an archive names.
 using CodecFactory = std::function<std::unique_ptr<AnyCodec>(const CodecSpec&)>;
 
 }  // namespace deltadct::inline DELTADCT_ABI

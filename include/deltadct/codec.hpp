@@ -1,5 +1,5 @@
-// DeltaCodec: the delta of one weight matrix to its compressed form and back, added to live
-// weights.
+// DeltaCodec: compresses the delta of one weight matrix, and decodes it into a matrix or adds it to
+// live weights.
 //
 //     base, tuned -> delta -> patches -> scores -> bit widths -> DCT -> quantize -> pack
 //     unpack -> dequantize -> inverse DCT -> rescale -> add to the weights (one fused pass)
@@ -29,12 +29,13 @@ using DefaultBackend = Serial;
 
 /// Encodes and decodes matrices with the stages of a policy on a backend.
 ///
-/// A codec holds its allocator and its backend's kernel, which most often is empty. It is
-/// immutable, cheap to copy, and every method may run on any number of threads at once. Results do
-/// not depend on the executor. Views may hold any element type whose compute type is the policy's:
-/// float, half and bfloat16, or double.
+/// A codec holds its allocator and its backend's kernel, which is usually empty. It is immutable
+/// and cheap to copy, and any number of threads may call its methods at once. Results do not depend
+/// on the executor. Views may hold any element type whose compute type is the policy's: float, half
+/// and bfloat16, or double.
 ///
-/// Errors are thrown as deltadct::Error, by decoding before anything is written to a destination.
+/// Errors are thrown as deltadct::Error. Decoding throws before it writes anything to a
+/// destination.
 template <concepts::Policy Policy, concepts::Backend Backend = DefaultBackend>
 class DeltaCodec {
  public:
@@ -43,7 +44,7 @@ class DeltaCodec {
   using Kernel = DctKernel<Backend>;
   static constexpr int patch = Policy::patch;
 
-  /// Prepares the kernel, and throws what that throws.
+  /// Prepares the kernel. Throws what DctKernel::prepare() throws.
   explicit DeltaCodec(Allocator allocator = Allocator{}, Kernel kernel = Kernel{})
       : allocator_(std::move(allocator)), kernel_(std::move(kernel)) {
     kernel_.template prepare<patch, Compute>();
@@ -51,13 +52,15 @@ class DeltaCodec {
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
-  /// What results may depend on in their last place: backend, version and instruction set.
+  /// Names what the last digit of a result may depend on: backend, version and instruction set.
   static std::string build() { return std::string(Kernel::name) + " " + DELTADCT_ABI_TEXT; }
 
-  /// Compresses tuned - base, without outliers. Throws shape_mismatch, bad_view and too_large;
-  /// non_finite with the first element of the first patch that holds a NaN or an infinity, and
-  /// where coefficients leave the range of the bounds or the delta that of the compute type; what
-  /// the allocator throws, and bad_mix and corrupt_data where its widths or classes are none.
+  /// Compresses tuned - base, without outliers. Throws shape_mismatch, bad_view or too_large;
+  /// non_finite, naming the first element of the first patch that holds a NaN or an infinity;
+  /// out_of_range if coefficients exceed the range of the bounds, if the decoded delta exceeds the
+  /// range of the compute type, or if values are too small to be stored; whatever the allocator
+  /// throws; bad_mix if its widths are not valid; and corrupt_data if it assigns a class that does
+  /// not exist.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   CompressedTensor encode(MatrixView<U> base, MatrixView<W> tuned,
                           const Executor& executor = {}) const {
@@ -76,9 +79,10 @@ class DeltaCodec {
     return out;
   }
 
-  /// As encode(), with the caller's scratch of encode_workspace_bytes(), else throws too_large, and
-  /// an `out` whose arrays are reused: no allocation once they are large enough, but for the
-  /// allocator's own. What `out` holds after an error is unspecified.
+  /// Like encode(), but works in the caller's memory: a workspace of encode_workspace_bytes()
+  /// bytes, and an `out` whose arrays are reused. Once these arrays are large enough, only the
+  /// allocator allocates. Throws too_large if the workspace is too small. After an error, the
+  /// contents of `out` are unspecified.
   template <class U, class W, concepts::Executor Executor = SerialExecutor>
   void encode_into(CompressedTensor& out, std::span<std::byte> workspace, MatrixView<U> base,
                    MatrixView<W> tuned, const Executor& executor = {}) const {
@@ -98,9 +102,9 @@ class DeltaCodec {
                   DeltaSource<std::remove_const_t<U>>{delta}, executor);
   }
 
-  /// out = delta^. Throws codec_mismatch and corrupt_data (see check()), bad_view, shape_mismatch.
-  /// Decoding allocates nothing, apart from what FFTW may, and needs no scratch but the stack: 210
-  /// KiB at most, for patches of 64 x 64 doubles.
+  /// out = delta^. Throws codec_mismatch or corrupt_data (see check()), bad_view or shape_mismatch.
+  /// Decoding allocates nothing, apart from what FFTW may allocate. Its only workspace is the
+  /// stack: at most 210 KiB, for patches of 64 x 64 doubles.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode(const CompressedView& compressed, MatrixView<U> out,
               const Executor& executor = {}) const {
@@ -115,16 +119,17 @@ class DeltaCodec {
     }
   }
 
-  /// weights += alpha * delta^, in place. Throws non_finite where alpha, or alpha times the scale
-  /// in the compute type, is not finite; otherwise as decode().
+  /// weights += alpha * delta^, in place. Throws non_finite if alpha is not finite, or if alpha
+  /// times the scale is not finite in the compute type. Other errors: see decode().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<U> weights, double alpha = 1,
                   const Executor& executor = {}) const {
     decode_add(compressed, MatrixView<const U>(weights), weights, alpha, executor);
   }
 
-  /// out = base + alpha * delta^. base and out are the same elements or do not overlap, else throws
-  /// bad_view (see check_apart()); otherwise as the one in place.
+  /// out = base + alpha * delta^. base and out must be the same elements or must not overlap;
+  /// otherwise throws bad_view (see check_apart()). Other errors: see the overload that works in
+  /// place.
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add(const CompressedView& compressed, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, const Executor& executor = {}) const {
@@ -133,9 +138,10 @@ class DeltaCodec {
     add_region(compressed, 0, 0, base, out, alpha, executor);
   }
 
-  /// block += alpha * the rows and columns of delta^ that begin at (row, col): the slice of a
-  /// tensor-parallel rank, to the last bit what decode_add() makes of the same elements. Throws
-  /// bad_range where the block leaves the tensor; otherwise as decode_add().
+  /// block += alpha * the part of delta^ that begins at (row, col) and has the block's shape, such
+  /// as the slice of a tensor-parallel rank. The result is bit-identical to that of decode_add()
+  /// for the same elements. Throws bad_range if the block leaves the tensor. Other errors: see
+  /// decode_add().
   template <class U, concepts::Executor Executor = SerialExecutor>
   void decode_add_block(const CompressedView& compressed, std::size_t row, std::size_t col,
                         MatrixView<U> block, double alpha = 1,
@@ -146,9 +152,10 @@ class DeltaCodec {
     add_region(compressed, row, col, MatrixView<const U>(block), block, alpha, executor);
   }
 
-  /// Throws codec_mismatch, naming what differs, unless this policy's stages made the tensor, and
-  /// corrupt_data where there is none, where its scale is not finite, its bounds' dtype no floating
-  /// one, or its arrays are not as large as its header says. Every decode begins with it.
+  /// Throws codec_mismatch, naming what differs, if stages other than this policy's made the
+  /// tensor. Throws corrupt_data if the view has no tensor, if the scale is not finite, if the
+  /// dtype of the bounds is not a floating-point type, or if the arrays do not have the sizes that
+  /// the header gives. Every decode begins with this check.
   static void check(const CompressedView& compressed) {
     const TensorHeader& header = detail::header_of(compressed);
     const auto require = [](std::string_view found, std::string_view expected, const char* what) {
@@ -178,9 +185,10 @@ class DeltaCodec {
     detail::check_arrays(compressed);
   }
 
-  /// Throws codec_mismatch or corrupt_data, naming what, unless encode() could have made the
-  /// tensor; it is then within its arrays, and decodes to finite values. Linear in the patches. For
-  /// tensors that somebody else made, once, before they are decoded.
+  /// Throws codec_mismatch or corrupt_data, naming the reason, unless encode() could have made the
+  /// tensor. Decoding a tensor that passes stays within its arrays and gives finite values. Takes
+  /// time linear in the number of patches. Call it once for a tensor from elsewhere, before the
+  /// first decode.
   static void validate(const CompressedView& compressed) {
     check(compressed);
     deltadct::validate(compressed);
@@ -201,13 +209,13 @@ class DeltaCodec {
     }
   }
 
-  /// Bytes of the scratch that encode_into() takes. Throws too_large where encode() would.
+  /// Bytes of workspace that encode_into() needs. Throws too_large if encode() would.
   std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) const {
     return detail::MatrixEncoder<Policy, Backend>(kernel_, rows, cols).workspace_bytes();
   }
 
-  /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
-  /// Throws too_large where encode() would.
+  /// An upper bound of CompressedTensor::bytes() for any matrix of that shape. Throws too_large if
+  /// encode() would.
   std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const {
     return Plan::max_bytes(allocator_, rows, cols);
   }
@@ -216,7 +224,8 @@ class DeltaCodec {
   using Plan = detail::Plan<Policy>;
   using Decoder = detail::RegionDecoder<Policy, Backend>;
 
-  /// Says in words, and in nothing else, that a view's elements are of the wrong type.
+  /// Reports a wrong element type with one readable message. Callers skip their body in that case,
+  /// so that no other errors follow.
   template <class U>
   static constexpr bool accepts() noexcept {
     constexpr bool result = detail::is_computed_as<U, Compute>;

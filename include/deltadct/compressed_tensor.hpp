@@ -2,15 +2,15 @@
 //
 //     classes   widths, descending; class k has `patches` patches of `bits` bits
 //     places    per patch, row-major over the grid: class (3 bits), slot within the class (29 bits)
-//     bounds    class by class, slot by slot: bound_count stored values, of dtype `bound`
-//     codes     class by class, slot by slot: P * P codes of `bits` bits (core/bits.hpp); fewer,
-//               which coefficients share, where that is negative (stage/quantizer/largest.hpp)
+//     bounds    class by class, slot by slot: bound_count bounds of dtype `bound`
+//     codes     class by class, slot by slot: P * P codes of `bits` bits (core/bits.hpp); if `bits`
+//               is negative, one code per group of coefficients (stage/quantizer/largest.hpp)
 //     outliers  single elements, row-major, that are added to what the patches decode to
 //
-// Slots follow the grid's order within a class, so a patch's codes and bounds are found in O(1) and
-// the places can be rebuilt from the widths alone.
+// Within a class, slots follow the order of the grid. So a patch's codes and bounds are found in
+// O(1), and the places can be rebuilt from the widths alone.
 //
-// A method that has no patches (baseline/) has `codes` alone, in a form of its own.
+// A method without patches (baseline/) has only `codes`, in a form of its own.
 #pragma once
 
 #include <deltadct/core/arithmetic.hpp>
@@ -31,7 +31,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Where a patch's codes and bounds lie: the slot within a width class.
+/// Where a patch's codes and bounds lie: its width class, and its slot within that class.
 struct PatchPlace {
   static constexpr int kSlotBits = 29;
   static constexpr std::uint32_t kMaxSlots = 1u << kSlotBits;
@@ -46,8 +46,8 @@ struct PatchPlace {
 };
 static_assert(sizeof(PatchPlace) == 4);
 
-/// How many patches of p x p a matrix is cut into. Throws too_large where places cannot tell them
-/// apart.
+/// The number of p x p patches that a matrix is cut into. Throws too_large if a PatchPlace cannot
+/// number them.
 inline std::size_t count_patches(std::size_t rows, std::size_t cols, std::size_t p) {
   const SaturatingSize patches = SaturatingSize(ceil_div(rows, p)) * ceil_div(cols, p);
   if (patches.value() > PatchPlace::kMaxSlots) {
@@ -59,14 +59,14 @@ inline std::size_t count_patches(std::size_t rows, std::size_t cols, std::size_t
 /// Patches that share a bit width.
 struct WidthClass {
   int bits = 0;
-  int bound_count = 1;  ///< stored values a patch
+  int bound_count = 1;  ///< bounds per patch
   std::size_t patches = 0;
   std::size_t bounds_at = 0;  ///< byte where the class begins in bounds
   std::size_t codes_at = 0;   ///< byte where the class begins in codes
 };
 
-/// An element that stands out so far that it would drown its patch in noise. It is kept out of the
-/// patches; `value` is what decoding adds to what they give there.
+/// An element so large that it would drown its patch in noise. It is kept out of the patches;
+/// decoding adds `value` to what the patches give there.
 struct Outlier {
   std::size_t row = 0;
   std::size_t col = 0;
@@ -75,17 +75,17 @@ struct Outlier {
   bool operator==(const Outlier&) const = default;
 };
 
-/// What a decoder must know about the encoder, and the shape.
+/// The shape, and what a decoder must know about the encoder.
 struct TensorHeader {
   std::size_t rows = 0;
   std::size_t cols = 0;
-  int patch = 0;             ///< P; 0 of a method without patches
-  std::string transform;     ///< Transform::name of the policy; the method's name where patch is 0
-  std::string quantizer;     ///< Quantizer::name of the policy; empty where patch is 0
+  int patch = 0;             ///< P; 0 for a method without patches
+  std::string transform;     ///< Transform::name of the policy; the method's name if patch is 0
+  std::string quantizer;     ///< Quantizer::name of the policy; empty if patch is 0
   DType bound = DType::f32;  ///< dtype of the bounds
   double scale = 1;          ///< the rescale factor
   std::vector<WidthClass> classes;
-  std::size_t whole_bytes = 0;  ///< bytes of the codes where patch is 0
+  std::size_t whole_bytes = 0;  ///< bytes of the codes if patch is 0
 
   /// Throws too_large, as count_patches() does.
   std::size_t patches() const {
@@ -98,12 +98,13 @@ struct TensorHeader {
     return static_cast<std::size_t>(k.bound_count) * dtype_bytes(bound);
   }
 
-  /// Where a row or column of the matrix lies within its patch; in the matrix, without patches.
+  /// Where a row or column of the matrix lies within its patch; within the matrix if there are no
+  /// patches.
   std::size_t within_patch(std::size_t at) const noexcept {
     return patch == 0 ? at : at % static_cast<std::size_t>(patch);
   }
 
-  /// The bytes of {bounds, codes}. Throws too_large where no array has so many.
+  /// The sizes in bytes of {bounds, codes}. Throws too_large if no array can be that large.
   std::pair<std::size_t, std::size_t> array_bytes() const {
     SaturatingSize bounds = 0;
     SaturatingSize codes = whole_bytes;
@@ -114,7 +115,7 @@ struct TensorHeader {
     return {checked_size(bounds, rows, cols), checked_size(codes, rows, cols)};
   }
 
-  /// Sets every class's offsets; returns array_bytes().
+  /// Sets the offsets of all classes. Returns array_bytes().
   std::pair<std::size_t, std::size_t> lay_out() {
     const auto bytes = array_bytes();
     std::size_t bounds_end = 0;
@@ -129,8 +130,8 @@ struct TensorHeader {
   }
 };
 
-/// A compressed matrix whose arrays somebody else owns and keeps alive: a CompressedTensor, an
-/// archive's mapping. Copying it allocates nothing.
+/// A compressed matrix whose arrays are owned and kept alive elsewhere, such as by a
+/// CompressedTensor or an archive's mapping. Copying it allocates nothing.
 struct CompressedView {
   const TensorHeader* header = nullptr;
   std::span<const PatchPlace> places;
@@ -160,7 +161,7 @@ struct CompressedTensor {
   std::vector<Outlier> outliers;
 
   operator CompressedView() const& noexcept { return {&header, places, bounds, codes, outliers}; }
-  operator CompressedView() const&& = delete;  ///< of a temporary, which the view would outlive
+  operator CompressedView() const&& = delete;  ///< the view would outlive a temporary
 
   /// Bytes held in memory.
   std::size_t bytes() const noexcept {
@@ -169,9 +170,9 @@ struct CompressedTensor {
   }
 };
 
-/// Gives every patch its slot, in the grid's order within its class, and counts the patches of
-/// every class into `classes`. places[i] holds just a class index on entry. Throws corrupt_data
-/// where that is not a class, too_large where a class has more patches than slots.
+/// Gives every patch its slot, in the grid's order within its class, and counts the patches of each
+/// class in `classes`. On entry, places[i] holds only a class index. Throws corrupt_data if there
+/// is no such class, and too_large if a class has more patches than slots.
 inline void assign_slots(std::span<PatchPlace> places, std::vector<WidthClass>& classes) {
   for (WidthClass& k : classes) k.patches = 0;
   for (PatchPlace& place : places) {
@@ -185,7 +186,7 @@ inline void assign_slots(std::span<PatchPlace> places, std::vector<WidthClass>& 
 
 namespace detail {
 
-/// Leaves out the classes that have no patches, so that the rest takes fewer bits to tell apart.
+/// Drops the classes without patches, so that fewer bits tell the rest apart.
 inline void drop_empty_classes(std::vector<WidthClass>& classes,
                                std::span<PatchPlace> places) noexcept {
   std::uint32_t index[kMaxWidthClasses] = {};
@@ -201,7 +202,7 @@ inline void drop_empty_classes(std::vector<WidthClass>& classes,
   }
 }
 
-// The k-th stored value of a patch, in the compute type.
+// The k-th bound of a patch, in the compute type.
 template <class T>
 DELTADCT_INLINE T load_bound(const std::byte* bounds, DType dtype, int k) noexcept {
   const auto read = [&]<class B>() {
@@ -215,7 +216,7 @@ DELTADCT_INLINE T load_bound(const std::byte* bounds, DType dtype, int k) noexce
   return with_element(dtype, read);
 }
 
-// Rounds a value to the bound's dtype, stores it and returns it as a decoder will see it.
+// Rounds a value to the dtype of the bounds and stores it. Returns it as a decoder will see it.
 template <class B, class T>
 DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
   const B stored = static_cast<B>(static_cast<compute_t<B>>(value));
@@ -223,7 +224,8 @@ DELTADCT_INLINE T store_bound(std::byte* bounds, int k, T value) noexcept {
   return static_cast<T>(static_cast<compute_t<B>>(stored));
 }
 
-/// alpha times a tensor's scale. Throws non_finite where it, or alpha, is none that T can hold.
+/// alpha times a tensor's scale. Throws non_finite if alpha is not finite or T cannot hold the
+/// product.
 template <class T>
 T checked_factor(const double& alpha, const double& scale) {
   if (!is_finite(alpha)) throw Error(Errc::non_finite, "alpha");
@@ -238,21 +240,21 @@ T checked_factor(const double& alpha, const double& scale) {
   throw Error(Errc::corrupt_data, what);
 }
 
-/// Throws corrupt_data unless bounds can be read as that.
+/// Throws corrupt_data unless bounds can have that dtype.
 inline void check_bound_dtype(DType bound) {
   if (!is_element(bound)) {
     throw Error(Errc::corrupt_data, "dtype of the bounds", dtype_text(bound));
   }
 }
 
-/// The header of a view. Throws corrupt_data where it has none, as one by default.
+/// The header of a view. Throws corrupt_data if it has none, like a default-constructed view.
 inline const TensorHeader& header_of(const CompressedView& compressed) {
-  if (compressed.header == nullptr) fail_validation("header, of which there is none");
+  if (compressed.header == nullptr) fail_validation("header, which is missing");
   return *compressed.header;
 }
 
-/// Throws corrupt_data unless the arrays are as large as the header says, whose classes and bounds'
-/// dtype were checked.
+/// Throws corrupt_data unless the arrays have the sizes that the header gives. The header's classes
+/// and the dtype of its bounds must have been checked.
 inline void check_arrays(const CompressedView& compressed) {
   const TensorHeader& header = header_of(compressed);
   const auto [bounds_bytes, codes_bytes] = header.array_bytes();
@@ -263,8 +265,9 @@ inline void check_arrays(const CompressedView& compressed) {
 
 }  // namespace detail
 
-/// Throws corrupt_data, naming what, unless the header is one that encode could have made, offsets
-/// aside: lay_out() then cannot overflow, and the patches of the classes sum to those of the grid.
+/// Throws corrupt_data, naming the reason, unless encode could have made the header, offsets aside.
+/// For a header that passes, lay_out() cannot overflow, and the patches of the classes sum to those
+/// of the grid.
 inline void validate_header(const TensorHeader& h) {
   using detail::fail_validation;
   constexpr std::uint64_t kMaxBytes = std::numeric_limits<std::size_t>::max();
@@ -298,13 +301,13 @@ inline void validate_header(const TensorHeader& h) {
     bytes += std::uint64_t{width.patches} * (h.bounds_stride(width) + h.codes_stride(width));
   }
   if (patches != h.patches()) fail_validation("patches of the width classes");
-  // Where addresses have 32 bits.
+  // Possible only with addresses of 32 bits.
   if (bytes > kMaxBytes) throw Error(Errc::too_large, "codes and bounds");
 }
 
 namespace detail {
 
-/// Throws corrupt_data unless outliers lie in the matrix, in order, and are finite.
+/// Throws corrupt_data unless the outliers lie in the matrix, are in order, and are finite.
 inline void validate_outliers(std::span<const Outlier> outliers, const TensorHeader& header) {
   const Outlier* before = nullptr;
   for (const Outlier& outlier : outliers) {
@@ -319,9 +322,10 @@ inline void validate_outliers(std::span<const Outlier> outliers, const TensorHea
 
 }  // namespace detail
 
-/// Throws corrupt_data, naming what, unless the tensor is one that encode could have made: decode
-/// then stays within its arrays, and its stored values are finite. Linear in the patches. A tensor
-/// from anywhere but encode() is validated once, before its first decode. Holds under -ffast-math.
+/// Throws corrupt_data, naming the reason, unless encode could have made the tensor. Decoding a
+/// tensor that passes stays within its arrays, and its stored values are finite. Takes time linear
+/// in the number of patches. A tensor from anywhere but encode() must be validated once, before its
+/// first decode. This works under -ffast-math, too.
 inline void validate(const CompressedView& c) {
   using detail::fail_validation;
   const TensorHeader& h = detail::header_of(c);
@@ -344,7 +348,7 @@ inline void validate(const CompressedView& c) {
       fail_validation("offset of a width class");
     }
   }
-  // As they are stored, for what is computed with them may be assumed finite.
+  // Test the values as stored: compilers may assume that anything computed from them is finite.
   with_element(h.bound, [&]<class B>() {
     for (std::size_t at = 0; at < c.bounds.size(); at += sizeof(B)) {
       B value;

@@ -1,4 +1,4 @@
-// The library's macros: host/device marks, inlining hints and whether there is SIMD.
+// The library's macros: host and device marks, inlining hints, and whether there is a SIMD backend.
 #pragma once
 
 #if defined(_MSVC_LANG)
@@ -18,7 +18,7 @@
 
 #include <deltadct/abi.hpp>
 
-/// Marks what is compiled for host and device; empty outside CUDA.
+/// Marks what is compiled for both host and device. Empty outside CUDA.
 #if defined(__CUDACC__)
   #if defined(__NVCC__) && !defined(__CUDACC_RELAXED_CONSTEXPR__)
     #error \
@@ -29,7 +29,7 @@
   #define DELTADCT_HD
 #endif
 
-// Sanitizers instrument every access: kernels inlined whole would take minutes to compile.
+// Sanitizers instrument every access. Fully inlined kernels would then take minutes to compile.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   #define DELTADCT_SANITIZED 1
 #elif defined(__has_feature)
@@ -39,9 +39,10 @@
   #endif
 #endif
 
-/// Inlining is part of the kernels' design: registers hold a patch only across inlined calls, and
-/// where nothing is held, what stays out of line spares the instruction cache and compilers. A
-/// device has no stack worth a call.
+/// Inlining is part of the kernels' design. A patch stays in registers only across inlined calls.
+/// Where nothing is held in registers, functions stay out of line, which spares the instruction
+/// cache and compile time. On a device everything is inlined, because its stack makes calls
+/// expensive.
 #if defined(DELTADCT_SANITIZED)
   #define DELTADCT_INLINE inline
   #define DELTADCT_INLINE_LAMBDA
@@ -60,7 +61,7 @@
   #endif
 #endif
 
-// Unrolls the loop that follows: the indices become constants and the arrays registers.
+// Unrolls the loop that follows, so that indices become constants and arrays become registers.
 #if defined(__CUDA_ARCH__)
   #define DELTADCT_UNROLL _Pragma("unroll")
 #elif defined(__CUDACC__)
@@ -73,8 +74,8 @@
   #define DELTADCT_UNROLL
 #endif
 
-/// Whether there is a SIMD backend: where xsimd is found and knows what is compiled for. nvcc knows
-/// no SIMD registers in what it compiles for both sides.
+/// Whether there is a SIMD backend: xsimd must be installed and support the target. nvcc has no
+/// SIMD registers in code that it compiles for both sides.
 #if DELTADCT_HAS_XSIMD && !defined(__CUDACC__)
   #define DELTADCT_HAS_SIMD 1
 #else

@@ -1,5 +1,5 @@
-// Opt-in: the CUDA backend. Base, deltas and what they add up to lie in a device's memory; nothing
-// is allocated there, and nothing waits, but where it says so.
+// Opt-in: the CUDA backend. The base, the deltas and their sums lie in device memory. Nothing is
+// allocated there, and nothing waits, unless stated otherwise.
 //
 //     DeltaCodec<Policy, Cuda> codec;
 //     tensor = codec.upload(compressed, memory, stream)         host -> device, checked
@@ -9,11 +9,11 @@
 //     tensor = codec.finish(encoding)                           waits
 //     compressed = codec.download(tensor, stream)               device -> host, waits
 //
-// Needs the CUDA Toolkit (link cudart). Kernels are compiled by nvcc, with
-// --expt-relaxed-constexpr: in a file of its, `template struct deltadct::CudaKernels<Policy,
-// Element>;` compiles those of a policy for one type of element, and any other file, of any
-// compiler, may use them. Both are compiled for the same instruction set of the host, else the
-// linker does not find them.
+// Needs the CUDA Toolkit (link cudart). nvcc compiles the kernels, with --expt-relaxed-constexpr.
+// In a file for nvcc, `template struct deltadct::CudaKernels<Policy, Element>;` compiles those of a
+// policy for one element type. Any other file, of any compiler, may then use them. Both files must
+// be compiled for the same instruction set of the host; otherwise the linker does not find the
+// kernels.
 #pragma once
 
 #include <deltadct/backend/cuda/cuda.hpp>
@@ -29,9 +29,9 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A compressed matrix in a device's memory, of which it is a view: cheap to copy, valid as long as
-/// the memory holds what upload() wrote. Made only of what was checked on the host, by the codec of
-/// its policy.
+/// A view of a compressed matrix in device memory. It is cheap to copy, and valid as long as the
+/// memory holds what upload() or encode() wrote. Only the codec of its policy makes one, from a
+/// tensor that it checked on the host or encoded itself.
 template <concepts::Policy Policy>
 class CudaTensor {
  public:
@@ -60,7 +60,7 @@ class CudaEncoding {
   cudaStream_t stream_ = nullptr;
 };
 
-/// The kernels of a policy for matrices of U; see above.
+/// The kernels of a policy for matrices of U; see the top of this file.
 template <concepts::Policy Policy, concepts::Element U>
 struct CudaKernels {
   using T = compute_t<U>;
@@ -80,20 +80,20 @@ struct CudaKernels {
                      const typename Policy::Allocator& allocator,
                      const detail::DeviceWorkspace<T>& workspace, TensorHeader& header,
                      const LayOut& lay_out, cudaStream_t stream);
-  /// What sorting so many patches takes of the device's memory.
+  /// Bytes of device memory needed to sort that many patches.
   static std::size_t sorting_bytes(std::size_t patches);
 };
 
-/// The codec of a policy on a device. Results agree with those of the other backends but for the
-/// last place of sums.
+/// The codec of a policy on a device. Results agree with those of the other backends, except for
+/// the last digit of sums.
 ///
-/// Views are of the device's memory, of any element type whose compute type is the policy's. Those
-/// whose rows are contiguous and, for elements of two bytes, begin at multiples of four, are read
-/// and written fastest. Methods enqueue on the stream and return, and throw what they find before:
-/// as their namesakes of DeltaCodec; bad_view where a pointer is not aligned to its elements; and
-/// device_failure where there is no device, its driver is too old, the program was not compiled for
-/// its architecture, or a kernel's stream is another device's. Those that neither wait nor copy
-/// from or to the host are safe while a stream is captured.
+/// Views are of device memory, and of any element type whose compute type is the policy's. Access
+/// is fastest if rows are contiguous and, for elements of two bytes, begin at multiples of four
+/// bytes. Methods enqueue work on the stream and return. They throw what they find before that: the
+/// errors of the methods of DeltaCodec with the same names; bad_view if a pointer is not aligned to
+/// its elements; and device_failure if there is no device, its driver is too old, the program was
+/// not compiled for its architecture, or the stream belongs to another device. Methods that neither
+/// wait nor copy from or to the host may be called while a stream is being captured.
 template <concepts::Policy Policy>
 class DeltaCodec<Policy, Cuda> {
  public:
@@ -107,20 +107,21 @@ class DeltaCodec<Policy, Cuda> {
 
   const Allocator& allocator() const noexcept { return allocator_; }
 
-  /// Memory that is passed here begins at a multiple of this.
+  /// Memory passed to the codec must begin at a multiple of this many bytes.
   static constexpr std::size_t alignment = detail::kDeviceAlignment;
-  /// What upload() takes of the device's memory. Throws corrupt_data where the header is none that
-  /// encode() could have made.
+  /// Bytes of device memory that upload() needs. Throws corrupt_data unless encode() could have
+  /// made the header.
   static std::size_t device_bytes(const TensorHeader& header) {
     validate_header(header);
     detail::DeviceArrays arrays{};
     return detail::lay_out_on_device(header, nullptr, arrays);
   }
 
-  /// Enqueues the copies of a tensor, which stays as it is until they are made: pinned memory is
-  /// copied without the host, any other may be waited for. Throws what validate() throws,
-  /// codec_mismatch where the bounds are of another dtype than the policy's, too_large where the
-  /// memory is not enough, bad_view where it is not aligned, and device_failure.
+  /// Enqueues the copies of a tensor, which must stay unchanged until they are done. Pinned memory
+  /// is copied without the host; for other memory the call may wait. Throws what validate() throws;
+  /// codec_mismatch if the dtype of the bounds is not the policy's, or if there are outliers, which
+  /// kernels do not add; too_large if the memory is too small; bad_view if it is not aligned; and
+  /// device_failure.
   static Tensor upload(const CompressedView& compressed, std::span<std::byte> memory,
                        cudaStream_t stream = nullptr) {
     const TensorHeader& header = detail::header_of(compressed);
@@ -129,7 +130,7 @@ class DeltaCodec<Policy, Cuda> {
       throw Error(Errc::codec_mismatch, "dtype of the bounds", dtype_name(header.bound));
     }
     if (!compressed.outliers.empty()) {
-      throw Error(Errc::codec_mismatch, "outliers", "which kernels do not add");
+      throw Error(Errc::codec_mismatch, "outliers", "kernels do not add them");
     }
     Tensor tensor;
     tensor.rows_ = header.rows;
@@ -147,7 +148,7 @@ class DeltaCodec<Policy, Cuda> {
     return tensor;
   }
 
-  /// A tensor in the host's memory; waits for the stream. Throws device_failure.
+  /// Copies a tensor to host memory. Waits for the stream. Throws device_failure.
   static CompressedTensor download(const Tensor& tensor, cudaStream_t stream = nullptr) {
     CompressedTensor out;
     detail::Plan<Policy>::begin(out.header, tensor.rows_, tensor.cols_);
@@ -165,8 +166,8 @@ class DeltaCodec<Policy, Cuda> {
     return out;
   }
 
-  /// Bytes of the device's memory that encode() takes as workspace, for matrices of U. Throws
-  /// too_large where encode() would.
+  /// Bytes of device memory that encode() needs as workspace, for matrices of U. Throws too_large
+  /// if encode() would.
   template <class U = typename Policy::Element>
   static std::size_t encode_workspace_bytes(std::size_t rows, std::size_t cols) {
     const std::size_t patches = Encoder<U, false>::patches_of(rows, cols);
@@ -175,8 +176,8 @@ class DeltaCodec<Policy, Cuda> {
         .bytes;
   }
 
-  /// An upper bound of device_bytes() for a matrix of that shape, whatever it holds. Throws
-  /// too_large where encode() would.
+  /// An upper bound of device_bytes() for any matrix of that shape. Throws too_large if encode()
+  /// would.
   std::size_t max_device_bytes(std::size_t rows, std::size_t cols) const {
     const DeltaCodec<Policy, Serial> host(allocator_);
     constexpr std::size_t padding = (1 + 2 * kMaxWidthClasses) * alignment;
@@ -184,12 +185,13 @@ class DeltaCodec<Policy, Cuda> {
                         cols);
   }
 
-  /// Compresses tuned - base into `memory`, of device_bytes() of what results; enough is
-  /// max_device_bytes(). Both it and the workspace stay as they are until finish(). Allocators that
-  /// give out bits by rank alone, as the paper's does, need nothing of the host, and nothing is
-  /// enqueued where this throws; others are called with the scores, for which it waits. Throws
-  /// shape_mismatch, bad_view, too_large, what the allocator throws, bad_mix where its widths or
-  /// counts are none, and device_failure.
+  /// Compresses tuned - base into `memory`, which must have device_bytes() of the result;
+  /// max_device_bytes() always suffice. Memory and workspace must stay unchanged until finish(). An
+  /// allocator that assigns bits by rank alone, as the paper's does, needs nothing from the host;
+  /// its errors, and those of the arguments, are then thrown before anything is enqueued. Any other
+  /// allocator is called with the scores, for which this waits. Throws shape_mismatch, bad_view or
+  /// too_large; whatever the allocator throws; bad_mix if its widths or counts are not valid;
+  /// corrupt_data if it assigns a class that does not exist; and device_failure.
   template <class U, class W>
   requires std::same_as<std::remove_const_t<U>, std::remove_const_t<W>> Encoding
   encode(MatrixView<U> base, MatrixView<W> tuned, std::span<std::byte> memory,
@@ -209,9 +211,10 @@ class DeltaCodec<Policy, Cuda> {
     return encode_delta<std::remove_const_t<U>, false>({{}, delta}, memory, workspace, stream);
   }
 
-  /// What was encoded; waits for the stream of encode(). Throws device_failure, and non_finite with
-  /// the first patch that holds a NaN or an infinity, or whose coefficients leave the range of the
-  /// bounds, and where the delta leaves that of the compute type.
+  /// The tensor that was encoded. Waits for the stream of encode(). Throws device_failure;
+  /// non_finite, naming the first patch that holds a NaN or an infinity; and out_of_range if
+  /// coefficients exceed the range of the bounds, naming the first such patch, if the decoded delta
+  /// exceeds the range of the compute type, or if values are too small to be stored.
   static Tensor finish(const Encoding& encoding) {
     detail::DeviceOutcome outcome;
     detail::check_cuda(cudaMemcpyAsync(&outcome, encoding.outcome_, sizeof(outcome),
@@ -242,7 +245,7 @@ class DeltaCodec<Policy, Cuda> {
     decode_add(tensor, MatrixView<const U>(weights), weights, alpha, stream);
   }
 
-  /// out = base + alpha * delta^. base and out are the same elements or do not overlap.
+  /// out = base + alpha * delta^. base and out must be the same elements or must not overlap.
   template <class U>
   void decode_add(const Tensor& tensor, MatrixView<const U> base, MatrixView<U> out,
                   double alpha = 1, cudaStream_t stream = nullptr) const {
@@ -268,8 +271,8 @@ class DeltaCodec<Policy, Cuda> {
                         cudaStream_t stream) const {
     const Encoder<U, Subtracts> encoder(delta);
     const std::size_t patches = encoder.patches_of(delta.tuned.rows, delta.tuned.cols);
-    const detail::DeviceWorkspace<Compute> arrays(
-        workspace.data(), patches, CudaKernels<Policy, U>::sorting_bytes(patches));
+    const detail::DeviceWorkspace<Compute> arrays(workspace.data(), patches,
+                                                  CudaKernels<Policy, U>::sorting_bytes(patches));
     check_memory(workspace, arrays.bytes, "workspace");
     check_memory(memory, 0, "memory");
     Encoding encoding;
@@ -316,7 +319,7 @@ class DeltaCodec<Policy, Cuda> {
     check_matrix(base, "base");
     check_shape(base, out.rows, out.cols, "base");
     check_apart(base, out, "out");
-    // Apart, or the same elements, as was checked.
+    // check_apart() has passed, so base and out are either the same elements or apart.
     if (base.data == out.data)
       run<U, detail::DecodeMode::add_in_place>(tensor, row, col, {{}, out}, alpha, stream);
     else

@@ -8,8 +8,8 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Hands indices out dynamically to `threads` threads (0: OpenMP's default). The first exception
-/// that fn throws is rethrown on the calling thread once all indices have run.
+/// Hands out indices dynamically to `threads` threads (0: OpenMP's default). Once all indices have
+/// run, rethrows the first exception of fn on the calling thread.
 struct OpenMpExecutor {
   int threads = 0;
 

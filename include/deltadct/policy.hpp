@@ -1,5 +1,5 @@
-// Policies: which stages a codec is made of. A policy is a struct of named aliases; derive from
-// DefaultPolicy<T, P> and override one line to replace one stage.
+// Policies: the stages that a codec is made of. A policy is a struct of named aliases. To replace
+// one stage, derive from DefaultPolicy<T, P> and override one line.
 //
 //     stage                       in a policy        what it must be
 //     Patchifier<T, P>            Element, patch     matrix -> P x P patches (not replaceable)
@@ -23,7 +23,7 @@
 namespace deltadct::inline DELTADCT_ABI {
 
 /// The paper's pipeline (arXiv 2503.06676, section 3) for matrices of T cut into P x P patches.
-/// Views may hold any element type with the compute type of T.
+/// Views may hold any element type whose compute type is that of T.
 template <concepts::Element T, int P>
 struct DefaultPolicy {
   static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
@@ -35,18 +35,18 @@ struct DefaultPolicy {
   template <int Bits>
   using Quantizer = MinMax<Bits>;  ///< coefficients <-> codes
   using Rescale = MeanAbs;         ///< one factor a tensor
-  using Bound = compute_t<T>;      ///< how a patch's stored values are kept
+  using Bound = compute_t<T>;      ///< how a patch's bounds are stored
 
   static constexpr int patch = P;
 };
 
-/// The paper as published; DefaultPolicy under its own name.
+/// The paper as published: DefaultPolicy under its own name.
 template <concepts::Element T, int P>
 struct PaperPolicy : DefaultPolicy<T, P> {};
 
 /// Beyond the paper: signs changed at random before the DCT, levels for the normal distribution,
-/// and unit gain in every patch, none of which is dropped (docs/method.md). A patch stores one
-/// number of 16 bits, which has the range of float, of doubles too.
+/// and unit gain in every patch; no patch is dropped (docs/method.md). Each patch stores one number
+/// of 16 bits with the range of float, for doubles too.
 template <concepts::Element T, int P>
 struct UnitGainPolicy : DefaultPolicy<T, P> {
   using Allocator = OneBitAllocator;
@@ -65,8 +65,8 @@ struct WithoutDct : DefaultPolicy<T, P> {
 
 namespace concepts {
 
-/// A scorer whose score follows from a sum over the patch, which is taken while the matrix is read;
-/// see L2Norm. Its degree d is that of score(c x) = c^d score(x).
+/// A scorer whose score follows from a sum over the patch, which is computed while the matrix is
+/// read; see L2Norm. Its degree is the d in score(c x) = c^d score(x).
 template <class S, class T>
 concept SummedScorer = requires(T x) {
   { S::term(x) } -> std::same_as<T>;
@@ -74,17 +74,17 @@ concept SummedScorer = requires(T x) {
   { S::degree } -> std::convertible_to<int>;
 };
 
-/// A function of a patch, P * P values row-major. One that has term() is a SummedScorer, too.
+/// A function of a patch of P * P values, row-major. If it has term(), it must be a SummedScorer.
 template <class S, class T, int P>
 concept ImportanceScorer = std::default_initializable<S> &&
     requires(const S& scorer, std::span<const T, static_cast<std::size_t>(P) * P> patch) {
   { scorer.template operator()<P, T>(patch) } -> std::convertible_to<T>;
 } &&(!requires(T x) { S::term(x); } || SummedScorer<S, T>);
 
-/// Gives every patch the class of a width, the wider the higher its score. A NaN counts as the
-/// lowest score, as minus infinity does: no patch is given less. Codecs hand the lowest finite
-/// number over in the place of both. One that gives counts(n), too, how many of n patches get each
-/// width, gives out bits by rank alone: a device then needs nothing of the host.
+/// Gives every patch a width class: the higher its score, the wider. NaN counts as the lowest
+/// score, as minus infinity does; codecs pass the lowest finite number in place of both. An
+/// allocator that also has counts(n), the number of patches of each width among n, assigns widths
+/// by rank alone. A device then needs nothing from the host.
 template <class A, class T>
 concept BitAllocator = requires(const A& allocator) {
   { allocator.widths() } -> std::convertible_to<std::span<const int>>;
@@ -104,14 +104,14 @@ concept Rescale = requires(double x) {
   { R::reconstructed_constant(x, x, x) } -> std::convertible_to<double>;
 };
 
-/// The quantizer of a policy: it has zero bits and one bit, at least. Of a policy, for nvcc cannot
-/// take a template of a dependent type as a concept's argument.
+/// The quantizer of a policy, which must have at least zero bits and one bit. The concept takes the
+/// policy, because nvcc cannot take a template of a dependent type as a concept's argument.
 template <class P>
 concept Quantizer =
     ConstantQuantizer<typename P::template Quantizer<0>, compute_t<typename P::Element>> &&
     ElementQuantizer<typename P::template Quantizer<1>, compute_t<typename P::Element>>;
 
-/// What DeltaCodec takes.
+/// What DeltaCodec accepts as a policy.
 template <class P>
 concept Policy =
     is_patch_size(P::patch) && Element<typename P::Element> && Element<typename P::Bound> &&

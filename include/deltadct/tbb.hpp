@@ -8,8 +8,8 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Hands indices out to the threads of an arena, or of the calling thread's. Where fn throws, the
-/// first exception is rethrown on the calling thread and indices that have not begun are left out.
+/// Hands out indices to the threads of an arena, by default the calling thread's. If fn throws, the
+/// first exception is rethrown on the calling thread, and indices that have not begun are skipped.
 struct OneTbbExecutor {
   oneapi::tbb::task_arena* arena = nullptr;
 

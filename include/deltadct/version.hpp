@@ -1,4 +1,5 @@
-// The library's version; major and minor also name the inline namespace (see config.hpp).
+// The library's version. Major and minor are also part of the inline namespace's name (see
+// abi.hpp).
 #pragma once
 
 #define DELTADCT_VERSION_MAJOR 0

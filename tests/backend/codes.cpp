@@ -1,5 +1,5 @@
-// Packed codes and register transposes of every backend against bits::get, bits::put and plain
-// loops.
+// Packed codes and register transposes of every backend, compared with bits::get, bits::put and
+// plain loops.
 #include <deltadct/codec.hpp>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ std::vector<std::byte> expected_bytes(const std::vector<std::uint32_t>& codes) {
   return bytes;
 }
 
-// The codes as a kernel meets them: values of the arithmetic type, in aligned memory.
+// Codes in the form that kernels use: values of the arithmetic type, in aligned memory.
 template <class T, int N>
 struct Values {
   alignas(64) T at[N];
@@ -50,7 +50,7 @@ void check_pack() {
   const auto codes = random_codes<Bits, N>();
   const auto expected = expected_bytes<Bits, N>(codes);
   const Values<T, N> values(codes);
-  // Neither alignment nor the bytes beside the codes may matter.
+  // Neither the alignment nor the bytes around the codes may matter.
   std::vector<std::byte> packed(expected.size() + 4, kGuard);
   DctKernel<Backend>::template pack<Bits, N, V>(
       packed.data() + 2, [&](int s) { return Lanes<V>::load(values.at + s); });
@@ -115,7 +115,7 @@ void check_transpose() {
   for (int s = 0; s < n * n; ++s) CHECK(after[s] == before[s % n * n + s / n]);
 }
 
-// Ties, both signs, beyond the integers a float holds exactly.
+// Ties, both signs, and numbers beyond the integers that a float holds exactly.
 template <class V>
 void check_round() {
   using T = typename Lanes<V>::scalar;

@@ -1,4 +1,4 @@
-// The DCT as a device's threads run it, against the serial backend.
+// The DCT as the threads of a device run it, compared with the serial backend.
 #include "../support/memory.hpp"
 
 #include <deltadct/backend/cuda/dct.hpp>
@@ -48,7 +48,7 @@ void check() {
     Memory<T> expected(n);
     forward_dct<Serial, P>(x.data(), expected.data(), count);
     for (const bool backwards : {false, true}) {
-      // One more than there are, which stay as they were.
+      // One more element than there are values; it must stay untouched.
       Memory<T> found(n + 1, T(77));
       test::run_kernel(Forward(x.data(), found.data(), count), backwards);
       CHECK(found.back() == T(77));

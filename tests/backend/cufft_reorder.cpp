@@ -1,5 +1,5 @@
 // The reordering around cuFFT's transforms, with a Fourier transform by its definition in between,
-// against the serial backend.
+// compared with the serial backend.
 #include "../support/memory.hpp"
 
 #include <deltadct/backend/cufft/reorder.hpp>
@@ -56,7 +56,7 @@ Memory<T> transformed_back(const Spectrum<T>& spectrum, std::size_t count) {
       for (int l = 0; l < half; ++l) {
         const auto x = spectrum[patch * P * half + static_cast<std::size_t>(k * half + l)];
         const std::complex<double> value(static_cast<double>(x.re), static_cast<double>(x.im));
-        // Of a real signal, the other half of the spectrum adds the same again.
+        // The signal is real, so the other half of the spectrum contributes the same again.
         const double times = l == 0 || l == P / 2 ? 1 : 2;
         sum += times * (value * std::conj(root(k * a + l * b, P))).real();
       }

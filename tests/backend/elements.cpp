@@ -1,4 +1,4 @@
-// Elements to and from lanes: as one by one, every bit pattern, at any address.
+// Elements to and from lanes give the same as one by one, for every bit pattern and at any address.
 #include <deltadct/codec.hpp>
 
 #include <bit>
@@ -16,7 +16,7 @@ namespace {
 template <class T, int P>
 using Register = typename DctKernel<DefaultBackend>::template Vector<T, P>;
 
-/// Loads and stores n elements, beginning at an odd place, and compares with single ones.
+/// Loads and stores n elements from an odd address on, and compares with single elements.
 template <class V, class U>
 void check(const std::vector<U>& from, const std::vector<typename Lanes<V>::scalar>& values) {
   using L = Lanes<V>;
@@ -59,7 +59,7 @@ std::vector<float> floats() {
   for (int k = 0; k < 200'000; ++k) {
     const float x = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
     values.push_back(x);
-    // Ties between two neighbours, and what is beside them.
+    // Ties between two neighbours, and the values beside them.
     const std::uint32_t tie = (static_cast<std::uint32_t>(random()) & 0xFFFF0000u) | 0x8000u;
     for (const std::uint32_t near : {tie - 1, tie, tie + 1}) {
       values.push_back(std::bit_cast<float>(near));

@@ -1,4 +1,4 @@
-// FFTW's plans: made once, shared, refused by name.
+// FFTW's plans: made once, shared, and named in the error if there is none.
 #if __has_include(<fftw3.h>)
   #include "../support/caught.hpp"
 
@@ -44,7 +44,7 @@ TEST_CASE("fftw: codecs share the caller's plans, and outlive the caller's hold 
 }
 
 TEST_CASE("fftw: where there is no plan the error says for what") {
-  // Plans from wisdom alone, of which there is none for that size.
+  // Only plans from wisdom are allowed, and there is none for that size.
   const auto plans = std::make_shared<FftwPlans>(FftwEffort::wisdom_only);
   const auto error = caught([&] { plans->make<double>(37); });
   CHECK(error.code() == Errc::no_plan);

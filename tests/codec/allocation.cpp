@@ -1,5 +1,5 @@
-// What the codec allocates: nothing to decode, next to nothing to encode again; and how much a
-// compressed tensor can hold.
+// What the codec allocates: nothing to decode, and next to nothing to encode again. Also the
+// largest size of a compressed tensor.
 #include "support.hpp"
 
 #include <atomic>
@@ -21,8 +21,8 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
-// Arrays call these by default; so do the nothrow forms, but not under the address sanitizer. Out
-// of line, for inlined halves look mismatched to the compiler.
+// The array forms call these by default. The nothrow forms do so as well, except under the address
+// sanitizer. Not inlined, because compilers would report new and free as a mismatched pair.
 DELTADCT_NOINLINE void* operator new(std::size_t bytes) {
   return counted(bytes, alignof(std::max_align_t));
 }
@@ -62,13 +62,13 @@ int allocations_of(Fn fn) {
   return allocations - before;
 }
 
-// Counts, remainders and their order, each grown from empty for a mix of up to seven widths.
+// Counts, remainders and their order: each grows from empty, for a mix of up to seven widths.
 constexpr int kAllocatorsOwn = 12;
 
 }  // namespace
 
 TEST_CASE("allocation: the counter counts") {
-  // Through a volatile pointer, or the compiler may leave the pair out.
+  // A volatile pointer, because the compiler could otherwise remove the pair.
   int* volatile memory = nullptr;
   CHECK(allocations_of([&] { memory = new int(1); }) == 1);
   CHECK(allocations_of([&] { delete memory; }) == 0);

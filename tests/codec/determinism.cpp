@@ -1,4 +1,4 @@
-// The same bits whoever runs the loop and wherever the matrix lies.
+// Results are bit-identical whatever the executor, and wherever the matrix lies.
 #include "support.hpp"
 
 #include <deltadct/openmp.hpp>
@@ -21,7 +21,7 @@ void check_same(const CompressedTensor& found, const CompressedTensor& expected)
         std::bit_cast<std::uint64_t>(expected.header.scale));
 }
 
-// From the last index to the first.
+// Runs from the last index to the first.
 struct BackwardExecutor {
   template <class Fn>
   void parallel_for(std::size_t n, Fn&& fn) const {
@@ -32,7 +32,7 @@ struct BackwardExecutor {
 template <class Codec, class Executor>
 void check_executor(const Executor& executor) {
   const Codec codec{RatioAllocator(kWideMix)};
-  // Wide: one row of patches is several units of work.
+  // Wide enough that one row of patches is several units of work.
   const auto base = random_matrix<float>(43, 9001, 1);
   const auto tuned = random_matrix<float>(43, 9001, 2);
   const auto expected = codec.encode(base.view(), tuned.view());

@@ -1,5 +1,5 @@
-// What tests of the kernels share: encoding and decoding through them, and the comparison with the
-// serial backend.
+// What tests of the kernels share: encoding and decoding with kernels, and comparing the results
+// with those of the serial backend.
 #pragma once
 
 #include "support.hpp"
@@ -12,7 +12,7 @@
 
 namespace test {
 
-/// Runs kernels by run_kernel() and sorts on the host.
+/// Runs kernels with run_kernel() and sorts on the host.
 struct HostQueue {
   bool backwards;
   int* launched = nullptr;  // counts kernels
@@ -67,7 +67,7 @@ CompressedTensor encode(const typename Policy::Allocator& allocator, MatrixView<
   return out;
 }
 
-/// How many codes two tensors of one header have, and how many of them differ.
+/// How many codes two tensors with the same header have, and how many of them differ.
 struct Codes {
   double all = 0;
   double differ = 0;
@@ -116,12 +116,12 @@ void check_same(const CompressedTensor& found, const CompressedTensor& expected)
   for (std::size_t at = 0; at < found.bounds.size(); at += bytes) {
     const T f = detail::load_bound<T>(found.bounds.data() + at, found.header.bound, 0);
     const T e = detail::load_bound<T>(expected.bounds.data() + at, found.header.bound, 0);
-    // A bound of 16 bits may be rounded the other way.
+    // The bound may be rounded to the other neighbour, which matters with 16 bits.
     REQUIRE(f == doctest::Approx(e).epsilon(bytes == 2 ? 0.008 : 1e-4).scale(1e-3));
   }
 }
 
-/// A compressed tensor where kernels find it.
+/// A compressed tensor in memory that kernels can reach.
 class OnDevice {
  public:
   explicit OnDevice(const CompressedTensor& tensor) {
@@ -147,8 +147,8 @@ struct Block {
   std::size_t cols;
 };
 
-/// How far `found` is from `expected`: the square of the difference over that of the delta; and how
-/// many of so many elements differ.
+/// How far `found` is from `expected`: the squared difference relative to the squared delta, and
+/// how many of the elements differ.
 struct Difference {
   double nmse;
   double unequal;
@@ -202,8 +202,8 @@ void check_decode(const CompressedTensor& tensor, const Block& block, Layout lay
                backwards);
     const Difference found = difference(in_place, expected, base);
     CHECK(found.nmse <= (std::same_as<U, T> ? 1e-10 : 1e-5));
-    // Sums that differ in their last place are rounded to another element now and then: the
-    // oftener, the finer elements are.
+    // Sums whose last digit differs are sometimes rounded to different elements, and more often if
+    // elements are finer.
     if (std::same_as<U, bfloat16>) CHECK(found.unequal <= 1e-4 * found.elements + 2);
     if (std::same_as<U, half>) CHECK(found.unequal <= 8e-4 * found.elements + 4);
     CHECK(in_place.margins_untouched());

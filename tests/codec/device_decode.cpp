@@ -1,5 +1,5 @@
-// The kernel that decodes on a device, against the serial backend: every patch size, width, element
-// type, edge and stride.
+// The kernel that decodes on a device, compared with the serial backend: every patch size, width,
+// element type, edge and stride.
 #include "device.hpp"
 
 using namespace test;
@@ -9,7 +9,7 @@ namespace {
 template <class Policy, class U>
 void check_all() {
   constexpr std::size_t P = Policy::patch;
-  // More patches than a block takes, and edges that are not whole.
+  // More patches than one block takes, with partial patches at the edges.
   constexpr std::size_t across =
       P * (detail::PatchThreads<compute_t<U>, Policy::patch>::patches + 1) + 1;
   constexpr std::size_t rows = 2 * P + P / 2;

@@ -1,5 +1,5 @@
-// The kernels that encode on a device, against the serial backend: every patch size, width, element
-// type and edge.
+// The kernels that encode on a device, compared with the serial backend: every patch size, width,
+// element type and edge.
 #include "device.hpp"
 
 #include <limits>
@@ -48,13 +48,13 @@ struct Unscaled : DefaultPolicy<T, P> {
   using Rescale = NoRescale;
 };
 
-/// Extremes, compared by their products.
+/// Extremes as bounds, with a rescale factor from products.
 template <class T, int P>
 struct ExtremesAtUnitGain : DefaultPolicy<T, P> {
   using Rescale = UnitGain;
 };
 
-/// Steps of levels and of shared codes, compared by what decodes from them.
+/// Steps, of levels and of group codes, with a rescale factor from what they decode to.
 template <class T, int P>
 struct GaussianByMean : UnitGainPolicy<T, P> {
   using Rescale = MeanAbs;
@@ -69,7 +69,7 @@ struct Budgeted : UnitGainPolicy<T, P> {
   using Allocator = BudgetAllocator;
 };
 
-/// Patches of the widths in turn, whatever their scores, which it keeps.
+/// Gives the patches the widths in turn, whatever their scores, and records the scores.
 struct InTurn {
   std::vector<int> bits;
   std::vector<float>* scores = nullptr;
@@ -88,7 +88,7 @@ struct WidthsInTurn : Policy {
   using Allocator = InTurn;
 };
 
-/// Counts that are not those of the patches.
+/// Returns counts that do not match the patches.
 struct Miscounts {
   std::vector<std::size_t> numbers;
 
@@ -104,7 +104,7 @@ struct Miscounted : PaperPolicy<T, P> {
   using Allocator = Miscounts;
 };
 
-/// What MeasureKernel, and after it RemeasureKernel, say of every patch of a matrix.
+/// The scores of every patch of a matrix after MeasureKernel, and after RemeasureKernel.
 template <class Policy>
 struct Measured {
   std::vector<float> first;
@@ -134,7 +134,7 @@ struct Measured {
   }
 };
 
-/// Norms, of which those of loud patches are no numbers.
+/// Norms, except that loud patches get a NaN.
 struct PickyNorm : L2Norm {
   template <int P, concepts::Compute T>
   T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const noexcept {
@@ -272,7 +272,7 @@ TEST_CASE("device encode: allocators' widths are checked, as on the host, before
     const Error expected = caught([&] { Host(bad).encode(matrix.view()); });
     CHECK(error.code() == Errc::bad_mix);
     CHECK(std::string(error.what()) == expected.what());
-    // That the quantizer has no such width is found where one of its patches is.
+    // A width that the quantizer lacks is only found when a patch gets it.
     if (bad.bits != std::vector<int>{2, -2}) CHECK(launched == 0);
   }
   for (const std::vector<std::size_t>& numbers : {std::vector<std::size_t>{56},
@@ -333,7 +333,7 @@ TEST_CASE("device encode: allocators that are not by rank see the host's scores"
 }
 
 TEST_CASE("device encode: scores that are no numbers count as the lowest, as on the host") {
-  // Loud rows of patches, which the scorer cannot judge, among quiet ones.
+  // Rows of loud patches, which the scorer cannot judge, among quiet ones.
   Matrix<float> filled = random_matrix<float>(64, 96, 4);
   for (std::size_t i = 16; i < 32; ++i) {
     for (std::size_t j = 0; j < 96; ++j) filled.view()(i, j) *= 1000;

@@ -1,4 +1,4 @@
-// Odd but legal policies: what the serial backend makes of them, kernels must make, too.
+// Unusual but valid policies: kernels must give the results of the serial backend.
 #include "device.hpp"
 #include "odd_stages.hpp"
 
@@ -6,7 +6,7 @@ using namespace test;
 
 namespace {
 
-/// A scorer without terms that is below zero, and not a number for a patch of zeros.
+/// A scorer without terms. Its scores are negative, and NaN for a patch of zeros.
 struct Debt {
   template <int P, class T>
   DELTADCT_HD T operator()(std::span<const T, static_cast<std::size_t>(P) * P> patch) const {
@@ -35,7 +35,7 @@ struct Energy {
   }
 };
 
-/// A DCT of patches that are mirrored, which no backend knows.
+/// A DCT of mirrored patches, which no backend knows.
 struct Mirrored : MappedTransform<Mirrored, Dct> {
   static constexpr std::string_view name = "mirrored";
 
@@ -45,7 +45,7 @@ struct Mirrored : MappedTransform<Mirrored, Dct> {
   }
 };
 
-/// Differences of neighbours in a row, which is neither separable nor orthogonal.
+/// Differences of neighbours in a row. The transform is neither separable nor orthogonal.
 struct Haar {
   static constexpr std::string_view name = "haar";
 
@@ -79,7 +79,7 @@ struct Haar {
   }
 };
 
-/// Widths by the column of the grid, whatever the scores; the ranks are of no use to it.
+/// Assigns widths by grid column, whatever the scores, and ignores the ranks.
 struct ByPlace {
   static constexpr int kWidths[] = {4, 2, 0};
 
@@ -113,7 +113,7 @@ struct AtUnitGain : Policy {
   using Rescale = UnitGain;
 };
 
-/// Encodes and decodes by kernels and by the serial backend, and compares.
+/// Encodes and decodes with kernels and with the serial backend, and compares the results.
 template <class Policy>
 void check(const Matrix<float>& delta,
            const typename Policy::Allocator& allocator = typename Policy::Allocator{}) {
@@ -136,7 +136,7 @@ using Gain = UnitGainPolicy<float, P>;
 }  // namespace
 
 TEST_CASE("device policies: scorers of other kinds rank patches as on the host") {
-  // Patches whose sizes are far apart, down to those whose squares float cannot hold.
+  // Patches of very different sizes, some so small that float cannot hold their squares.
   for (const double size : {1e-19, 1e-3, 1e18}) {
     CAPTURE(size);
     Matrix<float> filled = random_matrix<float>(64, 96, 4, Layout::dense, size);

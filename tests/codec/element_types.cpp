@@ -1,4 +1,4 @@
-// Matrices of every element type and in any layout: base and tuned, destinations, slices.
+// Matrices of every element type, in any layout: base and tuned, destinations, slices.
 #include "support.hpp"
 
 using namespace test;
@@ -22,8 +22,8 @@ bool same(const CompressedTensor& a, const CompressedTensor& b) {
          a.header.cols == b.header.cols;
 }
 
-// Half a unit in the last place of the 2-byte floats up to 8; for the others, what arithmetic
-// loses.
+// For the 2-byte floats, half a unit in the last place for values up to 8; for the others, the
+// rounding of arithmetic.
 template <class T>
 constexpr double rounding() {
   if constexpr (std::same_as<T, half>) return 1.001 * 0x1p-9;

@@ -1,4 +1,4 @@
-// Every typed error of the codec, and destinations that no error has touched.
+// Every error of the codec, and a check that destinations stay untouched.
 #include "support.hpp"
 
 #include <functional>
@@ -295,8 +295,8 @@ TEST_CASE("errors: a view of nothing, or of half a tensor, is refused by whateve
                     [&](auto out) { Codec{}.decode_add(view, MatrixView<const float>(out), out); });
     check_untouched(35, 60, [&](auto out) { Codec{}.decode_add_block(view, 0, 0, out); });
   };
-  refuse({}, "header, of which there is none");
-  refuse({nullptr, good.places, good.bounds, good.codes}, "header, of which there is none");
+  refuse({}, "header, which is missing");
+  refuse({nullptr, good.places, good.bounds, good.codes}, "header, which is missing");
   refuse({&good.header, good.places, {}, good.codes}, "size of the bounds");
   refuse({&good.header, good.places, good.bounds, {}}, "size of the codes");
   refuse({&good.header, {}, good.bounds, good.codes}, "number of places");
@@ -336,7 +336,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   };
   using C = CompressedTensor;
   const auto set_bound = [](C& c, float value) { std::memcpy(c.bounds.data() + 8, &value, 4); };
-  refuse("width classes", [](C& c) { c.header.patch = 0; });  // that of methods without patches
+  refuse("width classes", [](C& c) { c.header.patch = 0; });  // those of a method without patches
   refuse("patch size", [](C& c) { c.header.patch = -8; });
   refuse("patch size", [](C& c) { c.header.patch = 65; });
   refuse("scale", [](C& c) { c.header.scale = std::nan(""); });
@@ -349,7 +349,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
   refuse("bit width", [](C& c) { c.header.classes[1].bits = 5; });
   refuse("bit width", [](C& c) { c.header.classes[0].bits = 16; });
   refuse("bit width", [](C& c) { c.header.classes[3].bits = -1; });
-  refuse("bit width", [](C& c) { c.header.classes[3].bits = -7; });  // of 64 coefficients
+  refuse("bit width", [](C& c) { c.header.classes[3].bits = -7; });  // for 64 coefficients
   refuse("order of the width classes",
          [](C& c) { std::swap(c.header.classes[0].bits, c.header.classes[1].bits); });
   refuse("order of the width classes", [](C& c) { c.header.classes[1].bits = 8; });
@@ -374,7 +374,7 @@ TEST_CASE("errors: validate refuses every field that was altered") {
 
 TEST_CASE("errors: validate counts the places of every class") {
   CompressedTensor c = compressed();
-  // One patch fewer of the first class and one more of the last, sizes adjusted to fit.
+  // Move one patch from the first class to the last, and adjust the sizes to fit.
   auto& classes = c.header.classes;
   classes[0].patches -= 1;
   classes[3].patches += 1;

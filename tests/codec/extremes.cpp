@@ -1,4 +1,4 @@
-// Values near the limits of the type: they come back as well as others do, or are refused by name.
+// Values near the limits of the type are restored as well as others, or refused with an error.
 #include "support.hpp"
 
 #include <limits>
@@ -79,12 +79,12 @@ TEST_CASE("extremes: values too small to be told apart are refused, not lost") {
     refused(DeltaCodec<DefaultPolicy<float, 8>>{},
             random_matrix<float>(16, 16, 1, Layout::dense, size));
   }
-  // 255 / 1e-37 is beyond the largest float: every code would be 0.
+  // 255 / 1e-37 exceeds the largest float, so that every code would be 0.
   refused(DeltaCodec<Plain>{RatioAllocator{{8, 1.0}}},
           random_matrix<float>(16, 16, 1, Layout::dense, 1e-37));
   refused(DeltaCodec<DefaultPolicy<double, 8>>{},
           random_matrix<double>(16, 16, 1, Layout::dense, 1e-322));
-  // Beside others they do not matter.
+  // Beside larger values they do not matter.
   auto delta = random_matrix<float>(16, 16, 1);
   for (std::size_t s = 0; s < 64; ++s) delta.view()(s / 8, 8 + s % 8) *= 1e-42F;
   Matrix<float> out(16, 16);

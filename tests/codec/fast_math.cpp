@@ -1,5 +1,5 @@
-// Compiled with -ffast-math: what is not finite is refused although compilers may assume that
-// everything is.
+// Compiled with -ffast-math: values that are not finite are refused, although compilers may assume
+// that there are none.
 #include "../support/caught.hpp"
 
 #include <deltadct/codec.hpp>
@@ -16,7 +16,7 @@ using test::caught;
 
 namespace {
 
-/// A number by its bits, in memory, as those of files are.
+/// A number made of bits in memory, like one from a file.
 template <class T>
 struct Stored {
   T value;
@@ -86,7 +86,7 @@ void check_ranges() {
     std::memcpy(c.bounds.data() + sizeof(T), &hi, sizeof(T));
     c.header.scale = scale;
   };
-  // Finite each, but not their difference; or their product with the scale.
+  // Each value is finite, but their difference is not; then their product with the scale is not.
   set(Limits::lowest(), Limits::max(), 1);
   CHECK(caught([&] { codec.validate(c); }).where() == "bounds of a patch");
   set(0, Limits::max() / 2, 1000);

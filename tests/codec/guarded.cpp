@@ -1,4 +1,4 @@
-// Matrices that begin or end where memory does: nothing beyond them is read or written.
+// Matrices at the very beginning or end of their memory: nothing beyond them is read or written.
 #include "support.hpp"
 
 #include <cstring>
@@ -12,7 +12,7 @@ namespace {
 
 enum class End { first, last };
 
-/// A dense matrix at one end of memory, with a page that nobody may touch before and behind.
+/// A dense matrix at one end of its memory, with an inaccessible page before and behind.
 template <class T>
 class Guarded {
  public:

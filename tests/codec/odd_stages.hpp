@@ -1,4 +1,4 @@
-// Stages of a user's own, for hosts and devices.
+// Custom stages, as a user might write them, for hosts and devices.
 #pragma once
 
 #include <deltadct/policy.hpp>
@@ -20,7 +20,7 @@ struct LargestWeight {
   }
 };
 
-/// Levels from minus to plus the largest magnitude, of which every width keeps one bound.
+/// Levels between minus and plus the largest magnitude, which is the only bound at every width.
 template <int Bits>
 struct Symmetric {
   static constexpr std::string_view name = "symmetric";

@@ -1,4 +1,5 @@
-// Outliers of a compressed matrix: added to what patches decode to, whole, in blocks and scaled.
+// Outliers of a compressed matrix are added to the decoded patches: of whole matrices, of blocks,
+// and with a factor.
 #include "support.hpp"
 
 #include <deltadct/baseline/bit_delta.hpp>

@@ -1,4 +1,4 @@
-// Every stage replaced by one line of a policy, and what that changes.
+// Each stage, replaced by one line of a policy, and the effect.
 #include "odd_stages.hpp"
 #include "support.hpp"
 
@@ -8,11 +8,11 @@ namespace {
 
 using Paper = DefaultPolicy<float, 8>;
 
-// Stages do not know the backend; this one compiles fastest.
+// Stages do not depend on the backend, and this one compiles fastest.
 template <class Policy>
 using Codec = DeltaCodec<Policy, Serial>;
 
-// Four bits for every other patch, one for the rest, whatever the scores.
+// Four bits for every other patch and one for the rest, whatever the scores.
 struct Alternate {
   static constexpr int kWidths[] = {4, 1};
 
@@ -25,7 +25,7 @@ struct Alternate {
   }
 };
 
-// Five bits, which no format has.
+// Five bits, which the format does not have.
 struct Unheard {
   static constexpr int kWidths[] = {5};
 
@@ -84,14 +84,14 @@ void check_narrow_bounds(double precision) {
   tally.check();
   CHECK(bounds_error(found, read(wide)) < precision);
   CHECK(nmse(decoded(codec, c), decode_by_definition(found)) < 1e-10);
-  // The bounds' dtype is the tensor's: a codec whose own is another decodes it all the same.
+  // The tensor says the dtype of its bounds, so a codec with a different one can decode it.
   CHECK(decoded(paper, c) == decoded(codec, c));
 }
 
 }  // namespace
 
 TEST_CASE("policies: a scorer decides which patches get the bits") {
-  // Patch 0 has one large value, patch 1 many middling ones.
+  // Patch 0 has one large value, patch 1 many of middling size.
   Matrix<float> delta(8, 16);
   fill(delta, 1, 0);
   delta.view()(3, 3) = 4;

@@ -1,4 +1,4 @@
-// Encode and decode of every patch size against the pipeline written out in double.
+// Encodes and decodes with every patch size, compared with the pipeline written out in double.
 #include "support.hpp"
 
 using namespace test;

@@ -1,5 +1,5 @@
-// What the tests of the codec share: random matrices in any layout, and the pipeline by its
-// definition in double, from the formulas alone.
+// What the tests of the codec share: random matrices in any layout, and the pipeline in double,
+// written from the formulas alone.
 #pragma once
 
 #include "../support/caught.hpp"
@@ -26,7 +26,7 @@ using Mix = std::vector<BitShare>;
 
 inline const Mix kWideMix{{8, 0.05}, {3, 0.25}, {2, 0.2}, {0, 0.5}};
 
-/// Mixes of all the widths that a policy's quantizer has, and some that have one width alone.
+/// Mixes that together have all widths of a policy's quantizer, and some with a single width.
 template <class Policy>
 std::vector<Mix> mixes_of_every_width() {
   if (Policy::template Quantizer<0>::name == MinMax<0>::name) {
@@ -49,7 +49,7 @@ enum class Layout { dense, padded, spread, transposed, aligned };
 inline constexpr Layout kLayouts[] = {Layout::dense, Layout::padded, Layout::spread,
                                       Layout::transposed};
 
-/// A matrix and the memory around it, which nobody may touch.
+/// A matrix, and memory around it that must stay untouched.
 template <class T>
 class Matrix {
  public:
@@ -92,7 +92,7 @@ class Matrix {
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
 
-  /// Whether everything outside the view is as it was made.
+  /// Whether everything outside the view is unchanged.
   bool margins_untouched() const {
     const auto is_sentinel = [](T x) { return static_cast<compute_t<T>>(x) == kSentinel; };
     Memory<T> rest = memory_;
@@ -114,11 +114,11 @@ class Matrix {
   std::size_t cols_;
   std::ptrdiff_t row_stride_ = 0;
   std::ptrdiff_t col_stride_ = 1;
-  std::size_t margin_ = 5;  // odd, so that no view is aligned that does not say so
+  std::size_t margin_ = 5;  // odd, so that only a view that asks for alignment is aligned
   Memory<T> memory_;
 };
 
-/// Bell-shaped values, the same on every platform; their size varies slowly over the matrix, so
+/// Bell-shaped values, the same on every platform. Their size varies slowly over the matrix, so
 /// that patches differ in importance.
 template <class T>
 void fill(Matrix<T>& matrix, std::uint32_t seed, double size = 1) {
@@ -143,7 +143,7 @@ Matrix<T> random_matrix(std::size_t rows, std::size_t cols, std::uint32_t seed,
   return matrix;
 }
 
-/// The elements row by row.
+/// The elements, row by row.
 template <class T>
 std::vector<double> values_of(const Matrix<T>& matrix) {
   std::vector<double> values;
@@ -167,7 +167,7 @@ std::vector<double> difference_of(const Matrix<U>& base, const Matrix<W>& tuned)
   return delta;
 }
 
-/// What a codec decodes, row by row.
+/// The result of decoding, row by row.
 template <class T = float, class Codec>
 std::vector<double> decoded(const Codec& codec, const CompressedTensor& c) {
   Matrix<T> out(c.header.rows, c.header.cols);
@@ -192,12 +192,12 @@ inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
-/// What a compressed tensor says, patch by patch: the codes row-major by frequency.
+/// The contents of a compressed tensor, patch by patch. Codes are row-major by frequency.
 struct Content {
   struct Patch {
     int bits = 0;
     std::vector<int> codes;
-    double lo = 0;  ///< the mean where bits is 0
+    double lo = 0;  ///< the mean if bits is 0
     double hi = 0;
   };
 
@@ -214,8 +214,9 @@ struct Content {
   std::size_t count() const { return rows == 0 || cols == 0 ? 0 : grid_rows() * grid_cols(); }
 };
 
-/// Calls fn(at, b, below) for each part of code s of n, as core/bits.hpp draws them: b bits, from
-/// bit `at` of the patch's bytes on, are those of the code above its lowest `below`.
+/// Calls fn(at, b, below) for each part of code s of n, with the layout in core/bits.hpp: the b
+/// bits from bit `at` of the patch's bytes on are those bits of the code that lie above its lowest
+/// `below` bits.
 template <class Fn>
 void for_each_part(int bits, int n, int s, Fn fn) {
   const int m = std::min(128, n - s / 128 * 128);
@@ -238,7 +239,7 @@ inline int read_code(const std::byte* bytes, int bits, int n, int s) {
   return code;
 }
 
-/// Writes a code over zeros.
+/// Writes a code to bits that are zero.
 inline void write_code(std::byte* bytes, int bits, int n, int s, int code) {
   for_each_part(bits, n, s, [&](int at, int b, int below) {
     const int part = (code >> below) & ((1 << b) - 1);
@@ -263,7 +264,7 @@ Content read(const CompressedTensor& c) {
       patch.hi = detail::load_bound<double>(view.bounds_of(place), c.header.bound, 1);
       for (int s = 0; s < n; ++s) {
         const int p = c.header.patch;
-        const int slot = content.dct ? s % p * p + s / p : s;  // coefficients lie transposed
+        const int slot = content.dct ? s % p * p + s / p : s;  // coefficients are transposed
         patch.codes.push_back(read_code(view.codes_of(place), patch.bits, n, slot));
       }
     }
@@ -272,7 +273,7 @@ Content read(const CompressedTensor& c) {
   return content;
 }
 
-/// The orthonormal DCT-II of p points as a matrix, row by row.
+/// The orthonormal DCT-II matrix of p points, row by row.
 inline std::vector<double> dct_rows(int p) {
   std::vector<double> c;
   for (int k = 0; k < p; ++k) {
@@ -319,7 +320,7 @@ void for_each_element(const Content& c, Fn fn) {
   }
 }
 
-/// The patch a decoder makes, before the scale.
+/// The decoded patch, before the scale is applied.
 inline std::vector<double> decode_patch(const Content& c, const Content::Patch& patch) {
   if (patch.bits == 0) return std::vector<double>(c.side() * c.side(), patch.lo);
   const double step = (patch.hi - patch.lo) / ((1 << patch.bits) - 1);
@@ -328,7 +329,7 @@ inline std::vector<double> decode_patch(const Content& c, const Content::Patch& 
   return c.dct ? transform(f, c.p, true) : f;
 }
 
-/// What decode must give, in double.
+/// The expected result of decoding, in double.
 inline std::vector<double> decode_by_definition(const Content& c) {
   std::vector<std::vector<double>> patches;
   for (const auto& patch : c.patches) patches.push_back(decode_patch(c, patch));
@@ -339,7 +340,7 @@ inline std::vector<double> decode_by_definition(const Content& c) {
   return out;
 }
 
-/// How many of n patches each share gets: the largest remainders, in the mix's order.
+/// How many of n patches each share gets, by the largest remainders, in the mix's order.
 inline std::vector<std::size_t> counts_by_definition(const Mix& mix, std::size_t n) {
   std::vector<std::size_t> counts;
   std::vector<std::pair<double, std::size_t>> remainders;
@@ -368,13 +369,13 @@ inline std::vector<int> widths_by_definition(const std::vector<double>& scores, 
   return widths;
 }
 
-/// x as it is stored in a `Bound`.
+/// The value of x after it is stored as a `Bound`.
 template <class Bound>
 double stored(double x) {
   return static_cast<compute_t<Bound>>(static_cast<Bound>(static_cast<compute_t<Bound>>(x)));
 }
 
-/// Bounds, stored as `Bound`, and codes of the coefficients f.
+/// Computes the bounds, stored as `Bound`, and the codes of the coefficients f.
 template <class Bound>
 void quantize_by_definition(const std::vector<double>& f, Content::Patch& patch) {
   patch.lo = stored<Bound>(std::ranges::min(f));
@@ -387,7 +388,7 @@ void quantize_by_definition(const std::vector<double>& f, Content::Patch& patch)
   }
 }
 
-/// mean|D| / mean|D^| of what the codes say.
+/// mean|D| / mean|D^|, where D^ decodes from these codes.
 inline double scale_by_definition(Content c, const std::vector<double>& delta) {
   c.scale = 1;
   const auto absolute = [](double sum, double x) { return sum + std::abs(x); };
@@ -396,7 +397,7 @@ inline double scale_by_definition(Content c, const std::vector<double>& delta) {
   return total > 0 ? std::accumulate(delta.begin(), delta.end(), 0.0, absolute) / total : 1;
 }
 
-/// What encode must give, in double; the mix is in descending order of its widths.
+/// The expected result of encoding, in double. The mix must be in descending order of widths.
 template <class Bound = float>
 Content encode_by_definition(const std::vector<double>& delta, std::size_t rows, std::size_t cols,
                              int p, const Mix& mix, bool dct = true) {
@@ -431,7 +432,7 @@ struct Tally {
   std::size_t different = 0;
   std::size_t by_more_than_one = 0;
 
-  /// Widths and shapes must be the same; codes are compared.
+  /// Compares codes. Widths and shapes must be equal.
   void compare(const Content& found, const Content& expected) {
     REQUIRE(found.patches.size() == expected.patches.size());
     std::size_t other_widths = 0;
@@ -449,7 +450,7 @@ struct Tally {
     CHECK(other_widths == 0);
   }
 
-  /// Only rounding ties, fewer than one in 10^4.
+  /// Allows only rounding ties, and those for fewer than one code in 10^4.
   void check() const {
     CAPTURE(codes);
     CHECK(static_cast<double>(different) <= 1e-4 * static_cast<double>(codes));
@@ -457,7 +458,7 @@ struct Tally {
   }
 };
 
-/// The largest difference of the bounds, over the largest bound.
+/// The largest difference between bounds, relative to the largest bound.
 inline double bounds_error(const Content& found, const Content& expected) {
   double error = 0;
   double size = 0;

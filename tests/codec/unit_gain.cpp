@@ -1,4 +1,4 @@
-// The unit-gain codec against its definition in double, and what it promises: the gain.
+// The unit-gain codec, compared with its definition in double, and the gain that it promises.
 #include "support.hpp"
 
 #include <limits>
@@ -17,7 +17,7 @@ double level(int bits, int code) {
   return 2 * u * (1 + kBend[bits] * u * u);
 }
 
-/// The coefficients of a patch of n, as they are stored.
+/// The n coefficients of a patch, in the order in which they are stored.
 std::vector<double> coefficients_by_definition(const std::byte* codes, int bits, int n,
                                                double step) {
   std::vector<double> f(static_cast<std::size_t>(n));
@@ -39,7 +39,7 @@ std::vector<double> coefficients_by_definition(const std::byte* codes, int bits,
   return f;
 }
 
-/// Bit j of number i of SplitMix64 begun at 0.
+/// Bit j of number i of SplitMix64 with seed 0.
 bool is_negated(std::size_t i, std::size_t j) {
   std::uint64_t x = 0x9E3779B97F4A7C15u * (i + 1);
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -194,7 +194,7 @@ TEST_CASE("unit gain: constants, one weight alone and any range keep their gain"
       fill(delta, 4, size);
       check(delta);
     }
-    // Patch by patch, from 1e-30 to 1e30.
+    // The size varies from patch to patch, between 1e-30 and 1e30.
     for (std::size_t i = 0; i < 40; ++i) {
       for (std::size_t j = 0; j < 40; ++j) {
         delta.view()(i, j) *= std::pow(10.0f, static_cast<float>(i / 16 * 3 + j / 16) * 7.5f - 60);

@@ -1,4 +1,4 @@
-// What both downstream projects compile; EXPECTED_VERSION comes from the build that tests them.
+// The program of both downstream projects. EXPECTED_VERSION comes from the build that tests them.
 #include <deltadct/codec.hpp>
 
 #include <string_view>

@@ -1,5 +1,5 @@
-# Installs the library to BINARY_DIR/prefix where PROJECT needs that, then configures, builds and
-# runs PROJECT from scratch. It must print nothing.
+# Installs the library to BINARY_DIR/prefix if PROJECT needs that, then configures, builds and runs
+# PROJECT from scratch. The program must print nothing.
 cmake_minimum_required(VERSION 3.25)
 set(build ${BINARY_DIR}/${PROJECT})
 file(REMOVE_RECURSE ${build})

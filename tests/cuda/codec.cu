@@ -1,4 +1,4 @@
-// DeltaCodec on a device: what it refuses, anywhere; what it does, where there is one.
+// DeltaCodec on a device. What it refuses is tested anywhere, what it does only with a device.
 #include "../codec/support.hpp"
 
 #include <deltadct/cuda.hpp>
@@ -24,7 +24,7 @@ CompressedTensor compressed() {
   return Host{}.encode(MatrixView<const float>(delta.data(), kRows, kCols));
 }
 
-// Never read: what is refused is refused before.
+// Never read: everything passed here is refused first.
 std::span<std::byte> somewhere(std::size_t bytes) {
   return {reinterpret_cast<std::byte*>(std::uintptr_t{1} << 30), bytes};
 }
@@ -52,7 +52,7 @@ TEST_CASE("upload: what the host can tell is refused before anything is copied")
 }
 
 TEST_CASE("sizes: what would wrap is refused") {
-  CHECK(Codec{}.max_device_bytes(0, SIZE_MAX) > 0);  // classes are aligned
+  CHECK(Codec{}.max_device_bytes(0, SIZE_MAX) > 0);  // room for aligning the classes
   CHECK(caught([] { Codec{}.max_device_bytes(SIZE_MAX, SIZE_MAX); }).code() == Errc::too_large);
   CHECK(caught([] { Codec::encode_workspace_bytes(SIZE_MAX, 1); }).code() == Errc::too_large);
 }
@@ -72,7 +72,7 @@ TEST_SUITE("no device") {
 }
 
 TEST_SUITE("device") {
-  // Managed, so that both sides reach it.
+  // In managed memory, so that both sides can reach it.
   struct Resident {
     CompressedTensor tensor = compressed();
     Memory<std::byte> memory = Memory<std::byte>(Codec::device_bytes(tensor.header));
@@ -266,7 +266,7 @@ TEST_SUITE("device") {
     Codec{}.decode_add(resident.on_device, weights.view(), 1, stream);
     REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
     REQUIRE(cudaGraphInstantiate(&run, graph, 0) == cudaSuccess);
-    // Twice, which the capture itself did not.
+    // Launched twice, while the capture itself ran nothing.
     REQUIRE(cudaGraphLaunch(run, stream) == cudaSuccess);
     REQUIRE(cudaGraphLaunch(run, stream) == cudaSuccess);
     REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);

@@ -1,4 +1,4 @@
-// The DCT of the CUDA and cuFFT backends through forward_dct() and inverse_dct(), against serial.
+// forward_dct() and inverse_dct() of the CUDA and cuFFT backends, compared with the serial backend.
 #include "../support/memory.hpp"
 
 #include <deltadct/backend/serial/serial.hpp>
@@ -18,7 +18,7 @@ namespace {
 template <class Backend, int P, class T>
 void check() {
   CAPTURE(P);
-  // Several batches of cuFFT's, the last one not full.
+  // Several batches of cuFFT's, the last one incomplete.
   const std::size_t count = 1000;
   const DctKernel<Backend> kernel = [] {
     if constexpr (std::same_as<Backend, Cufft>)

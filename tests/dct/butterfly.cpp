@@ -1,4 +1,4 @@
-// Lee's butterflies of every length against the matrix they stand for.
+// Lee's butterflies of every length, compared with the matrix that they stand for.
 #include <deltadct/dct/butterfly.hpp>
 #include <deltadct/dct/reference.hpp>
 
@@ -66,7 +66,7 @@ double entry(int k, int j) {
   return std::sqrt(static_cast<double>(C::N)) * dct_matrix(C::N, k, j);
 }
 
-// |found - S e(j)| / |S e(j)|, or of S^T; the columns and rows of S have length sqrt(N).
+// found - S e(j)| / |S e(j)|, or the same with S^T. The rows and columns of S have length sqrt(N).
 template <class C>
 double basis_error(int j, bool transposed) {
   const Points<C> found = transposed ? inverse_of(basis<C>(j)) : forward_of(basis<C>(j));

@@ -1,4 +1,4 @@
-// Compile-time cosines against the standard library's.
+// Compile-time cosines, compared with the standard library's.
 #include "../support/long_double.hpp"
 
 #include <deltadct/dct/cosine.hpp>

@@ -1,4 +1,4 @@
-// The DCT of a patch with other signs: which signs, and that they come off again.
+// The DCT of a patch with changed signs: which signs change, and that the inverse restores them.
 #include <deltadct/codec.hpp>
 
 #include <random>
@@ -9,7 +9,7 @@ using namespace deltadct;
 
 namespace {
 
-/// Both transforms of a patch; coefficients lie [k_column * P + k_row].
+/// Tests both directions on a patch. Coefficients lie at [k_column * P + k_row].
 template <int P, class V>
 void check_patch() {
   using T = typename Lanes<V>::scalar;
@@ -41,7 +41,7 @@ void check_patch() {
 }  // namespace
 
 TEST_CASE("randomized: signs are those of SplitMix64") {
-  // The first numbers of that generator, begun at 0.
+  // The first numbers of that generator with seed 0.
   CHECK(random_bits(0, 0) == 0xE220A8397B1DCDAFu);
   CHECK(random_bits(0, 1) == 0x6E789E6AA1B965F4u);
   CHECK(random_bits(0, 2) == 0x06C45D188009454Fu);

@@ -1,5 +1,5 @@
-// A whole archive file, checksums ignored, verified, and restored on an empty base; in both access
-// modes.
+// A whole archive file, verified with its checksums ignored and restored on an empty base, in both
+// access modes.
 #include "support.hpp"
 
 using namespace fuzz;

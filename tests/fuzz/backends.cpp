@@ -1,6 +1,7 @@
 // The same archive on the serial and on the SIMD backend. A fuzzer would never guess a container
-// around a manifest, so it makes up the manifest and the bytes of sections, and the harness puts
-// them together: sections get the size the manifest implies, and the base what it asks for.
+// around a manifest. So it invents the manifest and the bytes of the sections, and the harness
+// assembles them: sections get the size that the manifest implies, and the base gets what the
+// manifest asks for.
 //
 //   u16 length of the manifest, u8 changes to the sizes of sections, manifest, bytes
 #include "support.hpp"
@@ -11,7 +12,7 @@ using namespace fuzz;
 
 namespace {
 
-/// The bytes an input hands out; zeros when they are used up.
+/// Hands out the bytes of an input, and zeros once they are used up.
 class Source {
  public:
   explicit Source(std::span<const std::byte> bytes) : bytes_(bytes) {}
@@ -62,7 +63,7 @@ std::size_t delta_bytes(const io::ManifestEntry& entry) {
   return bytes;
 }
 
-/// Puts an archive and its base together; entries too large for a quick run are refused.
+/// Assembles an archive and its base. Refuses entries that are too large for a quick run.
 void build(const io::Manifest& manifest, std::string_view text, unsigned change, Source& source,
            Container& archive, Container& base) {
   for (const io::ManifestEntry& entry : manifest.entries) {
@@ -86,7 +87,7 @@ void build(const io::Manifest& manifest, std::string_view text, unsigned change,
   archive.add("manifest:1", DType::u8, {bytes.size()}, {bytes.begin(), bytes.end()});
 }
 
-/// Magnitudes of what is stored, as far as they bound what decoding computes.
+/// The magnitude of what is stored, as far as it bounds the results of decoding.
 double magnitude(const CompressedView& matrix) {
   double most = 0;
   const std::size_t value = dtype_bytes(matrix.header->bound);
@@ -94,12 +95,12 @@ double magnitude(const CompressedView& matrix) {
     most = std::max(most, std::abs(detail::load_bound<double>(matrix.bounds.data() + at,
                                                               matrix.header->bound, 0)));
   }
-  // The greatest level is a bound, or, of 4 bits, 22 steps.
+  // The greatest level is a bound or, for a quantizer with 4 bits, about 22 steps.
   const double level = matrix.header->quantizer == Gaussian<0>::name ? 22.5 : 1;
   return most * level * std::max(1.0, std::abs(matrix.header->scale)) * 64;
 }
 
-/// Decodes a matrix on both backends, into the widest type; they must nearly agree.
+/// Decodes a matrix on both backends, into the widest type. The results must nearly agree.
 void compare(const CompressedView& matrix) {
   const bool wide = dtype_bytes(matrix.header->bound) == 8;
   const CodecSpec spec{.patch = matrix.header->patch,
@@ -122,7 +123,7 @@ void compare(const CompressedView& matrix) {
     const auto a = decode(*serial, zero);
     const auto b = decode(*simd, zero);
     const double most = magnitude(matrix);
-    if (most > largest) return;  // overflows, and not everywhere in the same way
+    if (most > largest) return;  // it overflows, but not everywhere in the same way
     for (std::size_t i = 0; i < count; ++i) {
       require(std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) <= tolerance * most);
     }

@@ -1,4 +1,5 @@
-// The safetensors header: 8 bytes for the length of the data behind it, then the header's text.
+// The safetensors header: 8 bytes for the length of the data that follows it, then the header's
+// text.
 #include "support.hpp"
 
 using namespace fuzz;
@@ -18,7 +19,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       end = tensor.end;
     }
     require(end == data_bytes);
-    // What was read is written so that it is read again.
+    // A header that was read must be written such that it can be read again.
     const std::string again = io::detail::header_text(header.tensors, header.metadata, "fuzz");
     const auto reread = io::parse_safetensors_header(again, data_bytes, "fuzz", options);
     require(reread.tensors.size() == header.tensors.size());

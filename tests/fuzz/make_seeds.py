@@ -1,6 +1,6 @@
-"""Makes the seeds of corpus/: make_seeds.py DELTADCT, the command line tool.
+"""Makes the seeds of corpus/: make_seeds.py DELTADCT, where DELTADCT is the command line tool.
 
-Small archives of every mode, and their headers, indices and manifests.
+The seeds are small archives of every mode, with their headers, indices and manifests.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def put_archive(path, base):
 
 
 def put_altered(path, alter):
-    """The archive with another manifest; its checksum does not matter to the target."""
+    """The archive with an altered manifest. Its checksum does not matter to the target."""
     whole = path.read_bytes()
     (length,) = struct.unpack("<Q", whole[:8])
     header = json.loads(whole[8:8 + length])
@@ -90,7 +90,7 @@ def add_tie(tensors):
 
 
 def claim_base(tensors):
-    """Claims a base that would allow for anything."""
+    """Claims a base so large that any size would be allowed."""
     tensors.append({"name": "claim", "mode": "removed", "dtype": "U8", "shape": [1 << 40],
                     "base": "0" * 16})
 
@@ -129,7 +129,7 @@ def main():
                 put_altered(folder / "delta", add_tie)
             if arguments[-1] == "lossless":
                 put_altered(folder / "delta", claim_base)
-        # The raw archive is restored on an empty base: one whose tensors are all its own.
+        # The raw archive is restored on an empty base, so all its tensors must be its own.
         model.write(folder / "base", {})
         run("--preset", "lossless")
         put_archive(folder / "delta", {})

@@ -1,4 +1,4 @@
-// Runs a fuzz target over the files of a folder: seeds, and what fuzzers once found.
+// Runs a fuzz target over the files of a folder: seeds, and inputs that fuzzers found.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

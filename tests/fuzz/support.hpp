@@ -1,4 +1,4 @@
-// What the fuzz targets share: files in memory, limits that keep a run short.
+// What the fuzz targets share: files in memory, and limits that keep a run short.
 #pragma once
 
 #include <deltadct/baseline/any_baseline.hpp>
@@ -14,7 +14,7 @@ namespace fuzz {
 
 using namespace deltadct;
 
-/// Bytes as a file that lies nowhere.
+/// Bytes as a file that is in no folder.
 class MemoryFile {
  public:
   explicit MemoryFile(std::span<const std::byte> bytes)
@@ -37,12 +37,12 @@ inline io::Limits limits() {
   return limits;
 }
 
-/// A property of the library does not hold: what a fuzzer looks for.
+/// Aborts, which is what a fuzzer looks for, if a property of the library does not hold.
 inline void require(bool holds) {
   if (!holds) std::abort();
 }
 
-/// Whether an archive passes for sound without its base.
+/// Whether an archive is found sound without its base.
 inline bool is_sound(const io::DeltaArchive& archive) {
   try {
     io::verify_archive(archive, nullptr, with_baselines(make_codec<Serial>));
@@ -52,9 +52,9 @@ inline bool is_sound(const io::DeltaArchive& archive) {
   }
 }
 
-/// Restores every tensor of an archive, whole and in two blocks, which must agree where nothing is
-/// refused. Errors of one tensor do not keep the others from being tried; of a sound archive's
-/// there are none, but for what the base lacks.
+/// Restores every tensor of an archive, whole and in two blocks, which must agree unless one is
+/// refused. An error in one tensor does not keep the others from being tried. A sound archive
+/// causes no errors, except those about what the base lacks.
 inline void restore_everything(const io::Model& base, const io::DeltaArchive& archive,
                                bool sound = false) {
   const auto codecs = with_baselines(make_codec<Serial>);
@@ -82,7 +82,7 @@ inline void restore_everything(const io::Model& base, const io::DeltaArchive& ar
           require(
               std::ranges::equal(part, std::span(whole).subspan(first * bits / 8, part.size())));
         } catch (const Error& error) {
-          // A block within a byte.
+          // The block begins or ends within a byte.
           if (error.code() != Errc::bad_range || bits % 8 == 0) throw;
         }
       }

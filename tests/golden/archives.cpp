@@ -1,6 +1,7 @@
-// Archives of every format version, decoded for ever: v1/NAME with v1/base gives v1/NAME.out.
+// Archives of every format version must be decodable for ever: v1/NAME with v1/base gives
+// v1/NAME.out.
 //
-// To write those that are missing (what was released is never written again):
+// To write those that are missing (released ones are never written again):
 //     test_golden_archives --no-skip --test-case="write*"
 #include "../io/draft.hpp"
 
@@ -22,9 +23,9 @@ struct Golden {
   deltadct::CodecSpec codec;
   bool lossless = false;
   std::uint64_t max_shard_bytes = 0;
-  deltadct::AnyBaseline baseline = {};  ///< the settings, of a codec without patches
+  deltadct::AnyBaseline baseline = {};  ///< the settings of a codec without patches
   const char* tuned = "tuned";
-  bool folder = false;  ///< of a fine-tune with files beside it
+  bool folder = false;  ///< whether the fine-tune has files beside it
 };
 
 Golden of_baseline(const char* name, const deltadct::AnyBaseline& baseline) {
@@ -59,7 +60,7 @@ const Golden kGolden[] = {
     {.name = "files", .codec = {}, .folder = true},
 };
 
-/// The fine-tune, in a folder with files of every kind.
+/// Writes the fine-tune as a folder with files of every kind.
 void write_folder(const fs::path& folder) {
   fs::create_directories(folder / "1_Pooling");
   fs::copy(kFolder / "tuned", folder / "model.safetensors");
@@ -70,7 +71,7 @@ void write_folder(const fs::path& folder) {
   put_text(folder / "1_Pooling" / "config.json", "{}");
 }
 
-/// Every mode and kind of tensor, small.
+/// Writes small models with every mode and kind of tensor.
 void write_models() {
   std::vector<Tensor> base;
   std::vector<Tensor> tuned;
@@ -116,7 +117,7 @@ void write_models() {
   write_model(kFolder / "tuned", tuned, {{"format", "pt"}, {"made by", "deltadct"}});
 }
 
-/// The fine-tune with elements that stand out, in every dtype and in matrices of a stack.
+/// Writes the fine-tune with outliers, in every dtype and in matrices of a stack.
 void write_outliers() {
   const auto model = io::Model::open(kFolder / "tuned");
   std::vector<Tensor> tuned;
@@ -146,8 +147,8 @@ void apply(const Golden& golden, const fs::path& output) {
   io::apply_archive(base, archive, output, options, deltadct::with_baselines(serial_codec));
 }
 
-/// The distance of two numbers of a dtype, in units of the last place. A number smaller than the
-/// deltas is the difference of larger ones, and no more exact than they are.
+/// The distance between two numbers of a dtype, in units in the last place. A number smaller than
+/// the deltas is the difference of larger numbers and only as exact as those.
 double ulps(DType dtype, double a, double b) {
   const int digits = dtype == DType::bf16  ? 8
                      : dtype == DType::f16 ? 11
@@ -157,7 +158,7 @@ double ulps(DType dtype, double a, double b) {
   return std::abs(a - b) / std::ldexp(1.0, std::ilogb(scale) + 1 - digits);
 }
 
-/// The files beside a model in a folder; none beside a file.
+/// The files beside a model in a folder; none if the model is a single file.
 std::map<std::string, Bytes> files_beside(const fs::path& path) {
   std::map<std::string, Bytes> files;
   if (!fs::is_directory(path)) return files;
@@ -202,12 +203,12 @@ void check_equal(const fs::path& found_path, const fs::path& expected_path,
 
 using nlohmann::json;
 
-/// Alters archives at random, and their checksums with them.
+/// Alters archives at random, and updates their checksums.
 class Mutator {
  public:
   explicit Mutator(unsigned seed) : random_(seed) {}
 
-  /// One thing or a few of a section, of an entry, or of a codec.
+  /// Alters one or more things in a section, an entry or a codec.
   void alter(Draft& draft) {
     for (std::size_t left = 1 + pick(2); left > 0; --left) {
       const std::size_t kind = pick(8);
@@ -231,7 +232,7 @@ class Mutator {
     if (kind == 0) {
       bytes.resize(bytes.size() + 8 * pick(3) - std::min<std::size_t>(bytes.size(), 8 * pick(3)));
     } else if (!bytes.empty()) {
-      // Most of what says how the rest is to be read stands in front.
+      // Most of the bytes that say how to read the rest are at the front.
       const std::size_t range = kind < 4 ? std::min<std::size_t>(bytes.size(), 48) : bytes.size();
       for (std::size_t n = 1 + pick(3); n > 0; --n) {
         std::byte& byte = bytes[pick(range)];
@@ -295,8 +296,8 @@ class Mutator {
   std::mt19937 random_;
 };
 
-/// Whether an error is about a base that is not the right one, which no archive can tell; whether
-/// what depends on it is the fine-tune's is known with it only.
+/// Whether an error is about a wrong base, which an archive alone cannot detect. Only with the base
+/// is it known whether what depends on the base restores the fine-tune.
 bool is_of_base(const Error& error, const io::DeltaArchive& archive) {
   switch (error.code()) {
     case Errc::wrong_base:
@@ -319,7 +320,7 @@ TEST_CASE("golden/archives: what is altered and passes for sound can be applied 
   const Folder folder;
   const auto base = io::Model::open(kFolder / "base");
   const auto codecs = deltadct::with_baselines(serial_codec);
-  // As many rounds as it takes to look for more.
+  // The number of rounds can be raised for a longer search.
   const char* asked = std::getenv("DELTADCT_ROUNDS");
   const int rounds = asked == nullptr ? 40 : std::atoi(asked);
   int sound = 0;

@@ -1,4 +1,4 @@
-// Every baseline against baselines.txt, which make_baselines.py writes.
+// Every baseline, compared with baselines.txt, which make_baselines.py writes.
 #include <deltadct/baseline/any_baseline.hpp>
 
 #include <fstream>

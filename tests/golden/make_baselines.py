@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Writes baselines.txt: what every baseline makes of one matrix D, computed in double by numpy from
-the methods' definitions.
+"""Writes baselines.txt: the result of every baseline for one matrix D, computed in double with numpy
+from the definitions of the methods.
 
     python3 make_baselines.py > baselines.txt        (needs numpy)
 
-Lines are a word and its values:
+Each line is a word and its values:
 
-    method     name and setting; what follows is of it
+    method     name and setting of the lines that follow
     bytes      of the packed form
     of_rows    D^ x, where x[j] is 7 j mod 11 - 5
     of_cols    D^T^ y, where y[i] is 5 i mod 13 - 6
 
-Elements of D are bell-shaped: sums of the four 16-bit parts of random numbers, less their mean, over
-2^28; one in sixteen is 0.
+Elements of D are bell-shaped: each is the sum of the four 16-bit parts of a random number, less its
+mean, divided by 2^28. One in sixteen is 0.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ MASK = (1 << 64) - 1
 
 
 def split_mix(seed, index):
-    """Number `index` of SplitMix64 begun at `seed`."""
+    """Number `index` of SplitMix64 with that seed."""
     x = (seed + 0x9E3779B97F4A7C15 * (index + 1)) & MASK
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & MASK
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK
@@ -51,8 +51,8 @@ def half(x):
 
 
 def bit_delta(delta, axis):
-    """alpha sign(D), by matrix, row (1) or column (0); zeros count as positive, and in means along an
-    axis they do not count."""
+    """alpha sign(D), by matrix, row (1) or column (0). Zeros count as positive; means along an axis do
+    not count them."""
     sign = np.where(delta < 0, -1.0, 1.0)
     if axis is None:
         alpha = bfloat16(np.abs(delta).mean())[0]
@@ -65,7 +65,7 @@ def bit_delta(delta, axis):
 
 
 def round_rows(factor, bits):
-    """Rounded by row in blocks of 128 columns: the values, and the bytes."""
+    """Rounds by row, in blocks of 128 columns. Returns the values and the number of bytes."""
     top = 2**bits - 1
     out = np.zeros_like(factor)
     blocks = range(0, factor.shape[1], 128)
@@ -85,7 +85,7 @@ def delta_come(delta):
         if u[np.abs(u[:, k]).argmax(), k] < 0:
             u[:, k], v[k] = -u[:, k], -v[k]
     m, n = delta.shape
-    # The power of two in the packed form changes no rounding but that of subnormal numbers.
+    # The packed form's power of two only changes the rounding of subnormal numbers.
     groups = [(8, 2), (3, 32), (2, int((m * n / (m + n) - 112) // 2))]
     out = np.zeros_like(delta)
     size = 3 * 4 + 2
@@ -100,7 +100,7 @@ def delta_come(delta):
 
 
 def lots_of(delta):
-    """The lot of every element: the upper half of the numbers of a seed drawn from the elements."""
+    """The lot of every element: the upper half of random numbers whose seed comes from the elements."""
     seed = 0
     for bits in delta.astype(np.float32).ravel().view(np.uint32):
         seed = split_mix(seed, int(bits))

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Writes vectors.txt: inputs of the codec and what they must become, computed in double by numpy.
+"""Writes vectors.txt: inputs of the codec and the expected results, computed in double with numpy.
 
     python3 make_vectors.py > vectors.txt        (needs numpy and scipy)
 
-The file changes only if the definition does: a new file is a new meaning of the compressed form.
-Lines are a word and its values; delta and back are row-major, codes row-major by frequency.
+The file changes only if the definition does: a new file gives the compressed form a new meaning. Each
+line is a word and its values. delta and back are row-major; codes are row-major by frequency.
 
     case P rows cols
-    delta      integers; an element is one divided by 4096
-    mix        bits:ratio ..., by descending bits; what follows is for this mix
+    delta      integers; an element is the integer divided by 4096
+    mix        bits:ratio ..., by descending bits, for the lines that follow
     scale      the rescale factor
-    patch      bits, lo and hi (the mean twice where bits is 0), codes in hexadecimal: a digit each
-               up to 4 bits, two beyond
+    patch      bits, lo and hi (both the mean if bits is 0), codes in hexadecimal: one digit each up
+               to 4 bits, two digits beyond
     back       the reconstruction
 """
 
@@ -50,7 +50,7 @@ def join(patches, shape, p):
 
 
 def count_shares(mix, patches):
-    """Largest remainders, the wider share first on ties."""
+    """The largest remainders; on ties, the wider share comes first."""
     exact = [ratio * patches for _, ratio in mix]
     counts = [int(x) for x in exact]
     by_remainder = sorted(range(len(mix)), key=lambda k: counts[k] - exact[k])

@@ -1,5 +1,5 @@
-"""Restores models from delta archives and compares them with what another program restored.
-Written from docs/format.md alone, as a check of that page; it does not verify XXH3 checksums."""
+"""Restores models from delta archives and compares them with the results of another program.
+Written from docs/format.md alone, as a check of that page. It does not verify XXH3 checksums."""
 
 import collections
 import ctypes
@@ -21,11 +21,11 @@ LOSSLESS_MODES = ("lossless", "added", "grown")
 MODES = (*DELTA_MODES, *LOSSLESS_MODES, "same", "tied", "removed")
 PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 6: [4, 2], 8: [8]}
 INDEX_BITS = {1: 0, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 4}  # by the number of classes
-BENDS = {1: 0, 2: 0.05677368, 3: 0.02457252, 4: 0.00872127}  # of quantizer gaussian, by bits
+BENDS = {1: 0, 2: 0.05677368, 3: 0.02457252, 4: 0.00872127}  # of the quantizer gaussian, by bits
 CHUNK = 1 << 20
 FEATURES = {"outliers", "files"}  # that a manifest may require
 
-# The first `loose` bytes came of a delta, whose largest |value| is `largest`.
+# The first `loose` bytes came from a delta; `largest` is the largest |value| of that delta.
 Restored = collections.namedtuple("Restored", "dtype shape data loose largest")
 
 zstd = ctypes.CDLL("libzstd.so.1")
@@ -56,7 +56,7 @@ def read_file(path):
     metadata = header.pop("__metadata__", {})
     for name, info in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         (begin, stop), dtype, shape = info["data_offsets"], info["dtype"], info["shape"]
-        bits = BITS[dtype] if dtype in BITS else 0  # of a dtype without a size: whatever it has
+        bits = BITS[dtype] if dtype in BITS else 0  # a dtype without a known size takes whatever it has
         check(begin == end and (not bits or 8 * (stop - begin) == math.prod(shape) * bits),
               f"{path}: {name}")
         tensors[name], end = (dtype, shape, data[begin:stop]), stop
@@ -65,7 +65,7 @@ def read_file(path):
 
 
 def read_files(path, index_name):
-    """What read_file gives for each file of `path`, and its index, empty where it has none."""
+    """read_file() for each file of `path`, and its index, which is empty if there is none."""
     if os.path.isdir(path):
         folder, path = path, os.path.join(path, index_name)
         if not os.path.exists(path):
@@ -88,7 +88,7 @@ def read_model(path):
 
 
 def read_parts(path):
-    """For each part of an archive its manifest and its other sections, name -> bytes."""
+    """For each part of an archive: its manifest, and its other sections, name -> bytes."""
     files, index = read_files(path, "delta.safetensors.index.json")
     sections = [{name: data for name, (_, _, data) in tensors.items()} for tensors, _ in files]
     tables = [metadata for _, metadata in files]
@@ -114,7 +114,7 @@ def read_parts(path):
 
 
 class Section:
-    """Bytes that are taken piece by piece, to their end."""
+    """Bytes that are taken piece by piece, until none are left."""
 
     def __init__(self, data):
         self.data = data
@@ -171,7 +171,7 @@ def unpack_codes(raw, bits, count):
 
 
 def shared_codes(raw, k, count):
-    """The coefficients, in steps, that 2^k of `count` share a code of, for every row of `raw`."""
+    """For every row of `raw`: its codes, and `count` coefficients in steps. 2^k share one code."""
     groups, bits = count >> k, k + 1
     stream, rest = np.split(np.unpackbits(raw, axis=1, bitorder="little"), [groups * bits], axis=1)
     check(not rest.any(), "bits of no code")
@@ -183,7 +183,7 @@ def shared_codes(raw, k, count):
 
 
 def change_signs(p):
-    """1 or -1 for each element of a patch: SplitMix64, begun at 0, a number a row."""
+    """1 or -1 for each element of a patch, by SplitMix64 with seed 0: one number per row."""
     mask, state, rows = (1 << 64) - 1, 0, []
     for _ in range(p):
         state = (state + 0x9E3779B97F4A7C15) & mask
@@ -194,7 +194,7 @@ def change_signs(p):
 
 
 def code_stride(bits, area):
-    """Bytes of the codes of a patch."""
+    """The number of bytes that the codes of a patch take."""
     return area * bits // 8 if bits >= 0 else -(-(area >> -bits) * (1 - bits) // 8)
 
 
@@ -251,7 +251,7 @@ def decode_matrix(section, codec, rows, cols, classes):
 
 
 def dense_codes(raw, bits, count):
-    """`count` codes one after another, and nothing after the last."""
+    """`count` codes that lie one after another; nothing may follow the last."""
     stream, rest = np.split(np.unpackbits(raw, bitorder="little"), [count * bits])
     check(not rest.any() and len(rest) < 8, "bits of no code")
     return stream.reshape(count, bits).astype(int) @ (1 << np.arange(bits))
@@ -323,7 +323,7 @@ METHODS = {"bit_delta": decode_bit_delta, "dare": decode_dare, "ultra_delta": de
 
 
 def decode_whole(section, codec, real, rows, cols, size):
-    """X of one matrix by a method without patches, in float64."""
+    """X of one matrix, by a method without patches, in float64."""
     data = Section(section.padded(size))
     check(codec["method"] in METHODS, "method")
     x = METHODS[codec["method"]](data, real, rows, cols) if rows * cols else np.zeros((rows, cols))
@@ -377,7 +377,7 @@ def read_gap(section):
 
 
 def add_outliers(data, dtype, tensor):
-    """The bytes of a tensor, outliers added."""
+    """The bytes of a tensor after its outliers were added."""
     section = Section(data)
     (count,) = section.take(8).view("<u8")
     real = "<f8" if dtype == "F64" else "<f4"
@@ -426,7 +426,7 @@ def is_safe(name):
 
 
 def restore_files(manifest, sections, files):
-    """Adds what one part has to name -> bytes."""
+    """Adds the files of one part to name -> bytes."""
     for file in manifest.get("files", []):
         name = file["name"]
         check(is_safe(name), f"{name!r}: name of a file")
@@ -456,7 +456,7 @@ def restore(base_path, archive_path):
             check(under[:2] == known, f"{name}: another base")
             if mode == "tied":
                 tied.append(entry)
-                restored[name] = None  # until its target is there
+                restored[name] = None  # until its target is restored
             elif mode != "removed":
                 try:
                     restored[name] = restore_entry(entry, manifest["codecs"], sections, under)
@@ -478,8 +478,8 @@ def read_archive(base_path, archive_path):
 
 
 def difference(got, dtype, shape, data):
-    """In words, or None. A unit in the last place is more than it seems where base + delta cancel:
-    there the error of the delta counts, relative to its largest value."""
+    """The difference in words, or None. If base + delta nearly cancel, a unit in the last place is too
+    strict. The error of the delta then counts, relative to its largest value."""
     if (got.dtype, got.shape) != (dtype, shape):
         return "dtype or shape"
     if got.data[got.loose:] != data[got.loose:].tobytes():
@@ -498,7 +498,7 @@ def difference(got, dtype, shape, data):
 
 
 def files_beside(path):
-    """The files of a folder, but for the model's, name -> bytes."""
+    """The files of a folder except the model's, name -> bytes."""
     files = {}
     for folder, _, names in os.walk(path):
         for name in names:
@@ -512,7 +512,7 @@ def files_beside(path):
 def main():
     if len(sys.argv) != 4:
         sys.exit("usage: read_archive.py BASE ARCHIVE EXPECTED")
-    np.seterr(over="ignore", invalid="ignore")  # infinities
+    np.seterr(over="ignore", invalid="ignore")  # infinities are expected
     try:
         (restored, files), expected = restore(*sys.argv[1:3]), read_model(sys.argv[3])
     except (KeyError, OSError, ValueError) as error:

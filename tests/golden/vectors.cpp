@@ -1,4 +1,5 @@
-// The codec against vectors that another implementation computed (make_vectors.py draws the file).
+// The codec, compared with vectors that another implementation computed (make_vectors.py writes
+// them).
 #include "../codec/support.hpp"
 
 #include <fstream>
@@ -80,7 +81,7 @@ const Case& case_of(int p) {
   return *found;
 }
 
-// The compressed form that says what the vectors say.
+// Writes the compressed form of the vectors.
 void put_patch(const Content::Patch& patch, int p, PatchPlace place, CompressedTensor& out) {
   const CompressedView view = out;
   const auto lo = static_cast<float>(patch.lo);
@@ -149,7 +150,7 @@ TEST_CASE_TEMPLATE("golden: vectors are encoded and decoded as before", S, Size<
     tally.compare(found, golden.content);
     CHECK(bounds_error(found, golden.content) < 2e-6);
     CHECK(nmse(decoded(codec, pack(golden)), golden.back) < 1e-10);
-    // A tie moves one code by one level: the reconstruction stays close, but no longer that close.
+    // A tie moves a code by one level, so that the reconstruction is close, but not as close.
     CHECK(found.scale == doctest::Approx(golden.content.scale).epsilon(1e-3));
     if (tally.different == before) {
       CHECK(found.scale == doctest::Approx(golden.content.scale).epsilon(1e-5));

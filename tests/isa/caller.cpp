@@ -1,4 +1,4 @@
-// Calls probe(): whether it links is what is tested.
+// Calls probe(). The test is whether this links.
 #include "probe.hpp"
 
 #include <cstdio>

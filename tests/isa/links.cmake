@@ -1,6 +1,6 @@
-# A program of two translation units links where their flags give the same results, and only there.
-# COMPILER compiles the caller with the response file FLAGS, and the callee, unless NVCC does; in the
-# folder WORK.
+# A program of two translation units must link if, and only if, their flags give the same results.
+# COMPILER compiles the caller, and the callee unless NVCC does, with the response file FLAGS, in
+# the folder WORK.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
 

@@ -1,15 +1,15 @@
-# The name of the inline namespace differs for flags that may change results, and only for those.
-# COMPILER, of CMake's COMPILER_ID, compiles with the response file FLAGS.
+# The name of the inline namespace must differ for flags that may change results, and only for
+# those. COMPILER, of CMake's COMPILER_ID, compiles with the response file FLAGS.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
 
-# Every flag on its own, and after one that implies the most of the others.
+# Each flag on its own, and after one that implies most of the others.
 set(all_flags "" -msse3 -mssse3 -msse4.1 -msse4.2 -mavx -mavx2 -mavx512f)
 foreach(flag IN ITEMS -mfma -mf16c -mfma4 -mavxvnni -ffast-math -ffinite-math-only
                       -DXSIMD_NO_SUPPORTED_ARCHITECTURE)
   list(APPEND all_flags "-mavx2 ${flag}")
 endforeach()
-if(COMPILER_ID STREQUAL "GNU") # No macro of clang++ tells.
+if(COMPILER_ID STREQUAL "GNU")  # clang++ has no macro for these.
   list(APPEND all_flags -fassociative-math\ -fno-signed-zeros\ -fno-trapping-math -freciprocal-math
        -fno-signed-zeros -frounding-math -mfpmath=387 -mavx512f\ -mfma -mavx512f\ -mf16c)
 endif()
@@ -32,7 +32,7 @@ foreach(flags IN LISTS all_flags)
   list(APPEND names ${name})
 endforeach()
 
-# What cannot change results changes no name.
+# Flags that cannot change results must not change the name.
 foreach(flags IN ITEMS -O3 -DNDEBUG -g -fno-exceptions)
   abi_of(name "${flags}")
   abi_of(plain "")

@@ -1,5 +1,5 @@
-# Two translation units of one program each compute by their own flags, whichever is linked first.
-# COMPILER compiles with the response file FLAGS, in the folder WORK.
+# Two translation units of one program must each compute by their own flags, whichever is linked
+# first. COMPILER compiles with the response file FLAGS, in the folder WORK.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
 

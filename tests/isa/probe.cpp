@@ -1,4 +1,4 @@
-// Defines probe(); compiled by nvcc, too.
+// Defines probe(). nvcc also compiles this file.
 #include "probe.hpp"
 
 const char* deltadct::probe() {

@@ -1,4 +1,5 @@
-// One translation unit of a pair: what a codec decodes, as a number, by a function named UNIT.
+// One translation unit of a pair: a function named UNIT returns a codec's decoded result as a
+// number.
 #include <deltadct/codec.hpp>
 
 #include <cstdint>

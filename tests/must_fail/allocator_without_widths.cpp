@@ -1,4 +1,4 @@
-// An allocator that does not say its widths is refused as an Allocator.
+// An allocator without widths() is refused as an Allocator.
 // expect: Allocator
 #include <deltadct/codec.hpp>
 

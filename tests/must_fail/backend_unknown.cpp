@@ -1,4 +1,4 @@
-// A type that no DctKernel is specialised for is refused as a Backend.
+// A type for which DctKernel is not specialised is refused as a Backend.
 // expect: Backend
 #include <deltadct/codec.hpp>
 

@@ -1,4 +1,4 @@
-// Encoding a view of half with a policy of double is refused, in words.
+// A policy of double refuses to encode a view of half, with a readable message.
 // expect: compute type of the policy
 #include <deltadct/codec.hpp>
 

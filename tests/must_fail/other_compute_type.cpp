@@ -1,4 +1,4 @@
-// A view of half is refused by a policy of double, in words.
+// A policy of double refuses a view of half, with a readable message.
 // expect: compute type of the policy
 #include <deltadct/codec.hpp>
 

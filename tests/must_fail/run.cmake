@@ -1,6 +1,7 @@
-# Compiles SOURCE with COMPILER and the response file FLAGS. As it stands it must compile; with
-# DELTADCT_MUST_FAIL defined and what a line "// flags: <flags>" has, if there is one, it must not,
-# and the compiler must say what the file's line "// expect: <regex>" asks for, in 30 lines at most.
+# Compiles SOURCE with COMPILER and the response file FLAGS. It must compile as it is. It must not
+# compile with DELTADCT_MUST_FAIL defined and the flags of its line "// flags: <flags>", if it has
+# one; the compiler's message must then match its line "// expect: <regex>" and have at most 30
+# lines.
 cmake_minimum_required(VERSION 3.25)
 set(ENV{LC_ALL} C)
 

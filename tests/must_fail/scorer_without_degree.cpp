@@ -1,4 +1,4 @@
-// A scorer that is summed while the matrix is read says its degree.
+// A scorer that is summed while the matrix is read must declare its degree.
 // expect: degree
 #include <deltadct/codec.hpp>
 

@@ -1,4 +1,4 @@
-// A transform that cannot be undone is refused as a Transform.
+// A transform without an inverse is refused as a Transform.
 // expect: Transform
 #include <deltadct/codec.hpp>
 

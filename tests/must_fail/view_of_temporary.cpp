@@ -1,4 +1,4 @@
-// A view of a tensor that nobody keeps is refused.
+// A view of a temporary tensor is refused.
 // expect: deleted
 #include <deltadct/codec.hpp>
 

@@ -1,4 +1,4 @@
-// A patch size without a transform is refused by name.
+// A patch size that no codec has is refused, with a message that lists the valid ones.
 // expect: P must be 4, 8, 12, 16, 32 or 64
 #include <deltadct/codec.hpp>
 

@@ -1,4 +1,4 @@
-// Mixes of bit widths: what is a mix, how many patches each share gets, and which.
+// Mixes of bit widths: which are valid, how many patches each share gets, and which patches.
 #include <deltadct/stage/bit_allocator.hpp>
 
 #include <limits>

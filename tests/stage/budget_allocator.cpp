@@ -1,4 +1,4 @@
-// Bits where they save most of the noise, within a budget.
+// Bit allocation within a budget: bits go where they reduce the noise most.
 #include "../support/caught.hpp"
 
 #include <deltadct/codec.hpp>
@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kStep = 2;  // bytes a patch stores beside its codes
 
-/// The noise of draws from the normal distribution at a width, over their energy.
+/// The noise at a width of normally distributed values, relative to their energy.
 double noise_of(int bits) {
   static const std::map<int, double> noise = {{4, 0.00978}, {3, 0.03586}, {2, 0.13312}, {1, 0.5708},
                                               {-2, 0.8674}, {-3, 1.514},  {-4, 2.710},  {-5, 4.808},
@@ -45,7 +45,7 @@ std::vector<int> allocate(double budget, int patch, const std::vector<float>& sc
   return widths;
 }
 
-/// The class of a patch where a bit is worth its price if it saves more noise than that.
+/// The class of a patch if a bit must reduce the noise by more than its price.
 std::size_t class_at(double price, double norm, std::span<const int> widths, std::size_t area) {
   std::size_t k = widths.size() - 1;
   for (; k > 0; --k) {
@@ -56,8 +56,9 @@ std::size_t class_at(double price, double norm, std::span<const int> widths, std
   return k;
 }
 
-/// What allocate() must give: the least price that the budget pays, among as many widths as the map
-/// has bits for; of the patches that cross it together the first ones.
+/// The expected result of allocate(): the lowest price that the budget can pay, with as many widths
+/// as the bits of the map allow. Of the patches that reach a better width at this price, the first
+/// ones do.
 std::vector<int> by_definition(double budget, int patch, const std::vector<float>& scores) {
   const auto area = static_cast<std::size_t>(patch * patch);
   const BudgetAllocator allocator(budget);
@@ -101,7 +102,7 @@ std::vector<int> by_definition(double budget, int patch, const std::vector<float
 
 struct Spent {
   double bits = 0;   ///< of codes, steps and the width map
-  double noise = 0;  ///< over the scores' energy
+  double noise = 0;  ///< relative to the scores' energy
 };
 
 Spent spent(const std::vector<int>& widths, const std::vector<float>& scores, int patch) {
@@ -136,7 +137,7 @@ TEST_CASE("budget: it is kept, and nearly used up, whatever the scores") {
         const auto widths = allocate(budget, patch, scores);
         const double bits = spent(widths, scores, patch).bits / static_cast<double>(weights);
         CHECK(bits <= budget);
-        // A patch's share of a width's step, and of the map, may be left.
+        // The remainder is less than one patch's step of width, plus its share of the map.
         CHECK(bits >= budget - 0.02);
       }
     }
@@ -158,7 +159,7 @@ TEST_CASE("budget: more bits go to larger norms, and less noise is left than wit
 TEST_CASE("budget: no exchange of two neighbouring widths saves noise") {
   const auto scores = norms(300, 1.0);
   const auto widths = allocate(0.7, 64, scores);
-  // What the last bit saved in each patch is more than what the next would save in any other.
+  // The last bit of each patch saved more noise than the next bit would in any other patch.
   double least_saved = 1e300;
   double most_to_save = 0;
   const BudgetAllocator allocator(0.7);
@@ -175,7 +176,7 @@ TEST_CASE("budget: no exchange of two neighbouring widths saves noise") {
     if (k + 1 < all.size()) least_saved = std::min(least_saved, saved(k, k + 1));
     if (k > 0) most_to_save = std::max(most_to_save, saved(k - 1, k));
   }
-  CHECK(least_saved >= most_to_save * 0.98);  // a patch more or less
+  CHECK(least_saved >= most_to_save * 0.98);  // give or take one patch
 }
 
 TEST_CASE("budget: equal patches share what is left, the first of them more") {
@@ -264,12 +265,12 @@ TEST_CASE("budget: small matrices are given more bits of it than large ones") {
     for (std::size_t k = 0; k < 4; ++k) {
       spent += shares[k] * sizes[k];
       total += sizes[k];
-      // Each of which can be met.
+      // An allocator can meet each of these budgets.
       CHECK_NOTHROW(allocate(shares[k], 64, norms(3, 1)));
     }
     CHECK(spent == doctest::Approx(budget * total).epsilon(1e-6));
   }
-  // Below a bit as the root of the size; above, half a bit for each halving.
+  // Below one bit, as the square root of the size; above, half a bit more for each halving.
   const double two[] = {4096 * 16, 4096 * 4};
   const auto low = BudgetAllocator(0.2).divide(two, 64, kStep);
   CHECK(low[1] / low[0] == doctest::Approx(2));

@@ -1,4 +1,4 @@
-// Levels of the normal distribution: where they lie, how much noise they leave, and unit gain.
+// Levels for the normal distribution: where they lie, how much noise they leave, and unit gain.
 #include "../support/vectors.hpp"
 
 #include <cmath>
@@ -14,7 +14,7 @@ using namespace test;
 
 namespace {
 
-/// What n coefficients come back as.
+/// The values that n coefficients decode to.
 template <int Bits, class V, class T>
 std::vector<double> rounded(const T* x, int n, T& step) {
   T side[1];
@@ -80,7 +80,7 @@ TEST_CASE_TEMPLATE("gaussian: levels are symmetric and ascend, edges lie between
       if (c > 0) CHECK(decoder(T(c)) > decoder(T(c - 1)));
     }
     CHECK(Q::largest(side) == decoder(T(Q::codes - 1)));
-    // An edge is half way between its levels, whose unit it leaves open.
+    // An edge lies half way between its two levels; the unit is left open.
     double unit = 0;
     for (int i = 1; i < Q::codes / 2; ++i) {
       const double below = static_cast<double>(decoder(T(Q::codes / 2 + i - 1)));
@@ -101,7 +101,7 @@ TEST_CASE("gaussian: one and two bits have Lloyd and Max's levels") {
 
 TEST_CASE_TEMPLATE("gaussian: unit gain, and the noise that theory promises", V, VECTORS) {
   using T = typename Lanes<V>::scalar;
-  // pi / 2 - 1, and what numerical integration gives for the others.
+  // pi / 2 - 1 for one bit; results of numerical integration for the others.
   constexpr double kNoise[] = {0, 0.570796, 0.133121, 0.035865, 0.009783};
   for_each_width([&]<int Bits>() {
     double noise = 0;

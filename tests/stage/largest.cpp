@@ -1,4 +1,4 @@
-// Codes that coefficients share: which of a group is the largest, and its sign.
+// Codes for groups of coefficients: which one is the largest, and its sign.
 #include "../support/vectors.hpp"
 
 #include <cmath>
@@ -13,7 +13,7 @@ using namespace test;
 
 namespace {
 
-/// The numbers of `bits` bits that bytes hold one after another, lowest bits first.
+/// Reads numbers of `bits` bits that lie one after another in the bytes, lowest bits first.
 std::vector<int> numbers_in(const std::vector<std::byte>& bytes, int bits, int count) {
   std::vector<int> numbers;
   for (int j = 0; j < count; ++j) {
@@ -28,7 +28,7 @@ std::vector<int> numbers_in(const std::vector<std::byte>& bytes, int bits, int c
   return numbers;
 }
 
-/// By the definition: 2 i + sign of the first of the largest of each group.
+/// The codes by definition: 2 i + sign, where i is the first of the largest in each group.
 template <class T>
 std::vector<int> codes_by_definition(int k, const T* x, int n) {
   const int groups = n >> k;
@@ -76,7 +76,7 @@ void for_each_shape(Fn fn) {
   }
 }
 
-/// Encodes, decodes, and checks both against the definition; returns the step.
+/// Encodes and decodes, compares both with the definition, and returns the step.
 template <class V, class T>
 T check(int k, const T* x, int n) {
   CAPTURE(k);
@@ -95,7 +95,7 @@ T check(int k, const T* x, int n) {
   with_group(k, [&]<class Q>(Q) {
     Q::decode(codes.data(), step, back.x, n);
     CHECK(Q::is_padded(codes.data(), n));
-    // A group by itself, as devices take it.
+    // One group at a time, as devices encode.
     for (int j = 0; j < groups; ++j) {
       const auto choice = Q::choose([&](int i) { return x[i * groups + j]; });
       CHECK(static_cast<int>(choice.code) == found[static_cast<std::size_t>(j)]);
@@ -173,7 +173,7 @@ TEST_CASE_TEMPLATE("largest: any range has unit gain, zeros have codes of zero",
 }
 
 TEST_CASE("largest: the noise of draws from the normal distribution") {
-  // 2^k / E[max |x|]^2 - 1 of 2^k draws x, by simulation.
+  // 2^k / E[max |x|]^2 - 1 for 2^k values x, found by simulation.
   constexpr double kNoise[] = {0, 0, 0.867, 1.514, 2.710, 4.808, 8.482, 14.97};
   for (int k = 2; k <= 7; ++k) {
     double noise = 0;

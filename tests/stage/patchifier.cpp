@@ -1,4 +1,4 @@
-// The grid of patches over matrices of any shape, and what loading one reads.
+// The grid of patches over matrices of any shape, and what loading a patch reads.
 #include <deltadct/codec/ends.hpp>
 #include <deltadct/stage/patchifier.hpp>
 
@@ -50,7 +50,7 @@ void check_grid(std::size_t rows, std::size_t cols) {
 
 constexpr float kGuard = -5;
 
-// Every value of the loaded patches is the matrix's element or the padding's zero.
+// Checks that every value of a loaded patch is an element of the matrix, or zero for padding.
 template <int P>
 void check_load(std::size_t rows, std::size_t cols) {
   const Numbered matrix(rows, cols);

@@ -1,4 +1,4 @@
-// Min-max levels: the range, rounding, the error's bound, and one constant for zero bits.
+// Min-max levels: the range, rounding, the error bound, and the constant for zero bits.
 #include "../support/vectors.hpp"
 
 #include <cmath>
@@ -14,7 +14,7 @@ using test::FloatVector;
 
 namespace {
 
-// x through the encoder of a type; the gain multiplies the input and divides out again.
+// The code of x from the encoder for V. The gain multiplies the input and must cancel out.
 template <int Bits, class V>
 double code_of(double lo, double hi, double x, double gain = 1) {
   using T = typename Lanes<V>::scalar;

@@ -1,5 +1,4 @@
-// What a backend is: a type that names where and with what the kernels run, and DctKernel<Backend>
-// specialised for it.
+// What a backend is: a tag type, and DctKernel specialised for it.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -13,24 +12,34 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The kernels of a backend. Declared here, specialised in backend/<name>/; including that header
-/// is what makes a backend available to a codec. A specialisation gives, static,
-///   name                                    of the backend, for people
+/// The kernels of a backend. Each backend specialises this template in backend/<name>/; including
+/// that header makes the backend available to codecs. A specialisation has these static members:
+///   name                                    the backend's name, for people
 ///   available()                             whether this machine can run it
 ///   Vector<T, P>                            the arithmetic type for P x P patches of T
-///   unpack<Bits, N, V>(bytes, s)            Lanes<V>::count codes from code s on, as V
-///   pack<Bits, N, V>(bytes, code)           writes all N codes; code(s) yields those from s on
-///   looks_up<Bits, V>                       whether there is
-///   lookup<Bits, N, V>(bytes, s, levels)    what codes stand for, code c for lane c of levels
-/// and of an object, which holds what transforms need and is cheap to copy,
-///   prepare<P, T>()                         makes it; the only member that may allocate or throw
+///   unpack<Bits, N, V>(bytes, s)            Lanes<V>::count codes from code s on, as a V
+///   pack<Bits, N, V>(bytes, code)           writes all N codes; code(s) returns those from s on
+///   looks_up<Bits, V>                       whether lookup() exists
+///   lookup<Bits, N, V>(bytes, s, levels)    what the codes stand for: code c is lane c of levels
+///
+/// An object holds what the transforms need and is cheap to copy. It has these members:
+///   prepare<P, T>()                         makes what they need; only this may allocate or throw
 ///   forward<Transform, P, T>(source, sink)  the transform of one patch (see dct/transform.hpp)
 ///   inverse<Transform, P, T>(source, sink)
 ///   forward_patch<P, T>(from, to)           the orthonormal DCT of one patch in memory
 ///   inverse_patch<P, T>(from, to)
-/// for P from 2 to 64. A backend writes one of the pairs; FusedKernel and ArrayKernel give the
-/// other. The kernel of a device, whose memory it transforms many patches in at once, has nothing
-/// of these but name, available(), prepare() and, in place of both pairs,
+/// for P from 2 to 64. A backend writes one of the two pairs; FusedKernel and ArrayKernel add the
+/// other.
+///
+/// Coefficients are laid out transposed. With F = C X C^T, where k_row is the frequency along the
+/// rows' index and k_column the one along the columns' index, forward_patch() must write
+/// coefficient (k_row, k_column) to F[k_column * P + k_row], and inverse_patch() must read it
+/// there. A patch itself is row-major, x[row * P + column]. The other pair follows the same rule:
+/// on the coefficient side, sources and sinks are indexed by (k_column, k_row). A transform that
+/// ends after its second pass over columns has this layout by itself and saves a transpose.
+///
+/// The kernel of a device transforms many patches in device memory at once. It has only name,
+/// available(), prepare() and, instead of both pairs, in the same layout,
 ///   forward_patches<P, T>(from, to, count)
 ///   inverse_patches<P, T>(from, to, count)
 template <class Backend>
@@ -38,8 +47,8 @@ struct DctKernel;
 
 namespace concepts {
 
-/// A tag that DctKernel is specialised for, of a host or a device. That it does what is listed
-/// there, tests/backend/every says of a backend that tests/CMakeLists.txt lists.
+/// A tag of a host or a device for which DctKernel is specialised. tests/backend/every checks that
+/// the members do what is listed there, for every backend in tests/CMakeLists.txt.
 template <class B>
 concept Backend = requires {
   sizeof(DctKernel<B>);
@@ -49,7 +58,8 @@ concept Backend = requires {
 
 }  // namespace concepts
 
-/// The members of a kernel whose transform runs in registers, from any source to any sink.
+/// The base of a kernel whose transform runs in registers, from any source to any sink. It derives
+/// prepare(), forward_patch() and inverse_patch() from forward() and inverse().
 template <class Kernel>
 struct FusedKernel {
   template <int P, class T>
@@ -71,8 +81,9 @@ struct FusedKernel {
   const Kernel& self() const noexcept { return static_cast<const Kernel&>(*this); }
 };
 
-/// The members of a kernel whose transform is somebody else's, from memory to memory. What is not
-/// the DCT, of patches as they are or with other signs, runs one scalar at a time.
+/// The base of a kernel that uses a library's transform from memory to memory. It derives forward()
+/// and inverse() from forward_patch() and inverse_patch(). The library only runs the DCT, of
+/// patches as they are or with signs changed; other transforms run one scalar at a time.
 template <class Kernel>
 struct ArrayKernel {
   template <class T, int P>
@@ -119,7 +130,7 @@ struct ArrayKernel {
   const Kernel& self() const noexcept { return static_cast<const Kernel&>(*this); }
 };
 
-/// Packed codes for kernels whose arithmetic type is a scalar.
+/// Packs and unpacks codes for kernels whose arithmetic type is a scalar.
 struct ScalarCodes {
   template <int Bits, class V>
   static constexpr bool looks_up = false;
@@ -138,10 +149,11 @@ struct ScalarCodes {
   }
 };
 
-/// The orthonormal 2-D DCT of `count` P x P patches, 2 <= P <= 64, one after another and each
-/// row-major: coefficients come out transposed, F[k_column * P + k_row]. Both arrays are aligned to
-/// 64 bytes and do not overlap. A kernel that has to be prepared is better kept for many calls;
-/// then what prepare() throws is thrown by the first.
+/// The orthonormal 2-D DCT of `count` P x P patches, 2 <= P <= 64, which lie one after another,
+/// each row-major. Coefficients are written transposed: coefficient (k_row, k_column) of a patch
+/// goes to F[k_column * P + k_row]. Both arrays must be aligned to 64 bytes and must not overlap.
+/// If a kernel needs preparing, keep one for many calls; the first call then throws what prepare()
+/// throws.
 template <class Backend, int P, class T>
 void forward_dct(const T* patches, T* coefficients, std::size_t count = 1,
                  const DctKernel<Backend>& kernel = {}) {
@@ -156,7 +168,7 @@ void forward_dct(const T* patches, T* coefficients, std::size_t count = 1,
   }
 }
 
-/// The inverse of forward_dct().
+/// The inverse of forward_dct(), from the same transposed layout.
 template <class Backend, int P, class T>
 void inverse_dct(const T* coefficients, T* patches, std::size_t count = 1,
                  const DctKernel<Backend>& kernel = {}) {

@@ -1,7 +1,8 @@
-// The ends of the codec: where encoders read a delta, and where decoders write one.
+// The ends of the codec: what encoders read a delta from, and what decoders write one to.
 //
-// A read end gives the compute type's values of elements, one after another or a register at a
-// time; a write end takes them. Both know whether rows are contiguous, which whole registers need.
+// A read end yields elements in the compute type, one at a time or a register at a time. A write
+// end accepts values in the same way. Both know whether their rows are contiguous, which whole
+// registers require.
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
@@ -15,26 +16,28 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The delta as it is: element (i, j) of one matrix.
+/// A delta that is stored as one matrix.
 template <concepts::Element U>
 struct DeltaSource {
   using compute = compute_t<U>;
   MatrixView<const U> delta;
 
-  /// A row from some column on.
+  /// A row, starting at some column.
   struct Row {
     const U* delta;
 
-    /// The elements k, k + 1, ... of the row.
+    /// Elements k, k + 1, ... of the row.
     template <class V>
     DELTADCT_INLINE V lanes(std::size_t k) const noexcept {
       return Lanes<V>::load_elements(delta + k);
     }
   };
 
-  /// Whether rows are contiguous, so that there are Rows.
+  /// Whether rows are contiguous. Only then may row() be called.
   bool is_dense() const noexcept { return delta.col_stride == 1; }
-  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&delta(i, j)}; }
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+    return {&delta(i, j)};
+  }
 
   void read(std::size_t i, std::size_t j, std::size_t n, compute* to) const {
     for (std::size_t k = 0; k < n; ++k) to[k] = static_cast<compute>(delta(i, j + k));
@@ -45,7 +48,7 @@ struct DeltaSource {
   }
 };
 
-/// The delta as a difference: tuned - base, computed in the compute type.
+/// A delta that is computed as tuned - base, in the compute type.
 template <concepts::Element U, concepts::Element W>
 requires std::same_as<compute_t<U>, compute_t<W>>
 struct DifferenceSource {
@@ -82,7 +85,7 @@ struct DifferenceSource {
 
 namespace detail {
 
-/// to = from, along whichever of rows and columns lie closer together.
+/// to = from, along rows or along columns, whichever has the smaller stride.
 template <class U>
 void copy_elements(MatrixView<const U> from, MatrixView<U> to) noexcept {
   if (std::abs(from.row_stride) < std::abs(from.col_stride) ||
@@ -106,26 +109,29 @@ struct StoreRows {
 
   MatrixView<U> out;
 
-  /// A row from some column on.
+  /// A row, starting at some column.
   struct Row {
     U* out;
 
-    /// Values for the elements k, k + 1, ... of the row.
+    /// Writes values to the elements k, k + 1, ... of the row.
     template <class V>
     DELTADCT_HD DELTADCT_INLINE void write(std::size_t k, V values) const noexcept {
       Lanes<V>::store_elements(out + k, values);
     }
   };
 
-  /// The same from row i, column j on.
+  /// The same operation, starting at row i, column j.
   StoreRows from(std::size_t i, std::size_t j) const noexcept { return {out.block(i, j, 0, 0)}; }
-  /// The same for a copy of the elements, which is given what reading them would.
+  /// The same operation on a copy of the elements. read() must fill the copy first; here it does
+  /// nothing, because the old values do not matter.
   StoreRows of_copy(MatrixView<U> copy) const noexcept { return {copy}; }
   void read(std::size_t, std::size_t, MatrixView<U>) const noexcept {}
-  /// Whether rows are contiguous, so that values may be whole registers.
+  /// Whether rows are contiguous. Only then may row() write whole registers.
   bool is_dense() const noexcept { return out.col_stride == 1; }
-  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept { return {&out(i, j)}; }
-  /// What will be read or written from row i, column j on.
+  DELTADCT_HD DELTADCT_INLINE Row row(std::size_t i, std::size_t j) const noexcept {
+    return {&out(i, j)};
+  }
+  /// What to prefetch: the elements from row i, column j on.
   Ahead ahead(std::size_t i, std::size_t j) const noexcept { return Ahead(out, i, j); }
 };
 
@@ -171,7 +177,7 @@ struct Region {
   std::size_t cols;
 };
 
-/// out += alpha * the outliers of a region, whose corner is out's.
+/// out += alpha * the outliers of a region. out(0, 0) is the region's first element.
 template <concepts::Element U>
 void add_outliers(std::span<const Outlier> outliers, const Region& region, double alpha,
                   MatrixView<U> out) noexcept {

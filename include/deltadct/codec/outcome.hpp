@@ -1,4 +1,5 @@
-// What encoding a matrix came to, whoever ran it: the rescale factor, or why there is none.
+// The outcome of encoding a matrix, on a host or on a device: the rescale factor, or why there is
+// none.
 #pragma once
 
 #include <deltadct/codec/plan.hpp>
@@ -10,13 +11,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What patches add up to. All zero as PatchSums{}; not by default, for blocks of a device share
-/// values of this type.
+/// Sums over patches. PatchSums{} is all zero. The members have no default values, because blocks
+/// of a device share values of this type.
 struct PatchSums {
-  double original;       ///< of Rescale, over the delta
-  double reconstructed;  ///< of Rescale, over what decodes, without the factor
-  double largest;        ///< no value that decodes exceeds it, without the factor
-  double lost;           ///< how far some are off, for being too small to be stored
+  double original;       ///< Rescale's sum over the delta
+  double reconstructed;  ///< Rescale's sum over the decoded values, without the factor
+  double largest;        ///< an upper bound of the decoded magnitudes, without the factor
+  double lost;           ///< the largest error of a value that is too small to be stored
 
   DELTADCT_HD void add(const PatchSums& more) noexcept {
     original += more.original;
@@ -26,7 +27,8 @@ struct PatchSums {
   }
 };
 
-/// Of a patch without codes, of that many elements, which stores `stored` for their mean.
+/// Adds a patch without codes: so many elements, which decode to `stored`, the stored form of their
+/// mean.
 template <class Policy, class T>
 DELTADCT_HD void add_constant(PatchSums& sums, T mean, T stored, double elements) noexcept {
   const auto constant = static_cast<double>(stored);
@@ -36,21 +38,21 @@ DELTADCT_HD void add_constant(PatchSums& sums, T mean, T stored, double elements
             std::abs(constant), static_cast<double>(lost_of(mean, stored))});
 }
 
-/// What no element of a patch exceeds whose largest coefficient is that: the norm of the patch is
-/// at most P times as much.
+/// An upper bound of the elements of a patch, given its largest coefficient: the norm of the patch
+/// is at most P times that coefficient.
 template <class Policy, class T>
 DELTADCT_HD double largest_element(T coefficient) noexcept {
   return Policy::patch * static_cast<double>(coefficient);
 }
 
-/// How far an element may be off where gain times the coefficients is off by that.
+/// An upper bound of the error of an element, given the largest error of gain times a coefficient.
 template <class Policy, class T>
 DELTADCT_HD double lost_element(T coefficient) noexcept {
   constexpr double gain = Policy::Transform::template gain<Policy::patch>;
   return Policy::patch * static_cast<double>(coefficient) / gain;
 }
 
-/// The place of a patch, for people.
+/// The place of a patch, for messages.
 inline std::string patch_text(const TensorHeader& header, std::size_t patch) {
   const auto p = static_cast<std::size_t>(header.patch);
   const std::size_t across = ceil_div(header.cols, p);
@@ -58,20 +60,21 @@ inline std::string patch_text(const TensorHeader& header, std::size_t patch) {
          std::to_string(patch % across * p) + ")";
 }
 
-/// Throws out_of_range: of a patch whose bounds cannot be stored, or computed with.
+/// Throws out_of_range for a patch whose bounds cannot be stored or computed with.
 [[noreturn]] inline void fail_bounds(const TensorHeader& header, std::size_t patch) {
   throw Error(
       Errc::out_of_range, patch_text(header, patch),
       "its coefficients exceed the range of the bounds; --exclude keeps a tensor without loss");
 }
 
-/// The rescale factor; 1 where nothing was reconstructed to be scaled. Throws out_of_range where
-/// what decodes leaves the range of the compute type, or too much was lost.
+/// The rescale factor, or 1 if the quotient is not finite, as when nothing was reconstructed.
+/// Throws out_of_range if the decoded values exceed the range of the compute type, or if too much
+/// was lost.
 template <class Policy>
 double rescale_factor(const PatchSums& sums) {
   using T = compute_t<typename Policy::Element>;
   const double factor = sums.original / sums.reconstructed;
-  // Not every double that is finite is so in the type that decoders multiply by it.
+  // A finite double may still overflow in the type with which decoders multiply.
   const double scale = Policy::Rescale::enabled && is_within<T>(factor) ? factor : 1;
   if (!is_within<T>(scale * sums.largest)) {
     throw Error(Errc::out_of_range, "delta",

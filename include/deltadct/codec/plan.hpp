@@ -1,5 +1,5 @@
-// What encoding a matrix comes to before any element is read, whoever runs it: the header, what
-// must be measured, the classes of widths, and sizes.
+// What is known about encoding a matrix before any element is read, on a host and on a device
+// alike: the header, what must be measured, the width classes, and sizes.
 #pragma once
 
 #include <deltadct/codec/width.hpp>
@@ -30,31 +30,33 @@ struct Plan {
     return detail::bound_count<Policy::template Quantizer, N>(bits);
   }
 
-  /// Whether what Rescale compares is the same for coefficients, so that none need be transformed
-  /// back: products of patches, of which the original's padding is zero.
+  /// Whether Rescale's sums are the same over coefficients as over elements, so that no patch has
+  /// to be transformed back. This holds for sums of products under an orthogonal transform: the
+  /// padding of the original is zero and adds nothing.
   static constexpr bool compares_coefficients = requires {
     requires Rescale::is_product;
     requires Policy::Transform::is_orthogonal;
   };
 
-  /// Whether Rescale's sum over the delta is made of its elements: else, of its coefficients, when
-  /// they are quantized.
+  /// Whether Rescale's sum over the delta is taken over its elements. Otherwise it is taken over
+  /// the coefficients while they are quantized, or not at all.
   static constexpr bool sums_originals = Rescale::enabled && !compares_coefficients;
 
-  /// Whether anything asks for what is measured: else all patches have one width, and it has codes.
+  /// Whether anything needs the measurements. Nothing does if all patches have one width, that
+  /// width has codes, and Rescale does not sum elements.
   static bool measures(const Allocator& allocator) {
     const std::span<const int> widths = allocator.widths();
     return sums_originals || widths.size() != 1 || widths[0] == 0;
   }
 
-  /// The patches of a matrix. Throws too_large where places cannot tell them apart.
+  /// The number of patches of a matrix. Throws too_large if a PatchPlace cannot number them.
   static std::size_t patches(std::size_t rows, std::size_t cols) {
     return count_patches(rows, cols, std::size_t{P});
   }
 
-  /// Makes a header that of a matrix, with the classes of the allocator's widths, without patches;
-  /// its memory is kept. Throws bad_mix where the widths are not descending, not widths, or more
-  /// than a matrix can have.
+  /// Turns a header into that of a matrix, with one empty class for each width of the allocator.
+  /// The header's memory is reused. Throws bad_mix if the widths are not valid, not descending, or
+  /// more than a matrix can have.
   static void begin(TensorHeader& header, std::size_t rows, std::size_t cols,
                     const Allocator& allocator) {
     begin(header, rows, cols);
@@ -69,7 +71,7 @@ struct Plan {
     }
   }
 
-  /// The same without classes.
+  /// The same, without classes.
   static void begin(TensorHeader& header, std::size_t rows, std::size_t cols) {
     header.rows = rows;
     header.cols = cols;
@@ -80,9 +82,9 @@ struct Plan {
     header.classes.clear();
   }
 
-  /// Gives every patch its class and place by its score; `order` and `classes` are scratch of as
-  /// many. Of the header's classes, those that have patches are left. Throws what the allocator
-  /// throws, and bad_mix where the quantizer lacks a width.
+  /// Gives every patch its class and its place by its score. `order` and `classes` are workspace,
+  /// one entry per patch. Classes without patches are dropped from the header. Throws what the
+  /// allocator throws, and bad_mix if the quantizer lacks a width.
   static void allocate(const Allocator& allocator, std::span<const T> scores,
                        std::span<std::uint32_t> order, std::span<std::uint32_t> classes,
                        TensorHeader& header, std::span<PatchPlace> places) {
@@ -97,13 +99,15 @@ struct Plan {
     check_widths(header);
   }
 
-  /// Whether an allocator gives out bits by rank alone, so that it needs no scores.
+  /// Whether an allocator assigns widths by rank alone, so that class sizes are known without
+  /// scores.
   static constexpr bool allocates_by_rank = requires(const Allocator& allocator, std::size_t n) {
     { allocator.counts(n) } -> std::convertible_to<std::vector<std::size_t>>;
   };
 
-  /// Gives the classes as many patches as such an allocator says, and leaves those that have any.
-  /// Throws bad_mix where its counts do not sum to all patches, or the quantizer lacks a width.
+  /// Gives each class as many patches as such an allocator says, and drops classes without patches.
+  /// Throws bad_mix if the counts do not sum to the number of patches, or if the quantizer lacks a
+  /// width.
   static void count(const Allocator& allocator, TensorHeader& header) requires(allocates_by_rank) {
     std::size_t left = header.patches();
     const std::vector<std::size_t> counts = allocator.counts(left);
@@ -120,7 +124,7 @@ struct Plan {
     check_widths(header);
   }
 
-  /// An upper bound of CompressedTensor::bytes() for a matrix of that shape, whatever it holds.
+  /// An upper bound of CompressedTensor::bytes() for any matrix of that shape.
   static std::size_t max_bytes(const Allocator& allocator, std::size_t rows, std::size_t cols) {
     std::size_t most = 0;
     for (const int bits : allocator.widths()) {

@@ -1,4 +1,4 @@
-// The widths of patches: the one place where a width known at run time becomes a Quantizer<Bits>.
+// The widths of patches. Only here does a width known at run time become a Quantizer<Bits>.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -7,8 +7,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Whether a quantizer has a width for patches of N coefficients. Below a bit, only what declares
-/// its groups has one: Quantizer<-k> may be well-formed where it was never meant to be.
+/// Whether a quantizer has a width for patches of N coefficients. A width below one bit must
+/// declare its `group`, because Quantizer<-k> may be well-formed without being meant to exist.
 template <template <int> class Quantizer, int Bits, int N>
 constexpr bool has_width() noexcept {
   if constexpr (!is_bit_width_of(Bits, std::size_t{N}))
@@ -23,8 +23,8 @@ constexpr bool has_width() noexcept {
     };
 }
 
-/// Calls fn.operator()<Bits>() for the width of a patch; for one that the quantizer lacks, which
-/// is refused before this is called, fn.operator()<0>().
+/// Calls fn.operator()<Bits>() for the width of a patch, or fn.operator()<0>() if the quantizer
+/// lacks that width. Callers refuse such widths beforehand.
 template <template <int> class Quantizer, int N, class Fn>
 DELTADCT_HD DELTADCT_INLINE decltype(auto) with_width(int bits, Fn&& fn) {
   const auto call = [&]<int Bits>() DELTADCT_INLINE_LAMBDA -> decltype(auto) {
@@ -71,7 +71,7 @@ bool has_width(int bits) noexcept {
   return found == bits;
 }
 
-/// The values that a patch of that width stores.
+/// The number of bounds that a patch of that width stores.
 template <template <int> class Quantizer, int N>
 int bound_count(int bits) noexcept {
   int count = 0;

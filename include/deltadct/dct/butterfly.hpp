@@ -1,16 +1,17 @@
-// The DCT of N points in registers, written once for float, double, a SIMD batch or a device
-// register.
+// The DCT of N points in registers, written once for float, double, SIMD batches and device
+// registers.
 //
-// Scaled so that one factor 1/P serves the whole 2-D transform: forward() multiplies by S = sqrt(N)
-// C, inverse() by its transpose, C being the orthonormal DCT-II. Lee's split of N points into two
-// transforms of N/2 (B.G. Lee, "A new algorithm to compute the discrete cosine transform", 1984):
+// The scaling lets one factor 1/P serve the whole 2-D transform: forward() multiplies by
+// S = sqrt(N) C, inverse() by its transpose, where C is the orthonormal DCT-II. Lee's algorithm
+// splits a transform of N points into two of N/2 (B.G. Lee, "A new algorithm to compute the
+// discrete cosine transform", 1984):
 //
 //     a[i] =  x[i] + x[N-1-i]                              S x [2k]   = (S a)[k]
 //     b[i] = (x[i] - x[N-1-i]) / (2 cos(pi (2i+1) / 2N))   S x [2k+1] = (S b)[k] + (S b)[k+1]
 //
-// where (S b)[0] counts sqrt(2) times, for its row lacks the sqrt(2) of the others, and (S b)[N/2]
-// is 0. The inverse is the same graph with every arrow reversed. An odd number of points is
-// transformed by the definition.
+// Here (S b)[0] is multiplied by sqrt(2), because its row lacks the sqrt(2) of the others, and
+// (S b)[N/2] is 0. The inverse is the same graph with every arrow reversed. An odd number of points
+// is transformed by the definition.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -21,19 +22,19 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Patch sizes of a codec: powers of two and 12, which butterflies transform fast.
+/// The patch sizes of codecs: powers of two, and 12. Butterflies transform all of them fast.
 DELTADCT_HD constexpr bool is_patch_size(int p) noexcept {
   return p == 4 || p == 8 || p == 12 || p == 16 || p == 32 || p == 64;
 }
 
-/// Patch sizes that can be transformed.
+/// The patch sizes that can be transformed.
 DELTADCT_HD constexpr bool is_transform_size(int p) noexcept {
   return p >= 2 && p <= 64;
 }
 
 namespace detail {
 
-// So many points are transformed in registers.
+// Transforms of up to this many points run in registers.
 inline constexpr int kRegisterPoints = 16;
 
 template <class V>
@@ -70,7 +71,7 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse3(V (&x)[3]) {
   x[2] = even - odd;
 }
 
-// x becomes S x, or S^T x, as a product with the matrix.
+// Replaces x by S x, or by S^T x, as a product with the matrix.
 template <bool Transposed, int N, class V>
 DELTADCT_HD constexpr void by_definition(V (&x)[N]) {
   constexpr auto matrix = dct_table<N, typename Lanes<V>::scalar, true>();
@@ -84,7 +85,7 @@ DELTADCT_HD constexpr void by_definition(V (&x)[N]) {
   for (int a = 0; a < N; ++a) x[a] = sum[a];
 }
 
-// x becomes S x or S^T x, in registers.
+// Replaces x by S x; inverse_registers() replaces it by S^T x. Both work in registers.
 template <int N, class V>
 DELTADCT_HD DELTADCT_INLINE constexpr void forward_registers(V (&x)[N]) {
   if constexpr (N == 2) {
@@ -145,12 +146,13 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse_registers(V (&x)[N]) {
 
 }  // namespace detail
 
-/// out(k, (S x)[k]) for all k, x[i] being load(i): S = sqrt(N) times the orthonormal DCT-II, N at
-/// most 64. load and out may be called in any order, load more than once.
+/// Calls out(k, (S x)[k]) for all k, where x[i] = load(i) and S is sqrt(N) times the orthonormal
+/// DCT-II. N is at most 64. load and out may be called in any order, and load more than once.
 template <int N, class V, class Load, class Out>
 DELTADCT_HD DELTADCT_INLINE constexpr void forward(const Load& load, const Out& out);
 
-/// out(i, (S^T x)[i]) for all i, x[k] being load(k): inverse after forward is N x.
+/// Calls out(i, (S^T x)[i]) for all i, where x[k] = load(k). The inverse of the forward result is
+/// N x.
 template <int N, class V, class Load, class Out>
 DELTADCT_HD DELTADCT_INLINE constexpr void inverse(const Load& load, const Out& out);
 
@@ -169,9 +171,9 @@ DELTADCT_HD DELTADCT_NOINLINE constexpr void inverse_outline(const Load& load, V
 
 }  // namespace detail
 
-// More points than registers hold are two halves, each transformed from what it loads and sums on
-// the way, so that values pass through the cache once. Past 32 points one of them is out of line,
-// to spare the instruction cache.
+// A transform of more points than registers hold is split into two halves. Each half computes its
+// inputs while it loads them, so that values pass through the cache once. Beyond 32 points, one
+// half is not inlined, to spare the instruction cache.
 
 template <int N, class V, class Load, class Out>
 DELTADCT_HD DELTADCT_INLINE constexpr void forward(const Load& load, const Out& out) {
@@ -192,7 +194,7 @@ DELTADCT_HD DELTADCT_INLINE constexpr void forward(const Load& load, const Out& 
       forward<half, V>(even, [&](int k, V x) DELTADCT_INLINE_LAMBDA { out(2 * k, x); });
       forward<half, V>(odd, [&](int k, V x) DELTADCT_INLINE_LAMBDA { odds[k] = x; });
     } else {
-      // The halves of a half would compute these again and again.
+      // Otherwise the halves of each half would compute these again and again.
       V sums[half];
       V differences[half];
       repeat<half>([&](int i) DELTADCT_INLINE_LAMBDA {

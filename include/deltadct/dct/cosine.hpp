@@ -1,4 +1,4 @@
-// Cosines at compile time: std::cos is not constexpr, and tables of literals would hide the
+// Cosines at compile time. std::cos is not constexpr, and tables of literals would hide the
 // formula.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace deltadct::inline DELTADCT_ABI {
 
 /// cos(pi numerator / denominator) to double precision.
 constexpr double cos_pi(long numerator, long denominator) noexcept {
-  // Fold the angle into [0, 1/4] of pi exactly, in integers, where the series converge fastest.
+  // Fold the angle into [0, pi / 4], exactly, in integers. The series converge fastest there.
   long a = numerator % (2 * denominator);
   if (a < 0) a = -a;
   if (a > denominator) a = 2 * denominator - a;  // cos(2 pi - x) = cos x
@@ -41,7 +41,7 @@ constexpr std::array<T, N / 2> half_secants() noexcept {
 
 namespace detail {
 
-// Newton's iteration for x >= 1, where it converges in a few steps from x.
+// Newton's iteration, for x >= 1. From x it converges in a few steps.
 constexpr double square_root(double x) noexcept {
   double root = x;
   for (int i = 0; i < 40; ++i) root = 0.5 * (root + x / root);
@@ -50,8 +50,8 @@ constexpr double square_root(double x) noexcept {
 
 }  // namespace detail
 
-/// The orthonormal DCT-II matrix of P points, C[k, j] = sqrt((k ? 2 : 1) / P) cos(pi (2 j + 1) k /
-/// 2 P) at k * P + j, times sqrt(P) where `scaled`.
+/// The orthonormal DCT-II matrix of P points, multiplied by sqrt(P) if `Scaled`. Entry k * P + j is
+/// C[k, j] = sqrt((k ? 2 : 1) / P) cos(pi (2 j + 1) k / 2 P).
 template <int P, class T, bool Scaled = false>
 constexpr std::array<T, static_cast<std::size_t>(P) * P> dct_table() noexcept {
   constexpr double norm = Scaled ? 1 : 1 / detail::square_root(P);

@@ -1,6 +1,6 @@
-// The DCT of a patch whose signs were changed at random: weights that stand out, and structure that
-// rows and columns share, spread over all coefficients, which then look like draws from a normal
-// distribution whatever the patch. So does what quantization adds to the weights.
+// The DCT of a patch whose signs were changed at random. Outlying weights, and structure that rows
+// and columns share, spread over all coefficients. Whatever the patch, its coefficients then look
+// normally distributed, and so does the error that quantization adds to the weights.
 #pragma once
 
 #include <deltadct/core/random.hpp>
@@ -14,8 +14,8 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
 
-/// A factor, 1 or -1, for each element of a P x P patch, row-major: -1 for column j of row i where
-/// bit j of random number i is set.
+/// A factor, 1 or -1, for each element of a P x P patch, row-major: row i, column j gets -1 if bit
+/// j of random number i is set.
 template <class T, int P>
 struct SignTable {
   alignas(64) T factor[P * P];
@@ -30,7 +30,7 @@ struct SignTable {
 template <class T, int P>
 inline constexpr SignTable<T, P> kSigns{};
 
-/// Changes the signs of row i of columns j, j + 1, ... as the table does, without one.
+/// Changes the signs of row i, columns j, j + 1, ..., as the table does, but without a table.
 template <int P, class V>
 DELTADCT_HD DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
   using T = typename Lanes<V>::scalar;
@@ -38,8 +38,8 @@ DELTADCT_HD DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
   using Row = std::conditional_t<P <= 32, std::uint32_t, std::uint64_t>;
   constexpr int lanes = Lanes<V>::count;
   constexpr int last = 8 * sizeof(Row) - 1;
-  // The last lane's bit, then one after another, moves to the top: one shift by what is not known
-  // beforehand.
+  // Each lane's bit moves to the top, the last lane's first. Only this first shift is by an amount
+  // that is not a constant.
   const Row row = static_cast<Row>(random_bits(0, static_cast<std::uint64_t>(i)))
                   << (last + 1 - lanes - j);
   for (int l = 0; l < lanes; ++l) {
@@ -56,14 +56,14 @@ DELTADCT_HD DELTADCT_INLINE V change_signs(V x, int i, int j) noexcept {
 
 }  // namespace detail
 
-/// The DCT after a change of signs that is the same for all patches of a size.
+/// The DCT after a change of signs, which is the same for all patches of a size.
 struct RandomizedDct : MappedTransform<RandomizedDct, Dct> {
   static constexpr std::string_view name = "randomized_dct";
 
   template <int P, class V>
   DELTADCT_HD DELTADCT_INLINE static V map(V x, int i, int j) noexcept {
     using T = typename Lanes<V>::scalar;
-    // A device computes the signs: it would wait for a table.
+    // A device computes the signs, because it would have to wait for a table.
     constexpr bool has_table = !detail::kOnDevice && requires(const T* from) {
       Lanes<V>::load_elements(from);
     };

@@ -1,5 +1,5 @@
-// The 2-D DCT by its definition, O(P^2) a dimension, in double: what every other transform is held
-// against. Slow on purpose.
+// The 2-D DCT by its definition, O(P^2) per dimension, in double. Tests compare all other
+// transforms with it. It is slow on purpose.
 #pragma once
 
 #include <deltadct/dct/cosine.hpp>

@@ -1,15 +1,16 @@
-// The transform of a patch as a policy: the 2-D DCT of the paper, or the identity of its ablation.
+// The transform of a patch as a policy: the paper's 2-D DCT, or the identity of its ablation.
 //
-// A transform moves a patch from a source to a sink, both indexed by two numbers:
+// A transform moves a patch from a source to a sink. Both are indexed by two numbers:
 //   spatial side:      (row, column)
-//   coefficient side:  (k_column, k_row)    (transposed: one transpose fewer on the way)
-// source.template load<V>(i, j) yields, sink.template store<V>(i, j, v) takes the Lanes<V>::count
-// values from (i, j) on. So dequantize, inverse transform and whatever the sink does are one pass.
+//   coefficient side:  (k_column, k_row)    (transposed, which saves a transpose)
+// source.template load<V>(i, j) returns the Lanes<V>::count values from (i, j) on; sink.template
+// store<V>(i, j, v) takes them. So dequantizing, the inverse transform and the work of the sink
+// form one pass.
 //
-// A transform of one's own either derives from MappedTransform, and then runs on every backend as
-// fast as what it is based on, or gives forward() and inverse() itself, DELTADCT_HD for devices,
-// where every thread of a patch then computes all of it. Sources and sinks are DELTADCT_HD, too:
-// nvcc compiles what calls them for both sides.
+// A custom transform can derive from MappedTransform; it then runs on every backend as fast as its
+// base. Or it defines forward() and inverse() itself, DELTADCT_HD for devices; every thread of a
+// patch then computes the whole patch there. Sources and sinks are DELTADCT_HD too, because nvcc
+// compiles their callers for both sides.
 #pragma once
 
 #include <deltadct/dct/butterfly.hpp>
@@ -19,7 +20,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// Reads the values of a patch from rows of Stride values; their addresses need no alignment.
+/// Reads the values of a patch from rows of Stride values. Addresses need no alignment.
 template <class T, int Stride>
 struct ArraySource {
   const T* from;
@@ -55,8 +56,9 @@ struct ScaledSink {
 
 namespace detail {
 
-// The columns of a patch in groups that fill registers: of V, whose lanes divide P, or, where all
-// columns but the last V are as many as lanes of registers twice as wide, of those and one V.
+// The columns of a patch in groups that fill registers. Usually all groups are of V, whose lanes
+// divide P. If all columns but one V's fill registers twice as wide, the groups are of those, and
+// one of V.
 template <int P, class V>
 struct ColumnGroups {
   using Narrow = V;
@@ -69,7 +71,7 @@ struct ColumnGroups {
   static constexpr int wide_lanes = mixed ? 2 * lanes : lanes;
   static constexpr int groups = P / wide_lanes;
 
-  /// fn.operator()<X>(c) for every group, of X, from column c on.
+  /// Calls fn.operator()<X>(c) for every group, where X is its type and c its first column.
   template <class Fn>
   static DELTADCT_INLINE void for_each(Fn fn) {
     for (int c = 0; c < groups * wide_lanes; c += wide_lanes) fn.template operator()<Wide>(c);
@@ -77,8 +79,9 @@ struct ColumnGroups {
   }
 };
 
-// Writes P values of some columns, one column a lane of x, as rows c, c + 1, ... of `transposed`.
-// Each is written as it will be read, by Groups: a load that spans two stores would wait for both.
+// Writes P values of some columns, one column per lane of x, as rows c, c + 1, ... of `transposed`.
+// Stores are as wide as the later loads by Groups: a load that spans two stores would wait for
+// both.
 template <class Groups, int P, class X, class T>
 DELTADCT_INLINE void transpose_columns(const X (&x)[P], int c, T* transposed) {
   using V = typename Groups::Narrow;
@@ -130,8 +133,8 @@ DELTADCT_INLINE void transpose_columns(const X (&x)[P], int c, T* transposed) {
   }
 }
 
-// Applies a 1-D transform to the columns, transposes, applies it to the columns again.
-// columns.operator()<X>(load, out) transforms a group of columns, one a lane of X.
+// Applies a 1-D transform to the columns, transposes, and applies it to the columns again.
+// columns.operator()<X>(load, out) transforms a group of columns, one per lane of X.
 template <int P, class V, class Columns, class Source, class Sink>
 DELTADCT_INLINE void separable(Columns columns, const Source& source, const Sink& sink) {
   using Groups = ColumnGroups<P, V>;
@@ -157,11 +160,11 @@ DELTADCT_INLINE void separable(Columns columns, const Source& source, const Sink
 /// The orthonormal 2-D DCT-II (paper, section 3.2), times gain<P>.
 struct Dct {
   static constexpr std::string_view name = "dct";
-  /// Products of patches are those of their coefficients, gain aside.
+  /// Products of patches equal those of their coefficients, apart from gain.
   static constexpr bool is_orthogonal = true;
 
-  /// forward() yields gain times the orthonormal coefficients; inverse() of orthonormal
-  /// coefficients yields gain times the patch. Whoever quantizes divides by it for free.
+  /// forward() gives gain times the orthonormal coefficients; inverse() of orthonormal coefficients
+  /// gives gain times the patch. Quantizers divide by gain at no cost.
   template <int P>
   static constexpr int gain = P;
 
@@ -202,7 +205,7 @@ struct Identity {
   }
 };
 
-/// A patch from a source, its elements mapped.
+/// A source of a patch with its elements mapped.
 template <class Transform, int P, class Source>
 struct MappedSource {
   const Source& source;
@@ -213,7 +216,7 @@ struct MappedSource {
   }
 };
 
-/// A patch to a sink, its elements mapped.
+/// A sink of a patch with its elements mapped.
 template <class Transform, int P, class Sink>
 struct MappedSink {
   const Sink& sink;
@@ -224,9 +227,9 @@ struct MappedSink {
   }
 };
 
-/// A transform of patches whose elements are mapped first: Self gives a name and
-///   map<P>(V x, int i, int j) -> V   of row i, columns j, j + 1, ..., one a lane
-/// which is its own inverse and changes no magnitude. Backends run the base.
+/// A transform that maps the elements of a patch and then applies Base. Self has a name and
+///   map<P>(V x, int i, int j) -> V   of row i, columns j, j + 1, ..., one per lane
+/// which must be its own inverse and must not change magnitudes. Backends run the base.
 template <class Self, class Base_>
 struct MappedTransform {
   using Base = Base_;
@@ -253,10 +256,10 @@ concept MappedTransform = requires {
   typename X::Base;
 };
 
-/// forward() from a patch to gain<P> times the coefficients, inverse() from coefficients to gain<P>
-/// times the patch, for patches of P x P and values of V: here of scalars in arrays, in truth of
-/// any source and sink. Where is_orthogonal is there and true, products of patches are those of
-/// their coefficients. The name stands in archives.
+/// forward() turns a patch into gain<P> times its coefficients, inverse() turns coefficients into
+/// gain<P> times the patch, for P x P patches and values of V. The concept tests this with scalars
+/// in arrays; codecs use any source and sink. If is_orthogonal exists and is true, products of
+/// patches equal those of their coefficients, apart from gain. Archives store the name.
 template <class X, class T, int P>
 concept Transform = requires(const ArraySource<T, P>& source, const ArraySink<T, P>& sink) {
   { X::name } -> std::convertible_to<std::string_view>;

@@ -1,4 +1,4 @@
-// Bit allocation: scores become a width class per patch.
+// Bit allocation: turns scores into a width class per patch.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -17,17 +17,19 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A share of the patches and the bits each coefficient of theirs is given; below zero, see
-/// is_bit_width().
+/// A share of the patches, and the bits that each of their coefficients gets. For negative widths
+/// see is_bit_width().
 struct BitShare {
   int bits;
   double ratio;
 };
 
-/// Gives the best-scored patches the most bits, in fixed proportions (paper, section 3.1).
+/// Gives the patches with the highest scores the most bits, in fixed proportions (paper, section
+/// 3.1).
 ///
-/// Patches are sorted by score, descending, ties by lower index, and what is no number as the
-/// lowest there is; counts are the largest remainders of ratio * patches, so that they sum exactly.
+/// Patches are sorted by descending score, ties by lower index. NaN counts as the lowest score.
+/// Counts are the largest remainders of ratio * patches, so that they sum exactly to the number of
+/// patches.
 class RatioAllocator {
  public:
   /// The paper's mix: 2 bits for the better half, 0 bits for the rest.
@@ -36,7 +38,7 @@ class RatioAllocator {
   RatioAllocator(std::initializer_list<BitShare> mix)
       : RatioAllocator(std::vector<BitShare>(mix)) {}
 
-  /// Throws bad_mix unless every width is one (see is_bit_width()) and stands once, no ratio is
+  /// Throws bad_mix unless every width is valid (see is_bit_width()) and occurs once, no ratio is
   /// negative, and the ratios sum to 1 (within 1e-6). Shares of ratio 0 are dropped.
   explicit RatioAllocator(std::vector<BitShare> mix) : mix_(std::move(mix)) {
     check();
@@ -51,7 +53,7 @@ class RatioAllocator {
 
   std::span<const BitShare> mix() const noexcept { return mix_; }
 
-  /// How many of n patches each class gets; the sum is n.
+  /// The number of patches that each class gets out of n. The counts sum to n.
   std::vector<std::size_t> counts(std::size_t n) const {
     std::vector<std::size_t> count;
     std::vector<double> remainder;
@@ -67,7 +69,7 @@ class RatioAllocator {
       ++count[static_cast<std::size_t>(largest - remainder.begin())];
       *largest -= 1;
     }
-    // Ratios may exceed 1 by rounding: take what is too much from the last classes.
+    // Ratios may sum to more than 1 by rounding: take the excess from the last classes.
     for (std::size_t k = count.size(); assigned > n; --k) {
       const std::size_t excess = std::min(count[k - 1], assigned - n);
       count[k - 1] -= excess;
@@ -76,7 +78,7 @@ class RatioAllocator {
     return count;
   }
 
-  /// Writes the class of every patch; `order` is scratch of the same size.
+  /// Writes the class of every patch. `order` is a workspace of the same size.
   template <class Score>
   void allocate(std::span<const Score> scores, std::span<std::uint32_t> order,
                 std::span<std::uint32_t> classes) const {
@@ -123,7 +125,7 @@ class RatioAllocator {
   std::vector<int> widths_;
 };
 
-/// The same, but one bit for every coefficient where no mix is given.
+/// The same, with a default mix of one bit for every coefficient.
 struct OneBitAllocator : RatioAllocator {
   using RatioAllocator::RatioAllocator;
   OneBitAllocator() : RatioAllocator({{1, 1.0}}) {}

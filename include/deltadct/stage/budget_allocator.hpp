@@ -1,4 +1,4 @@
-// Bit allocation within a budget: where a bit saves most of the noise.
+// Bit allocation within a budget: spends bits where they reduce the noise most.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -19,33 +19,34 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// What an allocator may know of the patches it is given beside their scores.
+/// What an allocator may know about the patches, beside their scores.
 struct PatchGrid {
   int patch = 0;                 ///< P
   std::size_t bounds_bytes = 0;  ///< what a patch stores beside its codes
 };
 
-/// Spends a budget of bits a weight, of codes, steps and width map, such that the noise of all
-/// patches is least: the square of a patch's norm times the noise of its width at unit gain. For
-/// the quantizer Gaussian, and scores that are norms; a score below zero counts as zero. Padding
-/// counts as weights do: a small matrix would be left with next to nothing for its own, and it may
-/// be the one that counts.
+/// Spends a budget of bits per weight, for codes, steps and the width map, so that the total noise
+/// of all patches is least. The noise of a patch is its squared norm times the noise of its width
+/// at unit gain. Meant for the quantizer Gaussian and for scores that are norms; a negative score
+/// counts as zero. Padding counts as weights do. Otherwise a small matrix, which may be one that
+/// matters, would have next to nothing left for its own weights.
 class BudgetAllocator {
  public:
   /// Throws bad_mix unless the budget is a positive number.
   explicit BudgetAllocator(double bits_per_weight) : bits_per_weight_(bits_per_weight) {
     if (detail::is_nan(bits_per_weight) || bits_per_weight <= 0) fail("is not positive");
-    // A matrix tells eight widths apart: of the ten there are, those nearest to the budget.
+    // A matrix can have eight widths. Of the ten that exist, take those nearest to the budget.
     const std::size_t first = bits_per_weight < 1 ? 2 : 0;
     std::copy_n(kWidths + first, widths_.size(), widths_.begin());
     std::copy_n(kNoise + first, noise_.size(), noise_.begin());
   }
 
-  /// Divides the budget among matrices of so many weights, padding counted, in patches of P x P
-  /// that store bounds_bytes beside their codes: the bits a weight of each, such that the sum of
-  /// their noise, each over its own energy, is least. For a network feels the noise of a small
-  /// matrix as it feels that of a large one, and bits are cheaper there. Noise is taken as 0.57 / b
-  /// below a bit, a quarter of it with each bit above. Throws bad_mix as allocate() does.
+  /// Divides the budget among matrices of so many weights, padding included, cut into P x P patches
+  /// that store bounds_bytes beside their codes. Returns the bits per weight of each matrix, such
+  /// that the sum of their noise, each relative to the matrix's own energy, is least. A network
+  /// suffers as much from the noise of a small matrix as from that of a large one, and bits are
+  /// cheaper in the small one. The noise is taken as 0.57 / b for b bits, up to one bit; each
+  /// further bit reduces it to a quarter. Throws bad_mix as allocate() does.
   std::vector<double> divide(std::span<const double> weights, int patch,
                              std::size_t bounds_bytes) const {
     const Range range = range_of(patch, bounds_bytes);
@@ -70,8 +71,8 @@ class BudgetAllocator {
     return shares;
   }
 
-  /// The least and the most bits a weight that P x P patches can take which store bounds_bytes
-  /// beside their codes; anything, where P is 0.
+  /// The least and the most bits per weight that P x P patches can take if they store bounds_bytes
+  /// beside their codes. Any number if P is 0.
   static std::pair<double, double> range(int patch, std::size_t bounds_bytes) noexcept {
     if (patch == 0) return {0, std::numeric_limits<double>::infinity()};
     const Range range = range_of(patch, bounds_bytes);
@@ -81,9 +82,9 @@ class BudgetAllocator {
   double bits_per_weight() const noexcept { return bits_per_weight_; }
   std::span<const int> widths() const noexcept { return widths_; }
 
-  /// Writes the class of every patch; `order` is scratch of the same size. As fast as the scores
-  /// are sorted. Throws bad_mix where the budget is less than the least width takes, or more than
-  /// the greatest.
+  /// Writes the class of every patch. `order` is a workspace of the same size. Takes about as long
+  /// as sorting the scores. Throws bad_mix if the budget is less than the smallest width takes, or
+  /// more than the greatest takes.
   template <class Score>
   void allocate(const PatchGrid& grid, std::span<const Score> scores,
                 std::span<std::uint32_t> order, std::span<std::uint32_t> classes) const {
@@ -91,7 +92,7 @@ class BudgetAllocator {
     const Costs costs = costs_of(area);
     const double side = 8 * static_cast<double>(grid.bounds_bytes);
     const double patch_budget = bits_per_weight_ * static_cast<double>(area) - side;
-    constexpr double map_bits[] = {0, 1, 2, 4};  // of a patch, for 1, 2, up to 4, up to 8 widths
+    constexpr double map_bits[] = {0, 1, 2, 4};  // per patch, for 1, 2, up to 4, up to 8 widths
     Range range = range_of(grid.patch, grid.bounds_bytes);
     range.most += map_bits[3] / static_cast<double>(area);
     require(range);
@@ -107,7 +108,7 @@ class BudgetAllocator {
   using Costs = std::vector<double>;  // bits of the codes of a patch, by class
 
   static constexpr int kWidths[] = {4, 3, 2, 1, -2, -3, -4, -5, -6, -7};
-  // Over the energy of draws from the normal distribution, at unit gain.
+  // Noise of normally distributed values at unit gain, relative to their energy.
   static constexpr double kNoise[] = {0.00978, 0.03586, 0.13312, 0.57080, 0.8674,
                                       1.514,   2.710,   4.808,   8.482,   14.97};
 
@@ -128,7 +129,7 @@ class BudgetAllocator {
   }
 
   void require(const Range& range) const {
-    // Not by what such sums are rounded by.
+    // Allow for rounding in such sums.
     if (bits_per_weight_ < range.least - 1e-12) fail("is less than the least width takes");
     if (bits_per_weight_ > range.most + 1e-12) fail("is more than the greatest width takes");
   }
@@ -138,7 +139,8 @@ class BudgetAllocator {
                 "of " + std::to_string(bits_per_weight_) + " bits a weight " + what);
   }
 
-  /// Of the widths that patches of so many coefficients can have; the last ones may not be.
+  /// Costs of the widths that patches of so many coefficients can have. The last widths may be
+  /// impossible.
   Costs costs_of(std::size_t area) const {
     Costs costs;
     for (const int bits : widths_) {
@@ -148,7 +150,7 @@ class BudgetAllocator {
     return costs;
   }
 
-  /// Norms by their bits, which rise as they do: those of the patches, and all in rising order.
+  /// Norms by their bits, which sort as the norms do: one per patch, and all in ascending order.
   template <class Score>
   struct Norms {
     using Bits = detail::FloatBits<Score>;
@@ -156,7 +158,7 @@ class BudgetAllocator {
     std::vector<Bits> rising;
 
     explicit Norms(std::span<const Score> scores) : of_patch(scores.size()) {
-      // What is negative, or no number, is no norm, and counts as none.
+      // A negative score or a NaN is not a norm. It counts as zero.
       std::ranges::transform(scores, of_patch.begin(), [](const Score& score) {
         const auto bits = std::bit_cast<Bits>(score);
         return bits <= detail::exponent_bits<Score>() ? bits : Bits{0};
@@ -166,8 +168,8 @@ class BudgetAllocator {
     }
   };
 
-  /// The least norms that are given each class or a better one, from the best one given on, where
-  /// all costs are; and what bits all codes then take.
+  /// For each class, from the best class in use on, the least norm that gets it or a better class;
+  /// and the bits that all codes then take.
   template <class Bits>
   struct Cut {
     std::array<Bits, kMaxWidthClasses> least{};
@@ -175,8 +177,8 @@ class BudgetAllocator {
     double bits = 0;
   };
 
-  /// The choice if a bit must save so much noise: patches go on to the next better width as long as
-  /// it does, the larger norms further.
+  /// The choice if each bit must reduce the noise by at least `price`. A patch moves on to the next
+  /// better width as long as that pays; larger norms move further.
   template <class Score>
   Cut<typename Norms<Score>::Bits> cut_at(double price, const Costs& costs,
                                           const Norms<Score>& norms) const noexcept {
@@ -210,13 +212,13 @@ class BudgetAllocator {
     }
   }
 
-  /// Chooses classes whose codes take at most `budget` bits, unless the least width takes more;
-  /// `better` is scratch.
+  /// Chooses classes whose codes take at most `budget` bits, unless even the smallest width takes
+  /// more. `better` is workspace.
   template <class Score>
   void spend(double budget, const Costs& costs, const Norms<Score>& norms,
              std::span<std::uint32_t> better, std::span<std::uint32_t> classes) const noexcept {
     const auto cut = [&](double price) { return cut_at(std::exp2(price), costs, norms); };
-    // Prices as exponents of two, whose range holds all squares of norms.
+    // Prices are exponents of two. Their range covers all squares of norms.
     double low = -1100;
     double high = 1100;
     for (int step = 0; step < 64; ++step) {
@@ -227,7 +229,8 @@ class BudgetAllocator {
     assign(within, costs.size() - 1, norms.of_patch, classes);
     assign(cut(low), costs.size() - 1, norms.of_patch, better);
     double left = budget - within.bits;
-    // Patches of equal norms cross the last price together: as many of the first as there are bits.
+    // Patches of equal norms move on at the same price. Move as many of the first ones as bits are
+    // left.
     for (std::size_t i = 0; i < classes.size(); ++i) {
       const double more = costs[better[i]] - costs[classes[i]];
       if (more > left) continue;

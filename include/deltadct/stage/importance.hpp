@@ -1,4 +1,4 @@
-// Importance: a patch becomes a score; the higher, the more bits it is given.
+// Importance: gives each patch a score. Patches with higher scores get more bits.
 #pragma once
 
 #include <deltadct/core/finite.hpp>
@@ -10,8 +10,8 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The Euclidean norm of the patch before the transform (paper, section 3.1); the transform is
-/// orthonormal, so it is the norm of the coefficients too. Zero padding adds nothing.
+/// The Euclidean norm of the patch before the transform (paper, section 3.1). The transform is
+/// orthonormal, so this is the norm of the coefficients too. Zero padding adds nothing.
 struct L2Norm {
   static constexpr int degree = 1;  ///< the norm of c x is c times that of x
 
@@ -21,19 +21,20 @@ struct L2Norm {
     if (from_sum(detail::sum_patch<P, T>(patch.data(), [](T x) { return term(x); }), score)) {
       return score;
     }
-    // Squares that left the type's range are summed again in one that holds them.
+    // If the squares left the type's range, sum them again in a type that holds them.
     const auto wide = detail::sum_patch<P, long double>(patch.data(), [](auto x) { return x * x; });
     return static_cast<T>(std::sqrt(wide));
   }
 
-  /// What encoding may sum over a patch while it reads the matrix, instead of asking for the score
-  /// of every patch.
+  /// What encoding may sum over a patch while it reads the matrix, instead of calling the scorer
+  /// for every patch.
   template <class V>
   DELTADCT_HD static V term(V x) noexcept {
     return x * x;
   }
 
-  /// The score of a patch whose terms have that sum; false where the sum is not enough.
+  /// Computes the score of a patch from the sum of its terms. Returns false if the sum does not
+  /// suffice.
   template <concepts::Compute T>
   DELTADCT_HD static bool from_sum(T square, T& score) noexcept {
     constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();

@@ -22,8 +22,8 @@ struct PatchExtent {
   std::size_t elements() const noexcept { return rows * cols; }
 };
 
-/// The grid of a rows x cols matrix of T (paper, section 3.1). In memory patches are P * P values
-/// of compute_t<T>, row-major, one after another.
+/// The grid of a rows x cols matrix of T (paper, section 3.1). In memory, a patch is P * P values
+/// of compute_t<T>, row-major; patches follow one another.
 template <concepts::Element T, int P>
 class Patchifier {
   static_assert(is_patch_size(P), "P must be 4, 8, 12, 16, 32 or 64");
@@ -39,9 +39,9 @@ class Patchifier {
   std::size_t cols() const noexcept { return cols_; }
   std::size_t grid_rows() const noexcept { return ceil_div(rows_, side); }
   std::size_t grid_cols() const noexcept { return ceil_div(cols_, side); }
-  /// Columns of the grid whose patches need no padding on the right.
+  /// The number of grid columns whose patches need no padding on the right.
   std::size_t whole_cols() const noexcept { return cols_ / side; }
-  /// Throws too_large where no array could have one for each.
+  /// The number of patches. Throws too_large if no array could have one entry per patch.
   std::size_t count() const {
     return checked_size(SaturatingSize(grid_rows()) * grid_cols(), rows_, cols_);
   }
@@ -52,8 +52,8 @@ class Patchifier {
     return {row, col, std::min(side, rows_ - row), std::min(side, cols_ - col)};
   }
 
-  /// Asks for the rows of a patch that load() will read soon; not past the grid, nor where rows are
-  /// not contiguous.
+  /// Prefetches the rows of a patch that load() will read soon. Does nothing past the end of the
+  /// grid, or if rows are not contiguous.
   template <class Source>
   void prefetch(const Source& source, std::size_t grid_row, std::size_t grid_col) const noexcept {
     if (grid_col >= grid_cols() || !source.is_dense()) return;
@@ -61,7 +61,7 @@ class Patchifier {
     for (std::size_t i = 0; i < at.rows; ++i) source.prefetch(at.row + i, at.col, at.cols);
   }
 
-  /// Reads a patch into P * P values aligned to 64 bytes, V at a time where it can.
+  /// Reads a patch into P * P values aligned to 64 bytes, one V at a time if possible.
   template <class V = compute, class Source>
   void load(const Source& source, std::size_t grid_row, std::size_t grid_col,
             compute* patch) const {

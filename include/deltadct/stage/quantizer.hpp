@@ -1,15 +1,15 @@
-// Quantization: the coefficients of a patch become codes and a few stored values, its bounds.
+// Quantization: turns the coefficients of a patch into codes and a few stored values, its bounds.
 //
-// A quantizer is a class template over the bit width, and there are three kinds of widths:
+// A quantizer is a class template over the bit width. There are three kinds of widths:
 //
 //     Quantizer<0>    no codes: the patch is a constant
 //     Quantizer<k>    k = 1, 2, 3, 4, 6 or 8 bits a coefficient
-//     Quantizer<-k>   k = 2 ... 7: one code of k + 1 bits a group of 2^k coefficients
+//     Quantizer<-k>   k = 2 ... 7: one code of k + 1 bits per group of 2^k coefficients
 //
-// Zero bits and one bit must be there. A width that is missing is declared and not defined, or
+// Zero bits and one bit must exist. A width that does not exist is declared but not defined, or is
 // excluded by a constraint on Bits. All members are static, and DELTADCT_HD for devices. `bounds`
-// is an array of bound_count values of the compute type: from fit() as computed, elsewhere as
-// stored, that is after rounding to the dtype of the policy's Bound.
+// is an array of bound_count values of the compute type: from fit(), as computed; elsewhere, as
+// stored, that is, rounded to the dtype of the policy's Bound.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
@@ -25,8 +25,8 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace concepts {
 
-/// Quantizer<0>: its name stands in archives for the whole template; constant(mean) is what is
-/// stored for a patch of that mean.
+/// Quantizer<0>. Archives store its name for the whole template. constant(mean) is the bound to
+/// store for a patch of that mean.
 template <class Q, class T>
 concept ConstantQuantizer = Q::bound_count == 1 && requires(T x) {
   { Q::name } -> std::convertible_to<std::string_view>;
@@ -35,15 +35,16 @@ concept ConstantQuantizer = Q::bound_count == 1 && requires(T x) {
 
 /// Quantizer<k>, for compute type T:
 ///   fit<V>(coefficients, n, bounds)   computes the bounds of n coefficients, n a multiple of the
-///                                     lanes of V; returns what else the encoder needs
-///   representable(bounds, gain)       whether codes can be computed from them
+///                                     lanes of V; returns whatever else the encoder needs
+///   representable(bounds, gain)       whether codes can be computed from the bounds
 ///   largest(bounds)                   the largest magnitude that a code decodes to
-///   Encoder<V>(bounds, fitted, gain)  a function of V: gain times coefficients to codes, rounded
-///                                     and still of V; `fitted` is what fit() returned
-///   Decoder<V>(bounds, factor)        a function of V: codes to factor times coefficients
-/// and, where need be,
-///   lost(bounds, gain)                how far apart gain times coefficients may be that are given
-///                                     one code because they are too small to compute with
+///   Encoder<V>(bounds, fitted, gain)  a function that turns a V of gain times coefficients into
+///                                     rounded codes, still a V; `fitted` is what fit() returned
+///   Decoder<V>(bounds, factor)        a function that turns a V of codes into factor times
+///                                     coefficients
+/// and, optionally,
+///   lost(bounds, gain)                how far apart gain times coefficients may be that share one
+///                                     code only because they are too small to compute with
 ///   fitting                           see Fitting
 template <class Q, class T>
 concept ElementQuantizer = Q::bound_count >= 1 &&
@@ -57,7 +58,7 @@ concept ElementQuantizer = Q::bound_count >= 1 &&
   { typename Q::template Decoder<T>(bounds, x)(x) } -> std::same_as<T>;
 };
 
-/// Quantizer<-k>, whose one bound is a step at unit gain; see LargestOf, which is one:
+/// Quantizer<-k>. Its one bound is a step at unit gain. LargestOf is an example.
 ///   group, code_bits                        2^k and k + 1
 ///   encode<V>(coefficients, n, codes)       writes all codes of a patch; returns the Fit
 ///   decode(codes, step, coefficients, n)    all coefficients of a patch

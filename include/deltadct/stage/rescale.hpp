@@ -1,9 +1,10 @@
-// Rescaling: one factor per tensor makes a measure of the reconstruction D^ match the delta D's.
+// Rescaling: one factor per tensor makes some measure of the reconstruction D^ equal to that of the
+// delta D.
 //
-// Sums run over real elements only, padding excluded. original(d) is summed over D,
-// reconstructed(d, r) over D and D^ together; the factor is their quotient.
+// Sums run over real elements only, not over padding. The factor is the sum of original(d) over D,
+// divided by the sum of reconstructed(d, r) over D and D^ together.
 // reconstructed_constant(sum, n, c) is the sum of reconstructed(d, c) over n elements that sum to
-// `sum`: what a patch without bits adds.
+// `sum`; a patch without bits adds this.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -31,12 +32,11 @@ struct MeanAbs {
   }
 };
 
-/// <D, D> / <D, D^>: the reconstruction's projection on the delta has the delta's length.
+/// <D, D> / <D, D^>: gives the reconstruction's projection on the delta the length of the delta.
 struct UnitGain {
   static constexpr std::string_view name = "unit_gain";
   static constexpr bool enabled = true;
-  static constexpr bool is_product =
-      true;  ///< reconstructed() is one, so that coefficients will do
+  static constexpr bool is_product = true;  ///< a sum of products, which coefficients give as well
 
   template <class V>
   DELTADCT_HD static V original(V d) noexcept {
@@ -51,7 +51,7 @@ struct UnitGain {
   }
 };
 
-/// The factor 1: the reconstruction is left as it is, and encode never makes it.
+/// The factor 1: the reconstruction is left as it is, and encode never computes it.
 struct NoRescale {
   static constexpr std::string_view name = "none";
   static constexpr bool enabled = false;

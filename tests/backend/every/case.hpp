@@ -1,4 +1,4 @@
-// The backend under test, and the cases of an element type and a patch size.
+// The backend under test, and test cases by element type and patch size.
 #pragma once
 
 #include "../../codec/support.hpp"

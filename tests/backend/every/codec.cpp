@@ -1,5 +1,5 @@
-// A codec on TEST_BACKEND against one on the serial backend: the same codes but for rounding ties,
-// and each decodes what the other made.
+// A codec on TEST_BACKEND, compared with one on the serial backend: they give the same codes,
+// except for rounding ties, and each decodes what the other encoded.
 #include "case.hpp"
 
 using namespace test;
@@ -27,7 +27,7 @@ void check_against_serial(const Mix& mix, Tally& tally) {
   CHECK(nmse(decoded<T>(codec, b), decoded<T>(serial, b)) < limit);
 }
 
-/// Codes that differ, in bytes, and places; steps agree where codes do.
+/// Counts bytes of codes that differ. Steps agree wherever codes do.
 template <class T, class Policy>
 void check_unit_gain(const Mix& mix) {
   const DeltaCodec<Policy, Backend> codec{RatioAllocator(mix)};
@@ -45,7 +45,7 @@ void check_unit_gain(const Mix& mix) {
   CHECK(nmse(decoded<T>(codec, b), decoded<T>(serial, b)) < limit);
 }
 
-/// A transform whose inverse is another: every row moves down by one.
+/// A transform that differs from its inverse: every row moves down by one.
 struct RowsDown {
   static constexpr std::string_view name = "rows_down";
   template <int P>

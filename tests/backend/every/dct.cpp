@@ -1,4 +1,4 @@
-// The 2-D DCT of TEST_BACKEND, every type and patch size, against the definition.
+// The 2-D DCT of TEST_BACKEND, compared with the definition for every type and patch size.
 #include <deltadct/dct/reference.hpp>
 #include TEST_HEADER
 
@@ -16,7 +16,7 @@ namespace {
 
 using Backend = TEST_BACKEND;
 
-// One for all: a kernel may have to be prepared, which takes a while.
+// One kernel for all tests, because preparing a kernel may take a while.
 const DctKernel<Backend> kernel;
 
 template <class T_, int P_>
@@ -25,7 +25,8 @@ struct Case {
   static constexpr int P = P_;
   static constexpr int area = P * P;
   static constexpr double tolerance = sizeof(T) == 4 ? 1e-6 : 2e-15;
-  // The worst of all basis vectors: Lee's split divides by small cosines six times at P = 64.
+  // For the worst of all basis vectors: at P = 64, Lee's algorithm divides by small cosines six
+  // times.
   static constexpr double worst = P >= 48 ? 2 * tolerance : tolerance;
 };
 
@@ -47,7 +48,7 @@ Patch<C> random_patch(std::uint32_t seed) {
   return x;
 }
 
-// Out of line, so that compilers meet each transform once, not in every test.
+// Not inlined, so that each transform is compiled once and not in every test.
 template <class C>
 DELTADCT_NOINLINE void forward(const typename C::T* x, typename C::T* f, std::size_t count) {
   forward_dct<Backend, C::P>(x, f, count, kernel);
@@ -90,7 +91,7 @@ std::vector<double> widened(const Patch<C>& x) {
   return {x.values, x.values + C::area};
 }
 
-// Coefficients come out transposed.
+// The layout of coefficients: transposed.
 template <class C>
 std::vector<double> turned(const std::vector<double>& x) {
   std::vector<double> y(x.size());
@@ -102,7 +103,7 @@ std::vector<double> turned(const std::vector<double>& x) {
   return y;
 }
 
-// |found - expected| / |expected|, root mean square.
+// |found - expected| / |expected|, by Euclidean norms.
 template <class C>
 double error(const Patch<C>& found, const std::vector<double>& expected) {
   double difference = 0;
@@ -122,8 +123,8 @@ double dot(const Patch<C>& a, const Patch<C>& b) {
   return sum;
 }
 
-// The transform of the basis vector e(i, j) is the outer product of two columns of C; the inverse
-// of the coefficient (i, j), that of two rows.
+// The transform of the basis vector e(i, j) is the outer product of two columns of C. The inverse
+// transform of coefficient (i, j) is the outer product of two rows.
 template <class C>
 std::vector<double> outer(const std::vector<double>& c, int i, int j, bool columns) {
   std::vector<double> f;
@@ -138,8 +139,8 @@ std::vector<double> outer(const std::vector<double>& c, int i, int j, bool colum
 
 }  // namespace
 
-// Those of the codec, and others of every kind: powers of two, odd, prime, twice and four times
-// one.
+// The codec's patch sizes, and others of every kind: powers of two, odd numbers, primes, and twice
+// and four times those.
 #define ALL_CASES                                                                            \
   Case<float, 4>, Case<float, 8>, Case<float, 12>, Case<float, 16>, Case<float, 32>,         \
       Case<float, 64>, Case<double, 4>, Case<double, 8>, Case<double, 12>, Case<double, 16>, \
@@ -151,7 +152,7 @@ TEST_CASE_TEMPLATE("backend: every basis vector transforms as defined, both ways
   const auto c = cosines<C>();
   double worst_forward = 0;
   double worst_inverse = 0;
-  // A third of the 4096 vectors of P = 64, every row and column among them.
+  // At P = 64, a third of the 4096 vectors, which still covers every row and column.
   for (int s = 0; s < C::area; s += C::P == 64 ? 3 : 1) {
     Patch<C> basis;
     basis[s] = 1;
@@ -161,11 +162,17 @@ TEST_CASE_TEMPLATE("backend: every basis vector transforms as defined, both ways
         std::max(worst_forward, error(forward_of(basis), turned<C>(outer<C>(c, i, j, true))));
     worst_inverse = std::max(worst_inverse, error(inverse_of(basis), outer<C>(c, j, i, false)));
   }
+  INFO(
+      "coefficient (k_row, k_column) must be at F[k_column * P + k_row]: a backend lays out "
+      "coefficients transposed, see backend/kernel.hpp");
   CHECK(worst_forward < C::worst);
   CHECK(worst_inverse < C::worst);
 }
 
 TEST_CASE_TEMPLATE("backend: random patches transform as the reference does", C, ALL_CASES) {
+  INFO(
+      "coefficient (k_row, k_column) must be at F[k_column * P + k_row]: a backend lays out "
+      "coefficients transposed, see backend/kernel.hpp");
   for (std::uint32_t seed = 1; seed <= (C::P == 64 ? 2 : 8); ++seed) {
     const Patch<C> x = random_patch<C>(seed);
     std::vector<double> expected = widened(x);

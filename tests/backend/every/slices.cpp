@@ -1,5 +1,5 @@
-// A slice is bit by bit that of the whole, wherever base, whole and slice lie in memory. This is
-// compiled at -O3, too: there compilers fuse products with sums wherever they see both.
+// A decoded slice is bit-identical to that part of the whole, wherever base, whole and slice lie in
+// memory. Also compiled at -O3, where compilers fuse a product with a sum wherever they see both.
 #include "case.hpp"
 
 using namespace test;
@@ -23,8 +23,8 @@ class Random {
   std::mt19937 random_{3};
 };
 
-/// A tensor of random codes and bounds, so that no encoder need be compiled: of every width, in
-/// runs of patches of one width.
+/// A tensor of random codes and bounds, so that no encoder has to be compiled. It has every width,
+/// in runs of patches of one width.
 template <class Policy>
 CompressedTensor random_tensor(std::size_t rows, std::size_t cols) {
   using Plan = detail::Plan<Policy>;
@@ -59,7 +59,7 @@ CompressedTensor random_tensor(std::size_t rows, std::size_t cols) {
   return c;
 }
 
-/// How many elements differ in their bits.
+/// The number of elements whose bits differ.
 template <class U>
 std::size_t differences(MatrixView<const U> a, MatrixView<const U> b) {
   std::size_t count = 0;
@@ -87,7 +87,7 @@ struct Slice {
   }
 };
 
-/// Slices that begin and end within a patch, between two, and at the edges.
+/// Slices that begin and end within a patch, between two patches, and at the edges.
 std::vector<Slice> slices_of(std::size_t rows, std::size_t cols, std::size_t side) {
   std::vector<Slice> slices = {
       {0, 0, rows, cols},     {0, 0, rows, cols / side * side}, {side, side, side, cols - 2 * side},
@@ -129,7 +129,7 @@ template <class Policy>
 void check_policy() {
   using T = compute_t<typename Policy::Element>;
   constexpr std::size_t side = Policy::patch;
-  // Several tiles, the last of which is not whole.
+  // Several tiles, the last one incomplete.
   const std::size_t across = 2 * detail::kDecodeTile<T, Policy::patch> + 5;
   const CompressedTensor c = random_tensor<Policy>(3 * side - 1, across * side - 3);
   const DeltaCodec<Policy, Backend> codec;

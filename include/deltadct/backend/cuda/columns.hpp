@@ -1,11 +1,12 @@
-// How threads share a patch. Each holds one or two columns; between the two dimensions of the
-// transform they exchange them through shared memory.
+// How threads share a patch. Each thread holds one or two columns. Between the two dimensions of
+// the transform, threads exchange columns through shared memory. L is the number of lanes, l a
+// lane:
 //
-//     spatial side       thread t holds columns L t ... L t + L - 1, side by side in the matrix
+//     spatial side       thread t holds columns L t ... L t + L - 1, adjacent in the matrix
 //     coefficient side   thread t holds columns t + l P / L (k_row), whose codes share words
 //
-// Both sides read and write shared memory without bank conflicts: element (k_row, column) of a
-// patch lies at k_row * pitch + column, patches lie P words apart modulo the 32 banks.
+// Neither side has bank conflicts in shared memory: element (k_row, column) of a patch lies at
+// k_row * pitch + column, and patches lie P words apart, modulo the 32 banks.
 #pragma once
 
 #include <deltadct/backend/cuda/pair.hpp>
@@ -16,7 +17,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What a thread transforms at once: two columns where registers hold them.
+/// What a thread transforms at once: two columns if registers can hold them.
 template <class T, int P>
 using ThreadVector =
     std::conditional_t<std::is_same_v<T, float> && (P == 4 || P == 8 || P == 16 || P == 32),
@@ -27,21 +28,21 @@ struct PatchThreads {
   using V = ThreadVector<T, P>;
   static constexpr int lanes = Lanes<V>::count;
   static constexpr int per_patch = P / lanes;
-  /// Patches of a block: what some 128 threads transform, half as many in double.
+  /// Patches of a block: as many as about 128 threads transform, or 64 in double.
   static constexpr int patches = static_cast<int>(std::bit_floor(512 / sizeof(T) / per_patch));
   static constexpr int per_block = patches * per_patch;
   /// Whether a patch's threads all belong to one warp.
   static constexpr bool is_warp_wide = 32 % per_patch == 0;
 
-  /// Registers that a thread may take for its part of patches and of a matrix of U: enough that
-  /// none are spilled, as compilers do for the sake of more blocks where they may choose.
+  /// Registers that a thread may use for its part of patches and of a matrix of U: enough to avoid
+  /// spills. Without this limit, ptxas spills in order to fit more blocks.
   template <class U>
   static constexpr int registers = sizeof(T) == 8 ? 255
                                    : P <= 8       ? 64
                                    : P == 12      ? 128
                                    : P == 16      ? (sizeof(U) == 4 ? 96 : 80)
                                                   : (sizeof(U) == 4 ? 255 : 168);
-  /// Blocks that a multiprocessor must have those registers for.
+  /// The number of blocks of a multiprocessor for which those registers suffice.
   template <class U>
   static constexpr int min_blocks = 65536 / (registers<U> * per_block);
 
@@ -76,7 +77,7 @@ class Exchange {
     store_packed(spatial_ + k_row * pitch, pack_elements<T>(x));
   }
 
-  /// Column after column of the thread's coefficient columns.
+  /// x[j] is column j of the patch, in the thread's rows k_row.
   DELTADCT_HD DELTADCT_INLINE void load_coefficient(V (&x)[P]) const noexcept {
     repeat<P / L>([&](int group) DELTADCT_INLINE_LAMBDA {
       for (int l = 0; l < L; ++l) {
@@ -95,8 +96,8 @@ class Exchange {
     });
   }
 
-  /// The same for a transform that does not transpose patches: row `row` of the coefficient
-  /// columns.
+  /// The same for a transform that does not transpose patches: row `row` of the thread's
+  /// coefficient columns.
   DELTADCT_HD DELTADCT_INLINE V load_untransposed(int row) const noexcept {
     V x;
     for (int l = 0; l < L; ++l) lane(x, l) = identity_[row * pitch + l * P / L];
@@ -106,7 +107,7 @@ class Exchange {
     for (int l = 0; l < L; ++l) identity_[row * pitch + l * P / L] = lane(x, l);
   }
 
-  /// All of the patch, as it lies.
+  /// The whole patch, row-major.
   DELTADCT_HD void load_patch(T* to) const noexcept {
     for (int i = 0; i < P; ++i) {
       for (int j = 0; j < P; ++j) to[i * P + j] = identity_[i * pitch + j - t_];
@@ -123,9 +124,10 @@ class Exchange {
   int t_;
 };
 
-/// A transform as its threads run it, each dimension between two barriers; of coefficients times
-/// gain, as the transform of a whole patch is. Of one that is none of those below, every thread
-/// computes all, and keeps its columns.
+/// A transform as the threads of a patch run it: one dimension before a barrier, the other after
+/// it. Coefficients are multiplied by gain, as in the transform of a whole patch. This template
+/// serves transforms without a specialisation below: every thread computes the whole patch and
+/// keeps its own columns.
 template <class Transform>
 struct ColumnTransform {
   template <int P, class T, class V>
@@ -178,7 +180,7 @@ struct ColumnTransform<Dct> {
     exchange.store_coefficient(x);
   }
 
-  /// out(i, row i of the thread's spatial columns, which begin at column j).
+  /// Calls out(i, x), where x is row i of the thread's spatial columns.
   template <int P, class V, class T, class Out>
   DELTADCT_HD DELTADCT_INLINE static void inverse_second(const Exchange<T, P>& exchange, int,
                                                          const Out& out) {
@@ -186,7 +188,7 @@ struct ColumnTransform<Dct> {
                             out);
   }
 
-  /// load(i) is row i of the thread's spatial columns, which begin at column j.
+  /// load(i) returns row i of the thread's spatial columns.
   template <int P, class V, class T, class Load>
   DELTADCT_HD DELTADCT_INLINE static void forward_first(const Load& load, int,
                                                         const Exchange<T, P>& exchange) {

@@ -1,4 +1,4 @@
-// The CUDA backend: the shared butterflies, one or two columns of a patch a thread.
+// The CUDA backend: the shared butterflies, with one or two columns of a patch per thread.
 #pragma once
 
 #include <deltadct/backend/cuda/dct.hpp>
@@ -9,18 +9,18 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// A device that CUDA drives: the current one of the calling thread.
+/// A CUDA device: the current one of the calling thread.
 struct Cuda {};
 
-/// The transforms of CUDA's backend, compiled by nvcc: instantiate CudaDct<P, T> in one of its
-/// files, and any other may use them.
+/// The transforms of the CUDA backend, compiled by nvcc. Instantiate CudaDct<P, T> in one file for
+/// nvcc; any other file may then call it.
 template <int P, class T>
 struct CudaDct {
   static void forward(const T* patches, T* coefficients, std::size_t count, cudaStream_t stream);
   static void inverse(const T* coefficients, T* patches, std::size_t count, cudaStream_t stream);
 };
 
-/// Enqueues on a stream, and returns. Whole codecs are those of deltadct/cuda.hpp.
+/// Enqueues on a stream and returns. For whole codecs see deltadct/cuda.hpp.
 template <>
 struct DctKernel<Cuda> {
   static constexpr std::string_view name = "cuda";
@@ -37,8 +37,7 @@ struct DctKernel<Cuda> {
   template <int P, class T>
   void prepare() const noexcept {}
 
-  /// The transforms of patches in the device's memory. Throw device_failure, see detail::launch(),
-  /// and too_large.
+  /// Transform patches in device memory. Throw device_failure (see detail::launch()) or too_large.
   template <int P, class T>
   void forward_patches(const T* patches, T* coefficients, std::size_t count) const {
     CudaDct<P, T>::forward(patches, coefficients, count, stream_);

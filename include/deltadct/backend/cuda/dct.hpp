@@ -1,4 +1,4 @@
-// The DCT of patches that lie one after another in a device's memory.
+// The DCT of patches that lie one after another in device memory.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
@@ -10,7 +10,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Orthonormal, forward or inverse; see forward_dct().
+/// The orthonormal DCT, forward or inverse; see forward_dct().
 template <int P, class T, bool Forward>
 struct DctKernelOnDevice {
   using Threads = PatchThreads<T, P>;
@@ -28,7 +28,7 @@ struct DctKernelOnDevice {
   T* to;
   std::size_t count;
 
-  /// Throws too_large where there are more patches than a launch transforms.
+  /// Throws too_large if there are more patches than one launch can transform.
   DctKernelOnDevice(const T* from_, T* to_, std::size_t count_)
       : from(from_), to(to_), count(count_) {
     constexpr std::size_t most = 0x7FFFFFFF;

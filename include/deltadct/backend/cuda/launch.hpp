@@ -1,4 +1,4 @@
-// Kernels on a device, and the errors of CUDA. Declared for every compiler, defined for nvcc.
+// Launches kernels and reports CUDA's errors. Declared for every compiler, defined for nvcc.
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
@@ -10,25 +10,25 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Throws device_failure, naming the call, with CUDA's name, number and text of the error.
+/// Throws device_failure, naming the call, with CUDA's name, number and text for the error.
 inline void check_cuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
-  static_cast<void>(cudaGetLastError());  // what is thrown is not found again
+  static_cast<void>(cudaGetLastError());  // clears the error, so that it is not found again
   throw Error(Errc::device_failure, call,
               std::string(cudaGetErrorName(status)) + " (" +
                   std::to_string(static_cast<int>(status)) + "): " + cudaGetErrorString(status));
 }
 
-/// Enqueues a kernel; what it meets while it runs is the stream's to report. Throws device_failure
-/// where it cannot be started: there is no device, its driver is too old, the program was not
-/// compiled for its architecture, the stream is another device's.
+/// Enqueues a kernel. The stream reports errors that occur while it runs. Throws device_failure if
+/// it cannot be started: there is no device, the driver is too old, the program was not compiled
+/// for the device's architecture, or the stream belongs to another device.
 template <concepts::DeviceKernel Kernel>
 void launch(const Kernel& kernel, cudaStream_t stream);
 
 #if defined(__CUDACC__)
 
-/// Blocks that a multiprocessor must have registers for; as the compiler finds best, where a kernel
-/// does not say.
+/// The number of blocks for which a multiprocessor must have registers; 0, which leaves the choice
+/// to the compiler, if the kernel does not say.
 template <class Kernel>
 constexpr int min_blocks() noexcept {
   if constexpr (requires { Kernel::min_blocks; })
@@ -57,7 +57,7 @@ template <concepts::DeviceKernel Kernel>
 void launch(const Kernel& kernel, cudaStream_t stream) {
   if (kernel.blocks() == 0) return;
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
-  // Unlike <<<>>>, it says what became of it without asking for what failed before.
+  // Unlike <<<>>>, this returns its own error without asking for earlier ones.
   check_cuda(cudaLaunchKernel(&run_on_device<Kernel>, dim3(kernel.blocks()),
                               dim3(static_cast<unsigned>(Kernel::threads)), arguments, 0, stream),
              "cudaLaunchKernel");

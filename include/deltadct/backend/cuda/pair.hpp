@@ -1,6 +1,6 @@
-// Two values side by side in a thread's registers: threads that transform two columns at once need
-// half the addresses, half the memory instructions, and overlap the arithmetic of one column with
-// the other's.
+// Two values side by side in a thread's registers. A thread that transforms two columns at once
+// needs half the addresses and half the memory instructions, and overlaps the arithmetic of one
+// column with that of the other.
 #pragma once
 
 #include <deltadct/core/lanes.hpp>
@@ -64,19 +64,19 @@ struct Lanes<Pair<T>> {
 
 namespace detail {
 
-/// Neighbouring elements of a matrix's row, which one instruction loads or stores.
+/// Adjacent elements of a matrix row, which one instruction loads or stores.
 template <class U, int N>
 struct alignas(sizeof(U) * N) Packed {
   U element[N];
 };
 
-/// An integer of so many bytes.
+/// An integer of that many bytes.
 template <std::size_t Bytes>
 using Word = std::conditional_t<Bytes == 2, std::uint16_t,
                                 std::conditional_t<Bytes == 4, std::uint32_t, std::uint64_t>>;
 
-/// From and to an address that is a multiple of their size; on a device as one word, for compilers
-/// take structs apart, member by member.
+/// Loads from, or stores to, an address that is a multiple of their size. A device moves them as
+/// one word, because compilers split structs into members.
 template <int N, class U>
 DELTADCT_HD DELTADCT_INLINE Packed<U, N> load_packed(const U* from) noexcept {
   Packed<U, N> packed;
@@ -99,7 +99,7 @@ DELTADCT_HD DELTADCT_INLINE void store_packed(U* to, const Packed<U, N>& packed)
 #endif
 }
 
-/// The same to a matrix: there compilers take pairs of floats apart even as a word.
+/// The same, to a matrix. There, compilers split a pair of floats even if it is stored as a word.
 template <int N, class U>
 DELTADCT_HD DELTADCT_INLINE void store_row(U* to, const Packed<U, N>& packed) noexcept {
 #if defined(__CUDA_ARCH__)
@@ -114,7 +114,7 @@ DELTADCT_HD DELTADCT_INLINE V unpack_elements(const Packed<U, Lanes<V>::count>& 
   using T = typename Lanes<V>::scalar;
   V x;
   if constexpr (std::same_as<V, Pair<float>> && std::same_as<U, bfloat16>) {
-    // Compilers take two instructions and more for the upper one.
+    // Compilers need two or more instructions for the upper element.
     const auto both = std::bit_cast<std::uint32_t>(packed);
     x = {std::bit_cast<float>(both << 16), std::bit_cast<float>(both & 0xFFFF0000u)};
   } else {
@@ -126,7 +126,7 @@ DELTADCT_HD DELTADCT_INLINE V unpack_elements(const Packed<U, Lanes<V>::count>& 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 inline constexpr bool kRoundsPairs = true;
 
-/// Two elements of two bytes, rounded by one instruction.
+/// Rounds two elements of two bytes with one instruction.
 template <class U>
 __device__ inline std::uint32_t round_pair(float low, float high) noexcept {
   std::uint32_t both;
@@ -140,8 +140,8 @@ __device__ inline std::uint32_t round_pair(float low, float high) noexcept {
 inline constexpr bool kRoundsPairs = false;
 #endif
 
-/// a * b, rounded by itself: not fused with what it is added to, which it would be in one path and
-/// not in another.
+/// a * b, rounded separately. Compilers would fuse it with a later sum in some paths and not in
+/// others.
 template <concepts::Compute T>
 DELTADCT_HD DELTADCT_INLINE T rounded_product(T a, T b) noexcept {
 #if defined(__CUDA_ARCH__)
@@ -154,7 +154,7 @@ DELTADCT_HD DELTADCT_INLINE T rounded_product(T a, T b) noexcept {
 #endif
 }
 
-/// Rounded to nearest, ties to even.
+/// Rounds to nearest, ties to even.
 template <class U, class V>
 DELTADCT_HD DELTADCT_INLINE Packed<U, Lanes<V>::count> pack_elements(V x) noexcept {
   Packed<U, Lanes<V>::count> packed;

@@ -1,5 +1,5 @@
-// Kernels as phases between barriers, so that the same functions run on a device, one thread of it
-// each, and on the host, one thread after another.
+// Kernels as phases between barriers. The same functions run on a device, where each of its threads
+// runs them, and on the host, one thread after another.
 #pragma once
 
 #include <deltadct/config.hpp>
@@ -13,10 +13,11 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace concepts {
 
-/// A kernel: a value that all threads of all blocks are given. Thread is what a thread keeps from
-/// phase to phase, Shared what those of a block share; both start uninitialised. run<Phase>(block,
-/// thread, own, shared) is one thread's part of a phase, and between phases all threads of a block
-/// meet; of a warp, where is_warp_wide says that no thread needs another warp's.
+/// A kernel: a value that is passed to all threads of all blocks. Thread is what a thread keeps
+/// from phase to phase; Shared is what the threads of a block share. Both start uninitialised.
+/// run<Phase>(block, thread, own, shared) is one thread's part of a phase. Between phases, all
+/// threads of a block synchronise. With is_warp_wide, only those of a warp do: no thread may then
+/// need results of another warp.
 template <class K>
 concept DeviceKernel = std::is_trivially_copyable_v<K> &&
     std::is_trivially_default_constructible_v<typename K::Thread> &&
@@ -44,8 +45,8 @@ DELTADCT_HD DELTADCT_INLINE void for_each_phase(Fn&& fn) {
 
 }  // namespace detail
 
-/// Runs a kernel here. What memory holds before it is written are NaNs; of the threads of a phase
-/// the last comes first where `backwards`, which what they write must not depend on.
+/// Runs a kernel on the host. Memory that has not been written holds NaNs. With `backwards`, the
+/// threads of each phase run from last to first; the results must not depend on that.
 template <concepts::DeviceKernel Kernel>
 void run_on_host(const Kernel& kernel, bool backwards = false) {
   std::vector<typename Kernel::Thread> own(static_cast<std::size_t>(Kernel::threads));

@@ -1,6 +1,6 @@
-// The cuFFT backend: the 2-D DCT of patches through cuFFT's real transforms, which the block
-// kernels of backend/cuda/ are held against. cuFFT has no DCT: samples are reordered before, and
-// coefficients transposed after, each in a pass of its own.
+// The cuFFT backend: the 2-D DCT of patches through cuFFT's real transforms. It serves as a
+// comparison for the block kernels of backend/cuda/. cuFFT has no DCT, so samples are reordered
+// before its transform and coefficients computed and transposed after it, each in a separate pass.
 #pragma once
 
 #include <deltadct/backend/cuda/launch.hpp>
@@ -19,7 +19,7 @@
 
 namespace deltadct::inline DELTADCT_ABI {
 
-/// The device's transform, by way of NVIDIA's library.
+/// The device's transform, computed by NVIDIA's library.
 struct Cufft {};
 
 namespace detail {
@@ -35,7 +35,7 @@ struct DeviceFree {
   void operator()(T* memory) const noexcept { static_cast<void>(cudaFree(memory)); }
 };
 
-/// So many elements of a device's memory.
+/// Allocates n elements of device memory. Throws device_failure.
 template <class T>
 std::unique_ptr<T[], DeviceFree<T>> allocate_on_device(std::size_t n) {
   void* memory = nullptr;
@@ -43,7 +43,7 @@ std::unique_ptr<T[], DeviceFree<T>> allocate_on_device(std::size_t n) {
   return std::unique_ptr<T[], DeviceFree<T>>(static_cast<T*>(memory));
 }
 
-/// cuFFT's transforms of `batch` patches, and the memory between them and the reordering.
+/// cuFFT's plans for `batch` patches, with memory for the reordered samples and the spectra.
 template <class T>
 class CufftPlan {
  public:
@@ -124,8 +124,8 @@ void for_each_batch(std::size_t count, std::size_t batch, const Fn& fn) {
 
 }  // namespace detail
 
-/// The transforms of cuFFT's backend, compiled by nvcc: instantiate CufftDct<P, T> in one of its
-/// files, and any other may use them.
+/// The transforms of the cuFFT backend, compiled by nvcc. Instantiate CufftDct<P, T> in one file
+/// for nvcc; any other file may then call it.
 template <int P, class T>
 struct CufftDct {
   static void forward(const detail::CufftPlan<T>& plan, const T* patches, T* coefficients,
@@ -134,8 +134,8 @@ struct CufftDct {
                       std::size_t count, cudaStream_t stream);
 };
 
-/// Holds plans and their memory, which copies share: one stream may use them at a time. Transforms
-/// patches of even size.
+/// Holds plans and their memory. Copies share both, so that only one stream may use them at a time.
+/// Transforms patches of even size only.
 template <>
 struct DctKernel<Cufft> {
   static constexpr std::string_view name = "cufft";
@@ -145,13 +145,13 @@ struct DctKernel<Cufft> {
     return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
   }
 
-  /// Patches are transformed so many at a time: each takes 8 P (P + 1) bytes in float, beside what
-  /// cuFFT takes.
+  /// Transforms `batch` patches at a time. Each takes 8 P (P + 1) bytes in float, beside what cuFFT
+  /// allocates.
   DctKernel() : DctKernel(nullptr) {}
   explicit DctKernel(cudaStream_t stream, std::size_t batch = 8192)
       : stream_(stream), batch_(batch), plans_(std::make_shared<Plans>()) {}
 
-  /// Makes the plans of a size. Throws device_failure.
+  /// Makes the plans of a size, unless they exist. Throws device_failure.
   template <int P, class T>
   void prepare() const {
     static_assert(P % 2 == 0, "P must be even");
@@ -159,7 +159,7 @@ struct DctKernel<Cufft> {
     if (!plan) plan = std::make_unique<detail::CufftPlan<T>>(P, batch_);
   }
 
-  /// Of patches in the device's memory, on the kernel's stream. Throw device_failure.
+  /// Transform patches in device memory, on the kernel's stream. Throw device_failure.
   template <int P, class T>
   void forward_patches(const T* patches, T* coefficients, std::size_t count) const {
     CufftDct<P, T>::forward(*plans_->of<T>()[P], patches, coefficients, count, stream_);

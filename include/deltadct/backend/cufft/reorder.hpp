@@ -1,12 +1,13 @@
 // The 2-D DCT through a real FFT of the same size (J. Makhoul, "A fast cosine transform in one and
-// two dimensions", 1980): even samples, then odd ones backwards; the transform; a turn of every
-// coefficient.
+// two dimensions", 1980): take the even samples, then the odd ones backwards; transform; rotate
+// every coefficient.
 //
-//     v[a, b] = x[s(a), s(b)], s(n) = 2 n below P/2, else 2 (P - n) - 1;   V its transform
-//     S[k, l] = Re(w(k) w(l) V[k, l] + w(k) w*(l) V[k, P - l]) / 2,        w(k) = exp(-i pi k / 2
-//     P) V[k, l] = w*(k) w*(l) (S[k, l] - S[P - k, P - l] - i (S[P - k, l] + S[k, P - l]))
+//     v[a, b] = x[s(a), s(b)],   s(n) = 2 n below P/2, else 2 (P - n) - 1;   V is the FFT of v
+//     S[k, l] = Re(w(k) w(l) V[k, l] + w(k) w*(l) V[k, P - l]) / 2
+//     V[k, l] = w*(k) w*(l) (S[k, l] - S[P - k, P - l] - i (S[P - k, l] + S[k, P - l]))
 //
-// S being the DCT without its norms, and 0 where an index is P. For even P.
+// Here w(k) = exp(-i pi k / (2 P)). S is the DCT without its norms, and 0 if an index is P. P is
+// even.
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
@@ -18,14 +19,14 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// As cuFFT's cufftComplex and cufftDoubleComplex.
+/// The layout of cufftComplex and cufftDoubleComplex.
 template <class T>
 struct alignas(2 * sizeof(T)) Complex {
   T re;
   T im;
 };
 
-/// w(k) and the norms of P points, k from 0 to P - 1.
+/// The rotations w(k) and the norms of P points, for k = 0 ... P - 1.
 template <int P, class T>
 struct Turns {
   T cosine[P];
@@ -41,7 +42,7 @@ struct Turns {
   }
 };
 
-/// A kernel of one phase, a thread for each of so many elements of each patch.
+/// A kernel of one phase, with one thread for each of the PerPatch elements of each patch.
 template <int PerPatch>
 struct ElementKernel {
   static constexpr int threads = 256;
@@ -56,7 +57,7 @@ struct ElementKernel {
     return static_cast<unsigned>(ceil_div(count * PerPatch, std::size_t{threads}));
   }
 
-  /// Calls fn(patch, element) for the thread's own, if it has one.
+  /// Calls fn(patch, element) for the thread's element, if it has one.
   template <class Fn>
   DELTADCT_HD void with_element(unsigned block, int thread, const Fn& fn) const noexcept {
     const std::size_t s = std::size_t{block} * threads + static_cast<unsigned>(thread);
@@ -69,7 +70,7 @@ DELTADCT_HD constexpr int shuffled(int n) noexcept {
   return n < P / 2 ? 2 * n : 2 * (P - n) - 1;
 }
 
-/// v of every patch x, or back.
+/// Reorders every patch x into v, or back.
 template <int P, class T, bool Forward>
 struct Shuffle : ElementKernel<P * P> {
   const T* from;
@@ -92,7 +93,7 @@ struct Shuffle : ElementKernel<P * P> {
   }
 };
 
-/// The orthonormal coefficients, transposed, of every half spectrum V.
+/// Computes the orthonormal coefficients, transposed, from every half spectrum V.
 template <int P, class T>
 struct SpectrumToCoefficients : ElementKernel<P * P> {
   static constexpr int half = P / 2 + 1;
@@ -107,7 +108,7 @@ struct SpectrumToCoefficients : ElementKernel<P * P> {
   DELTADCT_HD void run(unsigned block, int thread, typename SpectrumToCoefficients::Thread&,
                        typename SpectrumToCoefficients::Shared&) const noexcept {
     this->with_element(block, thread, [&](std::size_t patch, int s) {
-      const int l = s / P;  // of the columns
+      const int l = s / P;  // k_column; k is k_row
       const int k = s % P;
       const Complex<T>* spectrum = from + patch * (P * half);
       const auto value = [&](int a, int b) {
@@ -128,7 +129,7 @@ struct SpectrumToCoefficients : ElementKernel<P * P> {
   }
 };
 
-/// The half spectrum V of every patch of such coefficients, over P^2.
+/// Computes the half spectrum V of every patch, divided by P^2, from such coefficients.
 template <int P, class T>
 struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
   static constexpr int half = P / 2 + 1;
@@ -148,7 +149,7 @@ struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
       const T* coefficients = from + patch * (P * P);
       const auto value = [&](int a, int b) {
         if (a == P || b == P) return T(0);
-        // 1 / (P norm[k]) is norm[k] for k = 0 and norm[k] / 2 else.
+        // 1 / (P norm[k]) is norm[k] for k = 0, and norm[k] / 2 otherwise.
         const T norms =
             (a == 0 ? T(2) : T(1)) * (b == 0 ? T(2) : T(1)) * turns.norm[a] * turns.norm[b] / T(4);
         return coefficients[b * P + a] * norms;

@@ -1,4 +1,4 @@
-// The Eigen backend: C X C^T as two matrix products.
+// The Eigen backend: computes C X C^T as two matrix products.
 #pragma once
 
 #include <deltadct/backend/kernel.hpp>
@@ -57,7 +57,7 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
   template <int P, class T>
   static constexpr Table<P, T> transposed_cosines = transposed<P, T>();
 
-  // Small products in registers; past 16 points Eigen's blocked product is faster.
+  // Up to 16 points, products run in registers. Beyond that, Eigen's blocked product is faster.
   template <int P, class T>
   static void multiply_twice(const Table<P, T>& table, const T* from, T* to) noexcept {
     const Eigen::Map<const Matrix<P, T>, Eigen::Aligned64> c(table.entries.data());
@@ -74,7 +74,7 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
     }
   }
 
-  // In parts of at most 32 rows: with more, and OpenMP, Eigen would start threads.
+  // Multiplies at most 32 rows at a time: with more rows and OpenMP, Eigen would start threads.
   template <class Left, class Right, class Result>
   static void multiply(const Left& left, const Right& right, Result& result) noexcept {
     constexpr int rows = Left::RowsAtCompileTime;

@@ -1,4 +1,5 @@
-// The FFTW backend: the 2-D DCT of a patch as FFTW's REDFT10 and REDFT01 in both dimensions.
+// The FFTW backend: computes the 2-D DCT of a patch with FFTW's REDFT10 and REDFT01 in both
+// dimensions.
 #pragma once
 
 #include <deltadct/backend/fftw/plans.hpp>
@@ -12,7 +13,7 @@ namespace deltadct::inline DELTADCT_ABI {
 /// FFTW 3, in float and double.
 struct Fftw {};
 
-/// Holds the caller's plans, or plans of its own; copies share them.
+/// Uses the caller's plans, or plans of its own. Copies share the plans.
 template <>
 struct DctKernel<Fftw> : ArrayKernel<DctKernel<Fftw>>, ScalarCodes {
   static constexpr std::string_view name = "fftw";
@@ -22,7 +23,7 @@ struct DctKernel<Fftw> : ArrayKernel<DctKernel<Fftw>>, ScalarCodes {
   explicit DctKernel(std::shared_ptr<FftwPlans> plans) noexcept : plans_(std::move(plans)) {}
   DctKernel() : DctKernel(std::make_shared<FftwPlans>()) {}
 
-  /// Throws no_plan where FFTW makes none.
+  /// Throws no_plan if FFTW finds no plan.
   template <int P, class T>
   void prepare() const {
     plans_->make<T>(P);

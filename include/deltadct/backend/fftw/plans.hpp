@@ -18,9 +18,10 @@
 
 namespace deltadct {
 
-/// FFTW's planner is one for the whole process, and not for two threads at once; executing plans
-/// needs no lock. An application that plans on its own beside this library holds this mutex
-/// meanwhile. Outside the versioned namespace: the planner is shared by all versions, too.
+/// Guards FFTW's planner, of which a process has only one, and which is not thread-safe. Executing
+/// plans needs no lock. An application that also makes plans of its own must hold this mutex
+/// meanwhile. It is outside the versioned namespace, because all versions of the library share the
+/// planner.
 inline std::mutex& fftw_planner() {
   static std::mutex planner;
   return planner;
@@ -28,12 +29,12 @@ inline std::mutex& fftw_planner() {
 
 inline namespace DELTADCT_ABI {
 
-/// How long FFTW looks for a plan: flags of its planner.
+/// How long FFTW searches for a plan, as flags of its planner.
 enum class FftwEffort : unsigned {
   estimate = FFTW_ESTIMATE,
   measure = FFTW_MEASURE,
   patient = FFTW_PATIENT,
-  wisdom_only = FFTW_WISDOM_ONLY,  ///< none but what has been imported
+  wisdom_only = FFTW_WISDOM_ONLY,  ///< only plans from imported wisdom
 };
 
 namespace detail {
@@ -68,14 +69,14 @@ class FftwDct {
   using Api = detail::FftwApi<T>;
 
  public:
-  /// 2 <= p <= 64. Throws no_plan where FFTW makes none.
+  /// Requires 2 <= p <= 64. Throws no_plan if FFTW finds no plan.
   FftwDct(int p, FftwEffort effort)
       : size_(p),
         weight_(static_cast<T>(std::sqrt(0.5 / p))),
         forward_(plan(p, FFTW_REDFT10, effort)),
         inverse_(plan(p, FFTW_REDFT01, effort)) {}
 
-  /// Coefficients come out transposed. Arrays do not overlap.
+  /// Writes coefficients transposed, F[k_column * p + k_row]. The arrays must not overlap.
   void forward(const T* patch, T* coefficients) const noexcept {
     Api::execute(forward_.get(), const_cast<T*>(patch), coefficients);  // it preserves its input
     weigh(coefficients, static_cast<T>(std::numbers::sqrt2 / 2), coefficients);
@@ -97,7 +98,7 @@ class FftwDct {
   using Plan = std::unique_ptr<std::remove_pointer_t<typename Api::Plan>, Destroy>;
 
   static Plan plan(int p, fftw_r2r_kind kind, FftwEffort effort) {
-    // Overwritten while FFTW measures.
+    // FFTW overwrites both arrays while it measures.
     alignas(64) T from[detail::kMostPoints * detail::kMostPoints] = {};
     alignas(64) T to[detail::kMostPoints * detail::kMostPoints];
     const fftw_iodim transposed[] = {{p, p, 1}, {p, 1, p}};
@@ -112,8 +113,8 @@ class FftwDct {
     return plan;
   }
 
-  // FFTW sums 2 x cos() forward, and X[0] + 2 X cos() back: the orthonormal factors are the same
-  // both ways, but for k = 0.
+  // FFTW computes sums of 2 x cos() forward, and X[0] plus sums of 2 X cos() back. The orthonormal
+  // factors are the same both ways, except for k = 0.
   void weigh(const T* from, T first, T* to) const noexcept {
     for (int a = 0; a < size_; ++a, from += size_, to += size_) {
       const T weight = weight_ * (a == 0 ? weight_ * first : weight_);
@@ -128,8 +129,8 @@ class FftwDct {
   Plan inverse_;
 };
 
-/// Plans by size and precision. Any number of threads may share them; they are made at the first
-/// demand, in the process-wide order that FFTW's planner needs.
+/// Plans by size and precision. Any number of threads may share them. Each plan is made when it is
+/// first needed, under the process-wide lock that FFTW's planner requires.
 class FftwPlans {
  public:
   explicit FftwPlans(FftwEffort effort = FftwEffort::measure) noexcept : effort_(effort) {}
@@ -141,7 +142,7 @@ class FftwPlans {
     for (const auto& made : doubles_) delete made.load();
   }
 
-  /// Makes the transform of p x p patches, 2 <= p <= 64, unless it is there. Throws no_plan.
+  /// Makes the transform of p x p patches, 2 <= p <= 64, unless it exists. Throws no_plan.
   template <class T>
   void make(int p) {
     const std::scoped_lock lock(making_);
@@ -150,7 +151,7 @@ class FftwPlans {
     }
   }
 
-  /// The transform of p x p patches, or nullptr.
+  /// The transform of p x p patches, or nullptr if it has not been made.
   template <class T>
   const FftwDct<T>* find(int p) const noexcept {
     return sizes<T>(*this)[static_cast<std::size_t>(p)];

@@ -1,5 +1,5 @@
-// The serial backend: the shared butterflies on plain scalars, the standard library alone. The
-// others are held against it.
+// The serial backend: the shared butterflies on plain scalars, with the standard library alone.
+// Tests compare the other backends with it.
 #pragma once
 
 #include <deltadct/backend/kernel.hpp>

@@ -13,7 +13,7 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
 
-// A square tile transposed through memory, for register widths without a shuffle sequence below.
+// Transposes a square tile through memory, for register widths without a shuffle sequence below.
 template <class T, class A, std::size_t N>
 DELTADCT_INLINE void transpose_tile(xsimd::batch<T, A> (&x)[N]) noexcept {
   alignas(64) T rows[N * N];
@@ -42,7 +42,8 @@ DELTADCT_INLINE void transpose_tile(xsimd::batch<double, A> (&x)[2]) noexcept {
 #endif
 
 #if XSIMD_WITH_AVX
-// Two interleaves bring four rows together within each half; the halves change places last.
+// Two rounds of interleaving bring four rows together within each half. The halves are swapped
+// last.
 template <class A>
 DELTADCT_INLINE void transpose_tile(xsimd::batch<float, A> (&x)[8]) noexcept {
   __m256 quad[8];
@@ -75,7 +76,7 @@ DELTADCT_INLINE void transpose_tile(xsimd::batch<double, A> (&x)[4]) noexcept {
 }
 #endif
 
-// A register twice as wide, if it is one of at most 256 bits.
+// A register twice as wide, if that has at most 256 bits.
 template <class T, std::size_t N>
 struct DoubleBatch {
   using type = void;
@@ -160,7 +161,7 @@ struct Lanes<xsimd::batch<T, A>> {
 
 namespace detail {
 
-// The widest register up to 256 bits whose lanes divide P; a scalar where there is none.
+// The widest register of at most 256 bits whose lanes divide P, or a scalar if there is none.
 template <class T, int P, std::size_t N = 32 / sizeof(T)>
 struct VectorFor {
   using batch = xsimd::make_sized_batch_t<T, N>;

@@ -1,4 +1,4 @@
-// Packed codes to and from registers: one load and one shift a plane (layout: core/bits.hpp).
+// Packed codes to and from registers: one load and one shift per plane (layout: core/bits.hpp).
 #pragma once
 
 #include <deltadct/backend/simd/batch.hpp>
@@ -10,8 +10,9 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-// Lane l of a register meets word l mod Words; where a register has more lanes than the plane has
-// words, the lanes past them hold later codes, `Plane` bits further up a turn.
+// Lane l of a register reads word l mod Words. If a register has more lanes than the plane has
+// words, the lanes beyond hold later codes, `Plane` bits further up for every cycle through the
+// words.
 template <class U, int Plane, int Words>
 DELTADCT_INLINE U lane_shifts() noexcept {
   alignas(64) std::uint32_t shifts[U::size];
@@ -21,17 +22,17 @@ DELTADCT_INLINE U lane_shifts() noexcept {
   return U::load_aligned(shifts);
 }
 
-// Each lane of x shifted right by as many bits as its lane of `by` says.
+// Shifts each lane of x right by the same lane of `by`.
 template <class U>
 DELTADCT_INLINE U shift_right(U x, U by) noexcept {
 #if XSIMD_WITH_AVX2
-  // To xsimd a register of 128 bits is one of SSE, where there is no such instruction.
+  // xsimd treats a register of 128 bits as SSE, which has no such instruction.
   if constexpr (U::size == 4) return U(_mm_srlv_epi32(x, by));
 #endif
   return x >> by;
 }
 
-// The words of a narrow plane, repeated to fill a register, each lane shifted to its first code.
+// Repeats the words of a narrow plane to fill a register, and shifts each lane to its first code.
 template <class U, int Plane, int Words, int Bytes>
 DELTADCT_INLINE U load_narrow(const std::byte* at) noexcept {
   if constexpr (Words <= 2) {
@@ -53,7 +54,7 @@ DELTADCT_INLINE U load_narrow(const std::byte* at) noexcept {
   return shift_right(U::load_aligned(words), lane_shifts<U, Plane, Words>());
 }
 
-// Half a register from the last words of a plane, half from its first, `Plane` bits further up.
+// Half a register from the last words of a plane, and half from its first, `Plane` bits further up.
 template <class U, int Plane>
 DELTADCT_INLINE U load_around(const std::uint32_t* last, const std::uint32_t* first) noexcept {
   constexpr int half = static_cast<int>(U::size) / 2;
@@ -71,7 +72,8 @@ DELTADCT_INLINE U load_around(const std::uint32_t* last, const std::uint32_t* fi
   return shift_right(U::load_aligned(lane), lane_shifts<U, Plane, half>());
 }
 
-/// The codes from s on in one plane, as unsigned lanes; above each are bits of others.
+/// Codes s, s + 1, ... in one plane, as unsigned lanes. The bits above a code belong to other
+/// codes.
 template <int Bits, int Plane, int Skipped, int N, class U>
 DELTADCT_INLINE U plane_words(const std::byte* bytes, int s) noexcept {
   constexpr int lanes = static_cast<int>(U::size);
@@ -101,14 +103,14 @@ DELTADCT_INLINE U plane_words(const std::byte* bytes, int s) noexcept {
     return extract.template operator()<tail>();
 }
 
-/// The same without those bits.
+/// The same, with those bits cleared.
 template <int Bits, int Plane, int Skipped, int N, class U>
 DELTADCT_INLINE U plane_codes(const std::byte* bytes, int s) noexcept {
   return plane_words<Bits, Plane, Skipped, N, U>(bytes, s) & U((1u << Plane) - 1u);
 }
 
 #if XSIMD_WITH_AVX
-// Lane l of the result is lane index[l] % 4 of the same quarter or half register.
+// Lane l of the result is lane index[l] % 4 of the table, within the same 128 bits.
 template <class A>
 DELTADCT_INLINE xsimd::batch<float, A> select4(xsimd::batch<float, A> table,
                                                xsimd::batch<std::uint32_t, A> index) noexcept {
@@ -119,7 +121,7 @@ DELTADCT_INLINE xsimd::batch<float, A> select4(xsimd::batch<float, A> table,
 }
 #endif
 
-/// Packs one block of Codes codes; code(t) yields the codes from t on as unsigned lanes.
+/// Packs one block of Codes codes. code(t) returns codes t, t + 1, ... as unsigned lanes.
 template <int Bits, int Codes, class U, class Code>
 DELTADCT_INLINE void pack_block(std::byte* bytes, Code code) noexcept {
   constexpr int lanes = static_cast<int>(U::size);

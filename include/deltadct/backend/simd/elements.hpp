@@ -1,4 +1,5 @@
-// Elements of a matrix to and from lanes: at any address, half and bfloat16 widened and rounded.
+// Loads elements of a matrix into lanes, and stores lanes as elements, at any address. half and
+// bfloat16 are widened and rounded.
 #pragma once
 
 #include <deltadct/core/dtype.hpp>
@@ -9,8 +10,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Lanes from elements, and back, one by one: for registers and types without instructions below.
-/// The count is a constant, so that compilers may know better.
+/// Loads and stores elements one by one, for registers and types without instructions below. The
+/// count is a constant, so that compilers can do better.
 template <class V, class U>
 struct ElementLanes {
   static DELTADCT_INLINE V load(const U* from) noexcept {
@@ -33,7 +34,7 @@ struct ElementLanes<V, U> {
 };
 
 #if XSIMD_WITH_SSE4_1
-// bfloat16's round(): the lanes' upper halves, in their lower ones.
+// Rounds like bfloat16. The result is in the lower half of each lane.
 template <class V>
 DELTADCT_INLINE auto rounded_to_bfloat16(V x) noexcept {
   using U = xsimd::batch<std::uint32_t, typename V::arch_type>;

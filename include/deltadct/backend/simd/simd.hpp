@@ -1,4 +1,4 @@
-// The SIMD backend on xsimd: the shared butterflies, one lane a column of the patch.
+// The SIMD backend on xsimd: the shared butterflies, with one column of the patch per lane.
 #pragma once
 
 #include <deltadct/backend/kernel.hpp>
@@ -45,7 +45,7 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
       });
       return xsimd::to_float(xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(code));
     } else {
-      // Double has half as many lanes as the words: code by code.
+      // Doubles have half as many lanes as there are words, so codes are unpacked one by one.
       using T = typename Lanes<V>::scalar;
       alignas(64) T lane[Lanes<V>::count];
       for (int l = 0; l < Lanes<V>::count; ++l) {
@@ -56,7 +56,7 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
   }
 
 #if XSIMD_WITH_AVX
-  // One instruction chooses among four lanes by the two lowest bits of an index.
+  // One instruction selects one of four lanes by the two lowest bits of an index.
   template <int Bits, class V>
   static constexpr bool looks_up = Bits <= 2 && is_float_batch<V>;
 

@@ -1,4 +1,4 @@
-// Decoding on a device: unpack, dequantize, inverse transform, scale and add, in one pass over the
+// Decoding on a device: unpack, dequantize, transform back, scale and add, in one pass over the
 // matrix.
 #pragma once
 
@@ -10,11 +10,11 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What decoded values become: out = delta^, out = base + delta^, or out += delta^. In place, one
-/// address serves for reading and writing.
+/// What happens to decoded values: out = delta^, out = base + delta^, or out += delta^. In place,
+/// one address serves for reading and writing.
 enum class DecodeMode { store, add, add_in_place };
 
-/// base and out do not overlap; base is of no use but to DecodeMode::add.
+/// base and out do not overlap. Only DecodeMode::add uses base.
 template <concepts::Element U>
 struct DeviceRows {
   MatrixView<const U> base;
@@ -39,7 +39,7 @@ struct DecodeKernel {
   struct Thread {
     bool is_constant;
     T constant;
-    Group base[adds ? P : 1];  // loaded before the patch is decoded: no load waits for a store
+    Group base[adds ? P : 1];  // loaded before decoding: no load waits for a store
   };
   struct Shared {
     alignas(16) typename Threads::Shared values;
@@ -48,8 +48,8 @@ struct DecodeKernel {
   DeviceArrays tensor;
   DeviceRegion region;
   DeviceRows<U> rows;
-  T factor;     ///< what decoded values are multiplied by
-  bool packed;  ///< see is_packed(); and the region's first column is a multiple of the lanes
+  T factor;     ///< decoded values are multiplied by it
+  bool packed;  ///< is_packed(), and the region's first column is a multiple of the lanes
 
   DecodeKernel(const DeviceArrays& tensor_, const DeviceRegion& region_, const DeviceRows<U>& rows_,
                T factor_) noexcept
@@ -95,7 +95,7 @@ struct DecodeKernel {
   }
 
  private:
-  /// What is added to.
+  /// The matrix that decoded values are added to.
   DELTADCT_HD DELTADCT_INLINE MatrixView<const U> source() const noexcept {
     if constexpr (Mode == DecodeMode::add)
       return rows.base;
@@ -121,7 +121,7 @@ struct DecodeKernel {
     ColumnTransform<typename Policy::Transform>::template inverse_first<P>(x, exchange);
   }
 
-  /// out(r, row r of the thread's columns).
+  /// Calls out(r, row r of the thread's columns) for every row r.
   template <class Out>
   DELTADCT_HD DELTADCT_INLINE void finish(const Thread& own, const Exchange<T, P>& exchange, int t,
                                           const Out& out) const noexcept {

@@ -1,4 +1,4 @@
-// Packed codes to the coefficients of a thread's columns.
+// From packed codes to the coefficients of a thread's columns.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
@@ -10,7 +10,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// A code as a value; on a device by its bits, for conversions take four times as long there.
+/// A code as a value. A float is assembled from bits, because conversions take four times as long
+/// on a device.
 template <class T>
 DELTADCT_HD DELTADCT_INLINE T value_of_code(std::uint32_t code) noexcept {
   if constexpr (sizeof(T) == 4)
@@ -19,19 +20,20 @@ DELTADCT_HD DELTADCT_INLINE T value_of_code(std::uint32_t code) noexcept {
     return static_cast<T>(code);
 }
 
-/// The k-th value that a patch stores.
+/// The k-th bound of a patch.
 template <class T, class Bound>
 DELTADCT_HD DELTADCT_INLINE T stored_value(const Bound* bounds, int k) noexcept {
   return static_cast<T>(static_cast<compute_t<Bound>>(bounds[k]));
 }
 
-/// Word `word` of a plane that begins at `bytes`, a multiple of four.
+/// Word `word` of a plane that begins at `bytes`, an address that is a multiple of four.
 DELTADCT_HD DELTADCT_INLINE std::uint32_t load_word(const std::byte* bytes, int word) noexcept {
   return reinterpret_cast<const std::uint32_t*>(bytes)[word];
 }
 
-/// Calls out(k, code) for the codes k * P + column, k = 0 ... P - 1, of a patch. Where P divides
-/// the words of a plane, or they P, a thread's codes lie in few words, at shifts known beforehand.
+/// Calls out(k, code) for the codes k * P + column, k = 0 ... P - 1, of a patch. If P divides the
+/// number of words of a plane, or that number divides P, the codes of a thread lie in few words, at
+/// shifts known beforehand.
 template <int Bits, int P, class Out>
 DELTADCT_HD DELTADCT_INLINE void unpack_column(const std::byte* codes, int column,
                                                const Out& out) noexcept {
@@ -65,12 +67,12 @@ DELTADCT_HD DELTADCT_INLINE void unpack_column(const std::byte* codes, int colum
   }
 }
 
-/// The same for codes of groups: out(k, coefficient).
+/// The same for codes of groups: calls out(k, coefficient).
 template <class Q, int P, class T, class Out>
 DELTADCT_HD DELTADCT_INLINE void unpack_group_column(const std::byte* codes, int column, T step,
                                                      const Out& out) noexcept {
   constexpr int groups = P * P / Q::group;
-  // The column's coefficients belong to every P-th group, over and over.
+  // The column's coefficients belong to every P-th group, cyclically.
   constexpr int period = groups % P == 0 ? groups / P : P % groups == 0 ? 1 : P;
   repeat<period>([&](int first) DELTADCT_INLINE_LAMBDA {
     const int s = first * P + column;
@@ -82,7 +84,7 @@ DELTADCT_HD DELTADCT_INLINE void unpack_group_column(const std::byte* codes, int
   });
 }
 
-/// The coefficients of thread t's columns, times factor, of a patch of `width` bits, not 0.
+/// Computes thread t's columns of the coefficients of a patch, times factor. `width` is not 0.
 template <template <int> class Quantizer, class Bound, int P, class V>
 DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* codes,
                                                     const Bound* stored,

@@ -1,11 +1,11 @@
 // Encoding on a device, step by step:
 //
-//     1. measure    every patch: finite? score, mean, what the rescale factor needs
-//     2. rank       ranks by a stable sort of the scores, classes, places
+//     1. measure    every patch: finite or not, score, mean, the rescale factor's sums
+//     2. rank       a stable sort by score gives ranks, then classes and places
 //     3. quantize   transform, fit, quantize, pack, compare
-//     4. sum        what the rescale factor is made of
+//     4. sum        the sums of all patches, for the rescale factor
 //
-// Whoever runs it brings the queue: on a device, kernels on a stream and CUB's sorts.
+// The caller supplies the queue: on a device, it runs kernels on a stream and sorts with CUB.
 #pragma once
 
 #include <deltadct/codec/device/quantize.hpp>
@@ -20,7 +20,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// The workspace of an encode, in the device's memory.
+/// The workspace of an encode, in device memory.
 template <class T>
 struct DeviceWorkspace {
   T* scores;
@@ -37,7 +37,7 @@ struct DeviceWorkspace {
   std::size_t sorting_bytes;
   std::size_t bytes;
 
-  /// Lays the arrays out from `memory` on, which is aligned.
+  /// Lays the arrays out from `memory` on, which must be aligned.
   DeviceWorkspace(std::byte* memory, std::size_t patches, std::size_t sorting_bytes_) noexcept
       : sorting_bytes(sorting_bytes_) {
     std::size_t end = 0;
@@ -62,11 +62,11 @@ struct DeviceWorkspace {
   }
 };
 
-/// Encodes one matrix. Queue gives
-///   launch(kernel)                                  runs a kernel, after what came before
+/// Encodes one matrix. A Queue has these members:
+///   launch(kernel)                                  runs a kernel after all earlier work
 ///   sort_scores(scores, sorted, index, order, n)    stable, descending
 ///   sort_classes(classes, sorted, index, order, n)  stable, ascending
-///   fill(memory, byte, n)                           of the device's memory
+///   fill(memory, byte, n)                           fills device memory
 ///   copy(to, from, n)                               from or to the host; waits
 template <class Policy, concepts::Element U, bool Subtracts>
 class DeviceEncoder {
@@ -77,19 +77,19 @@ class DeviceEncoder {
   using Plan = detail::Plan<Policy>;
   static constexpr int P = Policy::patch;
 
-  /// Throws too_large where the matrix has too many patches.
+  /// Throws too_large if the matrix has too many patches.
   DeviceEncoder(const DeviceDelta<T, U, Subtracts>& delta)
       : delta_(delta), patches_(patches_of(delta.tuned.rows, delta.tuned.cols)) {}
 
-  /// The patches of a matrix; throws too_large.
+  /// The number of patches of a matrix. Throws too_large.
   static std::uint32_t patches_of(std::size_t rows, std::size_t cols) {
     return static_cast<std::uint32_t>(Plan::patches(rows, cols));
   }
 
-  /// Enqueues all. lay_out(header) yields the arrays of a header whose classes are known, and
-  /// throws where its memory is not enough. An allocator that does not give out bits by rank alone
-  /// is called with the scores, for which this waits; any other is asked, as lay_out is, before all
-  /// else.
+  /// Enqueues all steps. lay_out(header) returns the arrays for a header whose classes are known,
+  /// and throws if its memory is too small. An allocator that assigns bits by rank alone is asked
+  /// before anything is enqueued, and so is lay_out. Any other allocator is called with the scores,
+  /// for which this waits.
   template <class Queue, class LayOut>
   void run(const Queue& queue, const Allocator& allocator, const DeviceWorkspace<T>& workspace,
            TensorHeader& header, const LayOut& lay_out) const {
@@ -125,7 +125,7 @@ class DeviceEncoder {
     sum(queue, workspace);
   }
 
-  /// The rescale factor of what was encoded. Throws non_finite, with the patch, and out_of_range.
+  /// The rescale factor of what was encoded. Throws non_finite, naming the patch, or out_of_range.
   static double scale_of(const DeviceOutcome& outcome, const TensorHeader& header) {
     if (outcome.not_finite != DeviceOutcome::kNone) {
       throw Error(Errc::non_finite, patch_text(header, outcome.not_finite),

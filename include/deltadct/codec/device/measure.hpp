@@ -1,4 +1,4 @@
-// What encoding must know of every patch before bits are allocated, measured on a device.
+// Measures every patch on a device before bits are allocated.
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
@@ -14,17 +14,17 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What encoding leaves in the device's memory beside the arrays.
+/// What encoding leaves in device memory beside the arrays.
 struct DeviceOutcome {
   static constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
   PatchSums sums;
-  std::uint32_t not_finite;  ///< the first patch that holds such a value, or kNone
-  std::uint32_t failed;      ///< the first patch whose coefficients leave the range of the bounds
+  std::uint32_t not_finite;  ///< the first patch that holds a value that is not finite, or kNone
+  std::uint32_t failed;      ///< the first patch whose bounds are out of range, or kNone
 };
 
-/// Scores, means and what Rescale sums over the original, patch by patch. A score that is no number
-/// is left to RemeasureKernel.
+/// Measures scores, means and Rescale's sums over the original, patch by patch. It writes NaN for a
+/// score that it cannot compute; RemeasureKernel then computes that score.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct MeasureKernel {
   using T = compute_t<typename Policy::Element>;
@@ -38,8 +38,8 @@ struct MeasureKernel {
   static constexpr int phases = 2;
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   static constexpr int min_blocks = Threads::template min_blocks<U>;
-  /// Rows that are under way at once, of 64 bytes a thread: enough to hide the memory's latency,
-  /// few enough for registers.
+  /// Rows in flight at once, 64 bytes per thread: enough to hide the memory latency, few enough for
+  /// the registers.
   static constexpr int kRows =
       P == 12 ? P : std::min({P, 16, static_cast<int>(64 / sizeof(Packed<U, Threads::lanes>))});
 
@@ -78,8 +78,8 @@ struct MeasureKernel {
   }
 
  private:
-  /// The mean is the sum of elements that were divided first: the sum of values near the type's
-  /// limit does not leave it.
+  /// Elements are divided before they are summed, so that the mean of values near the type's limit
+  /// does not overflow.
   DELTADCT_HD DELTADCT_INLINE T reciprocal(const Patch& patch) const noexcept {
     return T(1) / static_cast<T>(patch.elements(region));
   }
@@ -117,9 +117,9 @@ struct MeasureKernel {
       if constexpr (Plan<Policy>::compares_coefficients) {
         is_measured = is_measured && is_within_range(all.originals);
       }
-      is_measured = is_measured || all.values.are_zero();  // no unit does better
+      is_measured = is_measured || all.values.are_zero();  // scaling would not help
     }
-    if (!all.values.are_finite()) {  // which is refused
+    if (!all.values.are_finite()) {  // such a patch is refused later
       keep_least(failed, static_cast<std::uint32_t>(patch.index));
       score = 0;
       is_measured = true;
@@ -130,8 +130,8 @@ struct MeasureKernel {
   }
 };
 
-/// Measures the patches that MeasureKernel could not: those whose terms leave the range of T, in
-/// another unit, which are few; and all, where the scorer has no terms. A thread a patch.
+/// Measures the patches that MeasureKernel could not. Those are the few whose terms leave the range
+/// of T, which are scaled first; or all patches, if the scorer has no terms. One thread per patch.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct RemeasureKernel {
   using T = compute_t<typename Policy::Element>;

@@ -1,4 +1,4 @@
-// Codes of a thread's columns to the words of a patch, which its threads share.
+// Packs the codes of a thread's columns into the words of a patch, which its threads share.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
@@ -19,8 +19,8 @@ DELTADCT_HD DELTADCT_INLINE void or_word(std::uint32_t* word, std::uint32_t bits
 #endif
 }
 
-/// Packs code(k) for the codes k * P + column, k = 0 ... P - 1, of a patch into its words, which
-/// were zero and which threads share.
+/// Packs code(k) as code k * P + column of a patch, for k = 0 ... P - 1. The patch's threads share
+/// the words, which must be zero beforehand.
 template <int Bits, int P, class Code>
 DELTADCT_HD DELTADCT_INLINE void pack_column(std::uint32_t* words, int column,
                                              const Code& code) noexcept {
@@ -64,7 +64,7 @@ DELTADCT_HD DELTADCT_INLINE void pack_column(std::uint32_t* words, int column,
   }
 }
 
-/// Packs dense code j of `width` bits, up to 8, likewise.
+/// Packs dense code j of `width` bits, at most 8, in the same way.
 DELTADCT_HD DELTADCT_INLINE void pack_dense(std::uint32_t* words, int width, int j,
                                             std::uint32_t code) noexcept {
   const int bit = j * width;
@@ -72,8 +72,9 @@ DELTADCT_HD DELTADCT_INLINE void pack_dense(std::uint32_t* words, int width, int
   if (bit % 32 + width > 32) or_word(words + bit / 32 + 1, code >> (32 - bit % 32));
 }
 
-/// Packs the codes of levels that follow the energy, of columns x of thread t, which are divided by
-/// their root mean square but for one bit. Returns the sum of x times their levels, in steps.
+/// Packs the codes of levels that follow the energy, for the columns x of thread t. For more than
+/// one bit, x must have been divided by its root mean square. Returns the sum of x times their
+/// levels, in steps.
 template <class Q, int Bits, class V, int P>
 DELTADCT_HD DELTADCT_INLINE typename Lanes<V>::scalar pack_levels(int t, const V (&x)[P],
                                                                   std::uint32_t* words) noexcept {
@@ -101,8 +102,8 @@ DELTADCT_HD DELTADCT_INLINE typename Lanes<V>::scalar pack_levels(int t, const V
   return sum;
 }
 
-/// Packs the codes of groups, of which each thread takes some. Returns the sum of unit times the
-/// coefficients, times their levels, in steps.
+/// Packs the codes of groups; each thread takes some of the groups. Returns its sum of
+/// unit * coefficient * level, in steps.
 template <class Q, class T, int P>
 DELTADCT_HD DELTADCT_INLINE T pack_groups(int t, const T* coefficients, T unit,
                                           std::uint32_t* words) noexcept {
@@ -117,8 +118,8 @@ DELTADCT_HD DELTADCT_INLINE T pack_groups(int t, const T* coefficients, T unit,
   return sum;
 }
 
-/// A patch's codes to where they belong, whose address is a multiple of four where `bytes` is, by
-/// thread t of `threads`.
+/// Copies a patch's codes to their place; this is the part of thread t of `threads`. If `bytes` is
+/// a multiple of four, the address must be one too.
 DELTADCT_HD DELTADCT_INLINE void copy_words(int t, int threads, const std::uint32_t* words,
                                             std::uint32_t mask, std::byte* to, int bytes) noexcept {
   if (bytes % 4 == 0) {

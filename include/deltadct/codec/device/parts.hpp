@@ -1,5 +1,5 @@
-// What must be known of a patch whose values lie with many threads: each reduces its own, and all
-// combine the same parts in the same order.
+// Reductions over a patch whose values are spread over many threads. Each thread reduces its own
+// values; then all threads combine the same parts in the same order.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
@@ -13,7 +13,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Two results a thread has for the others.
+/// Two results that a thread passes to the others.
 template <class T>
 struct Part {
   T a;
@@ -30,7 +30,7 @@ DELTADCT_HD DELTADCT_INLINE Part<T> sum_parts(const Part<T>* parts, int threads)
   return all;
 }
 
-/// How large values are, by their bits.
+/// The largest magnitude among values, found by their bits.
 template <class T>
 class Magnitudes {
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
@@ -57,10 +57,10 @@ class Magnitudes {
     greatest_ = greatest_ < magnitude ? magnitude : greatest_;
   }
 
-  Bits greatest_;  // zero where it is made as Magnitudes<T>{}: blocks share values of this type
+  Bits greatest_;  // no default value, because blocks share values of this type
 };
 
-/// The least of what threads of all blocks give.
+/// Keeps the least of the values that threads of all blocks pass.
 DELTADCT_HD DELTADCT_INLINE void keep_least(std::uint32_t* least, std::uint32_t value) noexcept {
 #if defined(__CUDA_ARCH__)
   atomicMin(least, value);
@@ -84,7 +84,7 @@ DELTADCT_HD DELTADCT_INLINE typename Lanes<V>::scalar sum_of_squares(const V (&x
   return sum_lanes(sum);
 }
 
-/// The least and the greatest of a thread's values; infinite where one is not finite.
+/// The least and the greatest of a thread's values, or both infinities if a value is not finite.
 template <class V, int P>
 DELTADCT_HD DELTADCT_INLINE Part<typename Lanes<V>::scalar> range_of(const V (&x)[P]) noexcept {
   using T = typename Lanes<V>::scalar;
@@ -116,7 +116,8 @@ DELTADCT_HD DELTADCT_INLINE Part<T> join_ranges(const Part<T>* parts, int thread
   return range;
 }
 
-/// Lays the columns of thread t where all threads of the patch find them, in the order of codes.
+/// Stores the columns of thread t where all threads of the patch can read them, in the order of the
+/// codes.
 template <class T, class V, int P>
 DELTADCT_HD DELTADCT_INLINE void lay_down(int t, const V (&x)[P], T* coefficients) noexcept {
   repeat<P>([&](int k) DELTADCT_INLINE_LAMBDA {

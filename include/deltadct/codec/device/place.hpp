@@ -1,4 +1,4 @@
-// Where a thread's patch lies, and the delta that it reads there.
+// Where a thread's patch lies, and the delta that the thread reads there.
 #pragma once
 
 #include <deltadct/backend/cuda/columns.hpp>
@@ -10,21 +10,21 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// A part of a matrix, the patches that cover it, and how blocks divide them: each takes so many
-/// neighbours of a grid row.
+/// A part of a matrix, the patches that cover it, and how blocks divide these patches: each block
+/// takes some neighbours of one grid row.
 struct DeviceRegion {
-  std::int64_t row;  ///< of the matrix, where the region begins
+  std::int64_t row;  ///< row of the matrix where the region begins
   std::int64_t col;
   std::int64_t rows;
   std::int64_t cols;
   std::uint32_t grid_cols;  ///< patches in a row of the matrix
-  std::uint32_t first_row;  ///< of the grid, as the next two
+  std::uint32_t first_row;  ///< first row of the grid; the next two are columns of the grid
   std::uint32_t first_col;
   std::uint32_t end_col;
   std::uint32_t blocks_across;
   std::uint32_t blocks;
 
-  /// All of it is inside the matrix, which has at most PatchPlace::kMaxSlots patches.
+  /// The region must lie inside the matrix, which must have at most PatchPlace::kMaxSlots patches.
   DeviceRegion(std::size_t matrix_cols, std::size_t row_, std::size_t col_, std::size_t rows_,
                std::size_t cols_, int patch, int block_patches) noexcept {
     const auto p = static_cast<std::size_t>(patch);
@@ -43,17 +43,17 @@ struct DeviceRegion {
   }
 };
 
-/// A thread's patch and its part of it.
+/// A thread's patch, and the thread's part of it.
 template <class T, int P>
 struct PatchOfThread {
   using Threads = PatchThreads<T, P>;
 
-  int slot;           ///< of the patch in its block
-  int t;              ///< of the thread in its patch
-  bool exists;        ///< else the block has more threads than there are patches
-  std::size_t index;  ///< of the patch in the matrix
-  std::int64_t i;     ///< where it begins, from the region's first row on; may be negative
-  std::int64_t j;     ///< the first of the thread's columns, likewise
+  int slot;           ///< index of the patch in its block
+  int t;              ///< index of the thread in its patch
+  bool exists;        ///< false for the threads of a block that have no patch
+  std::size_t index;  ///< index of the patch in the matrix
+  std::int64_t i;     ///< the patch's first row, relative to the region; may be negative
+  std::int64_t j;     ///< the thread's first column, relative to the region; may be negative
 
   DELTADCT_HD DELTADCT_INLINE PatchOfThread(const DeviceRegion& region, unsigned block,
                                             int thread) noexcept {
@@ -69,7 +69,7 @@ struct PatchOfThread {
     j = std::int64_t{grid_col} * P - region.col + Threads::spatial_column(t, 0);
   }
 
-  /// How many of the patch's elements the region has, which begins where a patch does.
+  /// How many of the patch's elements lie in the region, which must begin where a patch does.
   DELTADCT_HD DELTADCT_INLINE std::int64_t elements(const DeviceRegion& region) const noexcept {
     const auto within = [](std::int64_t rest) { return rest < P ? rest : P; };
     return within(region.rows - i) * within(region.cols - (j - Threads::spatial_column(t, 0)));
@@ -81,7 +81,8 @@ struct PatchOfThread {
   }
 };
 
-/// Whether `lanes` neighbours of a matrix, from a multiple of them on, lie as Packed does.
+/// Whether `lanes` neighbours of a row, from any multiple of `lanes` on, can be accessed as a
+/// Packed.
 template <class U>
 bool is_packed(const MatrixView<U>& view, int lanes) noexcept {
   const auto step = static_cast<std::ptrdiff_t>(lanes);
@@ -91,14 +92,14 @@ bool is_packed(const MatrixView<U>& view, int lanes) noexcept {
              0;
 }
 
-/// The delta of a matrix that is encoded: tuned - base, or tuned, where that is the delta itself.
+/// The delta of the matrix that is encoded: tuned - base, or `tuned` itself if that is the delta.
 template <class Compute, concepts::Element U, bool Subtracts>
 struct DeviceDelta {
   MatrixView<const U> base;
   MatrixView<const U> tuned;
 
-  /// Rows first, first + 1, ... of the thread's columns, of a matrix that is the region; zeros
-  /// beyond its edges.
+  /// Loads rows first, first + 1, ... of the thread's columns. The region must be the whole matrix;
+  /// elements beyond its edges are zero.
   template <int P, class V, int Rows>
   DELTADCT_HD DELTADCT_INLINE void load(const PatchOfThread<Compute, P>& patch,
                                         const DeviceRegion& region, bool packed, int first,

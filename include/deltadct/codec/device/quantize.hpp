@@ -1,5 +1,5 @@
 // Encoding on a device, once every patch has its bits: transform, fit, quantize, pack, and compare
-// with what will decode.
+// with the decoded patch.
 #pragma once
 
 #include <deltadct/codec/device/dequantize.hpp>
@@ -9,7 +9,8 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Its phases depend on what bounds follow: what one phase leaves in shared memory, the next reads.
+/// The phases depend on what the bounds are fitted to. Each phase leaves results in shared memory
+/// for the next one.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct QuantizeKernel {
   using T = compute_t<typename Policy::Element>;
@@ -21,37 +22,39 @@ struct QuantizeKernel {
   static constexpr int threads = Threads::per_block;
   static constexpr Fitting fit = fitting_of<typename Policy::template Quantizer<1>>();
 
-  /// Phases, of which some are not there for some fits. The first two transform.
+  /// The phases. A phase that a fit does not need is -1. The first two transform.
   static constexpr int kTransformRows = 0;
   static constexpr int kTransformColumns = 1;
-  /// Sums of squares are had again in a unit where they leave the range of T; then levels are
-  /// chosen, whose products with the coefficients give the step.
+  /// If sums of squares leave the range of T, they are computed again in another unit. Then levels
+  /// are chosen; their products with the coefficients give the step.
   static constexpr int kFindUnit = fit == Fitting::energy ? 2 : -1;
   static constexpr int kSumInUnit = fit == Fitting::energy ? 3 : -1;
   static constexpr int kChooseLevels = fit == Fitting::energy ? 4 : -1;
-  /// Coefficients are laid where all threads of a patch find them.
+  /// Coefficients are stored where all threads of a patch can read them.
   static constexpr int kLayDown = fit == Fitting::coefficients ? 2 : -1;
-  /// Bounds are stored, and codes packed that need them.
+  /// Bounds are stored, and the codes that depend on them are packed.
   static constexpr int kStore = fit == Fitting::energy ? 5 : fit == Fitting::extremes ? 2 : 3;
-  /// What decodes is transformed back, in the phase before where nothing is in the way.
+  /// The decoded patch is transformed back. Other fits begin this in kStore. A fit to all
+  /// coefficients cannot, because in kStore threads still read the coefficients from the same
+  /// shared memory.
   static constexpr int kInverse = fit == Fitting::coefficients ? 4 : -1;
-  /// Codes go to memory, and what decodes is compared.
+  /// Codes go to memory, and the decoded patch is compared with the original.
   static constexpr int kWrite = kInverse == -1 ? kStore + 1 : kInverse + 1;
   static constexpr int kCompare = kWrite + 1;
   static constexpr int phases = kCompare + 1;
 
   static constexpr bool is_warp_wide = Threads::is_warp_wide;
   static constexpr int min_blocks = Threads::template min_blocks<U>;
-  static constexpr int kWords = N / 4;  ///< of a patch's codes, at most
+  static constexpr int kWords = N / 4;  ///< words of a patch's codes, at most
   static constexpr int kRows = MeasureKernel<Policy, U, Subtracts>::kRows;
 
   struct Thread {
     int bits;
-    bool is_stored;      // whether the bounds can be
-    bool has_unit;       // whether squares were summed in a unit that keeps their digits
-    std::uint32_t mask;  // of code words: 0 where all levels are one, of which the code is 0
+    bool is_stored;      // whether the bounds can be stored
+    bool has_unit;       // whether the sum of squares kept its digits without another unit
+    std::uint32_t mask;  // of code words: 0 if all levels are equal, which is stored as code 0
     Part<T> range;       // of the patch's coefficients
-    T unit;              // see Energy, as the next two
+    T unit;              // this and the next two: see Energy
     T square;
     T reciprocal;
     V x[P];  // gain times the thread's coefficients
@@ -88,7 +91,7 @@ struct QuantizeKernel {
     T* coefficients = shared.values + patch.slot * Threads::area;
     std::uint32_t* words = shared.words + patch.slot * kWords;
     const int first = patch.slot * Threads::per_patch;
-    // Parts that are read and parts that are written take turns.
+    // Parts to read and parts to write alternate between two buffers.
     const Part<T>* parts = shared.parts[(Phase + 1) % 2] + first;
     Part<T>& part = shared.parts[Phase % 2][thread];
     if constexpr (Phase == kTransformRows) {
@@ -140,22 +143,24 @@ struct QuantizeKernel {
   using Quantizer = typename Policy::template Quantizer<Bits>;
   static constexpr int lanes = Threads::lanes;
   static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
-  /// Whether what Rescale compares must be transformed back.
+  /// Whether Rescale's comparison needs the patch transformed back.
   static constexpr bool reconstructs = Plan::sums_originals;
-  /// Whether coefficients are compared with what their codes stand for; an energy says it of all.
+  /// Whether each coefficient is compared with what its code stands for. An energy fit knows the
+  /// sums.
   static constexpr bool compares_elements = Plan::compares_coefficients && fit != Fitting::energy;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
     return const_cast<Bound*>(tensor.bounds_of<Bound>(place, k));
   }
 
-  /// Rounds a value to the bound's dtype; returns it as a decoder will see it.
+  /// Rounds a value to the dtype of the bounds and stores it. Returns it as a decoder will see it.
   DELTADCT_HD static T store(Bound* bounds, int k, T value) noexcept {
     bounds[k] = static_cast<Bound>(static_cast<compute_t<Bound>>(value));
     return stored_value<T>(bounds, k);
   }
 
-  /// Says that a patch cannot be stored, and whether that is for the sake of its elements.
+  /// Reports that a patch cannot be stored: as not finite if one of its elements is not, else as
+  /// failed.
   DELTADCT_HD void fail(const Patch& patch) const noexcept {
     Magnitudes<T> elements{};
     const std::int64_t left = patch.j - Threads::spatial_column(patch.t, 0);
@@ -189,7 +194,7 @@ struct QuantizeKernel {
                                           Threads::spatial_column(patch.t, 0), exchange);
   }
 
-  /// The phases that find the energy of a patch, and then its levels.
+  /// The phases that compute the energy of a patch and then choose its levels.
   template <int Phase>
   DELTADCT_HD DELTADCT_INLINE void sum_energy(int t, Thread& own, const Part<T>* parts,
                                               Part<T>& part, T* coefficients,
@@ -219,13 +224,13 @@ struct QuantizeKernel {
     own.unit = own.is_stored ? unit_of(peak) : T(1);
   }
 
-  /// Packs the codes of levels that follow the energy; returns the thread's part of the sum of unit
-  /// times the coefficients, times their levels.
+  /// Packs the codes of levels that follow the energy. Returns the thread's part of the sum of
+  /// unit * coefficient * level.
   DELTADCT_HD DELTADCT_INLINE T choose_levels(int t, Thread& own, const T* coefficients,
                                               std::uint32_t* words) const noexcept {
     if (own.square == 0) return T(0);
-    // Divided by their root mean square in place, lest compilers keep what all widths have in
-    // common beside the coefficients.
+    // Coefficients are divided by their root mean square in place. Otherwise compilers would keep
+    // the quotients, which all widths share, beside the coefficients.
     T reciprocal(1);
     if (own.bits > 1) {
       reciprocal = own.reciprocal;
@@ -242,7 +247,7 @@ struct QuantizeKernel {
     return sum / reciprocal;
   }
 
-  /// Stores what a patch's codes need, or says that it cannot be.
+  /// Stores the bounds of a patch, or reports that they cannot be stored.
   template <int Values>
   DELTADCT_HD DELTADCT_INLINE void store_bounds(const Patch& patch, PatchPlace place,
                                                 const DeviceClass& k, const Thread& own,
@@ -255,8 +260,9 @@ struct QuantizeKernel {
     sums[patch.index].lost = lost_element<Policy>(lost);
   }
 
-  /// Stores the step of levels whose codes are packed, and begins what Rescale compares: the whole
-  /// patch's where coefficients will do, else the inverse transform.
+  /// Stores the step of levels whose codes are packed, and begins Rescale's comparison. If
+  /// coefficients suffice, it sums those of the whole patch; otherwise it begins the inverse
+  /// transform.
   DELTADCT_HD DELTADCT_INLINE void store_step(const Patch& patch, PatchPlace place,
                                               const DeviceClass& k, Thread& own,
                                               const Fit<T>& fitted, const Exchange<T, P>& exchange,
@@ -290,9 +296,9 @@ struct QuantizeKernel {
     }
   }
 
-  /// Fits and stores the bounds, and packs the codes that follow from them. Returns the thread's
-  /// part of {original, reconstructed} where coefficients will do; else leaves in own.x what
-  /// decodes.
+  /// Fits and stores the bounds, and packs the codes that depend on them. Returns the thread's part
+  /// of {original, reconstructed} if coefficients suffice for Rescale. Otherwise leaves the decoded
+  /// coefficients in own.x.
   DELTADCT_HD DELTADCT_INLINE Part<T> quantize_elements(const Patch& patch, PatchPlace place,
                                                         const DeviceClass& k, Thread& own,
                                                         const T* coefficients,
@@ -367,7 +373,7 @@ struct QuantizeKernel {
     return compared;
   }
 
-  /// The thread's part of what Rescale sums over the original and what decodes.
+  /// The thread's part of Rescale's sum over the original and the decoded patch.
   DELTADCT_HD DELTADCT_INLINE T reconstructed(const Patch& patch,
                                               const Exchange<T, P>& exchange) const noexcept {
     T sum = 0;

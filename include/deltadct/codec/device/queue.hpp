@@ -1,4 +1,4 @@
-// What an encoder asks of a device, by CUDA: for nvcc alone.
+// The queue of a device's encoder, on CUDA. Only nvcc compiles this header.
 #pragma once
 
 #include <deltadct/backend/cuda/launch.hpp>
@@ -64,7 +64,7 @@ struct CudaQueue {
   }
 
  private:
-  // CUB returns what failed before it, too, on the same thread, and was handled there.
+  // CUB also returns earlier errors of the same thread, which were handled where they occurred.
   static void forget_errors() { static_cast<void>(cudaGetLastError()); }
 };
 

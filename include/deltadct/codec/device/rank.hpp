@@ -1,5 +1,5 @@
-// The steps of encoding on a device that take patches as wholes: places from ranks or classes, and
-// sums in an order that does not depend on who computes them.
+// The steps of encoding on a device that treat each patch as a whole: places from ranks or classes,
+// and sums in an order that does not depend on how threads are scheduled.
 #pragma once
 
 #include <deltadct/backend/cuda/phases.hpp>
@@ -11,7 +11,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// How many patches have the classes before each: class k has the ranks from begin[k] on.
+/// The ranks of each class: those of class k begin at begin[k].
 struct ClassRanks {
   std::uint32_t begin[kMaxWidthClasses];
   std::uint32_t classes;
@@ -24,7 +24,7 @@ struct ClassRanks {
   }
 };
 
-/// A kernel of one phase, a thread a patch.
+/// A kernel of one phase, with one thread per patch.
 struct PatchwiseKernel {
   static constexpr int threads = 256;
   static constexpr int phases = 1;
@@ -60,7 +60,8 @@ struct RankKernel : PatchwiseKernel {
   }
 };
 
-/// The places of patches, which `grouped` lists by class, each class in the grid's order.
+/// Writes the places of patches. `grouped` lists the patches by class, each class in the grid's
+/// order.
 struct PlaceKernel : PatchwiseKernel {
   const std::uint32_t* grouped;
   PatchPlace* places;
@@ -74,14 +75,14 @@ struct PlaceKernel : PatchwiseKernel {
   }
 };
 
-/// One block's sums of kPerBlock patches, or of the sums of blocks.
+/// Each block sums kPerBlock patches, or as many of the sums of earlier blocks.
 struct SumKernel {
   static constexpr int threads = 256;
   static constexpr int phases = 3;
   static constexpr bool is_warp_wide = false;
   static constexpr std::uint32_t kPerThread = 16;
   static constexpr std::uint32_t kPerBlock = threads * kPerThread;
-  static constexpr int kRow = 16;  // sums of sums, in two steps of 16
+  static constexpr int kRow = 16;  // the threads' sums are added in two steps of 16
 
   struct Thread {};
   struct Shared {
@@ -104,7 +105,8 @@ struct SumKernel {
       }
       shared.sums[thread] = sum;
     } else if constexpr (Phase == 1) {
-      // The last of a row keeps its sum, where nobody else reads.
+      // The last thread of a row stores the row's sum in its own place, which no other thread
+      // reads.
       if (thread % kRow != kRow - 1) return;
       PatchSums sum{};
       for (int n = 1 - kRow; n <= 0; ++n) sum.add(shared.sums[thread + n]);

@@ -1,4 +1,4 @@
-// A compressed matrix in a device's memory, as its kernels are told of it.
+// A compressed matrix in device memory, in the form in which kernels receive it.
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
@@ -22,15 +22,15 @@ struct DeviceClass {
   std::size_t codes_at;
 };
 
-/// Classes begin at multiples of this many bytes, so that whatever is loaded of them is aligned.
+/// Classes begin at multiples of this many bytes, so that all loads from them are aligned.
 inline constexpr std::size_t kDeviceAlignment = 256;
 
 constexpr std::size_t align_up(std::size_t bytes) noexcept {
   return ceil_div(bytes, kDeviceAlignment) * kDeviceAlignment;
 }
 
-/// Places, then bounds and codes class by class, all from one address of a device on. As in
-/// CompressedTensor, but that every class is aligned.
+/// Places, then the bounds and the codes of each class in turn, all in one piece of device memory.
+/// Unlike in CompressedTensor, every class is aligned.
 struct DeviceArrays {
   const PatchPlace* places;
   const std::byte* data;
@@ -50,8 +50,8 @@ struct DeviceArrays {
   }
 };
 
-/// Lays out what a valid header describes from `memory` on, which is aligned; returns the bytes it
-/// takes.
+/// Lays out what a valid header describes from `memory` on, which must be aligned. Returns the
+/// number of bytes.
 inline std::size_t lay_out_on_device(const TensorHeader& header, const std::byte* memory,
                                      DeviceArrays& arrays) noexcept {
   std::size_t end = align_up(header.patches() * sizeof(PatchPlace));
@@ -72,7 +72,7 @@ inline std::size_t lay_out_on_device(const TensorHeader& header, const std::byte
   return end;
 }
 
-/// The classes of the header that was laid out, whose bounds are of that dtype.
+/// The classes of the header that was laid out. `bound` is the dtype of its bounds.
 inline std::vector<WidthClass> classes_on_device(const DeviceArrays& arrays, DType bound) {
   std::vector<WidthClass> classes;
   for (std::uint32_t k = 0; k < arrays.class_count; ++k) {
@@ -84,8 +84,8 @@ inline std::vector<WidthClass> classes_on_device(const DeviceArrays& arrays, DTy
   return classes;
 }
 
-/// Calls copy(on_host, on_device, bytes) for all arrays of a compressed tensor, a view or an owner
-/// of them; on_device counts from the memory that was laid out.
+/// Calls copy(on_host, on_device, bytes) for each array of a compressed tensor, view or owner.
+/// on_device is an offset from the memory that was laid out.
 template <class Tensor, class Copy>
 void for_each_copy(Tensor& tensor, const TensorHeader& header, const DeviceArrays& arrays,
                    const Copy& copy) {
@@ -99,7 +99,7 @@ void for_each_copy(Tensor& tensor, const TensorHeader& header, const DeviceArray
   }
 }
 
-/// An owner's arrays, as large as the header says.
+/// Resizes an owner's arrays to the sizes that its header gives.
 inline void resize_arrays(CompressedTensor& tensor) {
   const auto [bounds, codes] = tensor.header.lay_out();
   tensor.places.resize(tensor.header.patches());

@@ -1,4 +1,4 @@
-// Decoding: patches of a region become rows of a destination, tile by tile.
+// Decoding: turns the patches of a region into rows of a destination, tile by tile.
 #pragma once
 
 #include <deltadct/codec/ends.hpp>
@@ -12,10 +12,10 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Writes a patch into a tile, and asks, value by value, for the same place of the next tile's
-/// target: spread over the arithmetic, that hides most of the memory's latency. That most lines are
-/// asked for twice is worth it: decode_add at P = 32 takes 1.2 times as long with one prefetch a
-/// line (Zen 3).
+/// Writes a patch into a tile. With every store it prefetches the same place of the next tile's
+/// target. Prefetches that are spread over the arithmetic hide most of the memory latency. Most
+/// cache lines are requested twice, but this pays: with one prefetch per line, decode_add at P = 32
+/// takes 1.2 times as long (Zen 3).
 template <class T, int Stride>
 struct TileSink {
   T* to;
@@ -28,8 +28,8 @@ struct TileSink {
   }
 };
 
-/// The sinks of a tile's patches. Of no element type: whatever the matrix holds, one copy of the
-/// kernels writes tiles.
+/// The sinks of a tile's patches. They do not depend on the element type of the matrix, so that all
+/// types share one copy of the kernels.
 template <class T, int P, int Stride>
 struct TileSinks {
   T* tile;
@@ -40,7 +40,7 @@ struct TileSinks {
   }
 };
 
-/// Writes a patch where it belongs.
+/// Writes a patch straight to the destination.
 template <class Rows>
 struct RowsSink {
   Rows rows;
@@ -63,7 +63,7 @@ class RegionDecoder {
   using Sinks = TileSinks<T, P, static_cast<int>(kStride)>;
 
  public:
-  /// Of values that are multiplied by `factor`.
+  /// Decoded values are multiplied by `factor`.
   RegionDecoder(const typename Codec::Kernel& kernel, const CompressedView& compressed,
                 const Region& region, T factor) noexcept
       : kernel_(kernel),
@@ -72,7 +72,8 @@ class RegionDecoder {
         patches_(compressed.header->rows, compressed.header->cols),
         factor_(factor) {}
 
-  /// Writes all values of the region to rows.row(i, j), (i, j) counted from its corner.
+  /// Writes all values of the region to rows.row(i, j), where (i, j) counts from the region's
+  /// corner.
   template <class Rows, concepts::Executor Executor>
   void run(const Rows& rows, const Executor& executor) const {
     if (region_.rows == 0 || region_.cols == 0) return;
@@ -89,9 +90,9 @@ class RegionDecoder {
   }
 
  private:
-  /// Patches that the region has whole, and whose elements lie side by side, go straight to them;
-  /// others go to a copy. The very code that decodes those decodes these, for compilers may round
-  /// elsewhere in any other: they fuse a product with a sum where they see both.
+  /// Patches that lie wholly in the region, and whose rows are contiguous, are decoded straight
+  /// into the destination; others go through a copy. Both use the same code. Different code could
+  /// round differently, because compilers fuse a product with a sum wherever they see both.
   template <class Rows>
   void decode_in_place(const TileSpan& span, const Rows& rows) const noexcept {
     const TileSpan whole = whole_of(span);
@@ -121,7 +122,7 @@ class RegionDecoder {
     copy_elements<U>(copy, rows.out.block(i, j, part.rows, part.cols));
   }
 
-  /// Whole patches to rows that begin with the first one's.
+  /// Decodes whole patches into rows that begin with the first patch.
   template <class Rows>
   void decode_rows(const TileSpan& span, const Rows& rows) const noexcept {
     decode_patches(span, [&](std::size_t k) DELTADCT_INLINE_LAMBDA {
@@ -140,7 +141,8 @@ class RegionDecoder {
     write_tile(span, tile, rows);
   }
 
-  /// Decodes patch k of a tile into sinks(k), neighbours of one width in one go.
+  /// Decodes patch k of a tile into sinks(k). Adjacent patches of one width are decoded in one
+  /// call.
   template <class SinksOf>
   void decode_patches(const TileSpan& span, const SinksOf& sinks) const noexcept {
     const PatchPlace* places =
@@ -158,7 +160,7 @@ class RegionDecoder {
     }
   }
 
-  /// What the region has of a tile.
+  /// The part of a tile that lies in the region.
   Region part_of(const TileSpan& span) const noexcept {
     const std::size_t top = std::max(span.grid_row * side, region_.row);
     const std::size_t bottom = std::min(span.grid_row * side + side, region_.row + region_.rows);
@@ -168,7 +170,7 @@ class RegionDecoder {
     return {top, left, bottom - top, right - left};
   }
 
-  /// The patches of a tile that the region has whole.
+  /// The patches of a tile that lie wholly in the region.
   TileSpan whole_of(const TileSpan& span) const noexcept {
     const Region part = part_of(span);
     const std::size_t first = ceil_div(part.col, side);
@@ -176,7 +178,7 @@ class RegionDecoder {
     return {span.grid_row, first, part.rows == side && first < end ? end - first : 0};
   }
 
-  /// Whether those are all.
+  /// Whether all patches of a tile do.
   bool is_inside(const TileSpan& span) const noexcept { return whole_of(span).count == span.count; }
 
   template <class Rows>

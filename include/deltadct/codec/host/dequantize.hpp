@@ -1,4 +1,4 @@
-// Patches from their packed codes: dequantize, transform back, hand to a sink.
+// From packed codes to patches: dequantize, transform back, pass to a sink.
 #pragma once
 
 #include <deltadct/backend/kernel.hpp>
@@ -12,7 +12,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Codes of one patch to coefficients, a register of X at a time.
+/// Turns the codes of one patch into coefficients, one register of X at a time.
 template <class Kernel, int Bits, template <int> class Quantizer, class X>
 class Dequantizer {
   using T = typename Lanes<X>::scalar;
@@ -30,7 +30,7 @@ class Dequantizer {
     }
   }
 
-  /// What the codes from s on, of N, stand for.
+  /// The coefficients for codes s, s + 1, ... of N.
   template <int N>
   DELTADCT_INLINE X at(const std::byte* codes, int s) const noexcept {
     if constexpr (looks_up)
@@ -44,7 +44,7 @@ class Dequantizer {
   X levels_;
 };
 
-/// The coefficients of a P x P patch in registers of any type of X, straight from packed codes.
+/// The coefficients of a P x P patch, straight from packed codes, in registers of any type in X.
 template <class Kernel, int Bits, int P, template <int> class Quantizer, class... X>
 class CodeSource : Dequantizer<Kernel, Bits, Quantizer, X>... {
  public:
@@ -61,7 +61,7 @@ class CodeSource : Dequantizer<Kernel, Bits, Quantizer, X>... {
   const std::byte* codes_;
 };
 
-/// Patches of one width whose codes and bounds follow each other.
+/// Adjacent patches of one width. Their codes and their bounds are contiguous.
 struct PatchRun {
   int bits;
   const std::byte* codes;
@@ -77,9 +77,9 @@ DELTADCT_INLINE void load_bounds(const std::byte* bounds, DType dtype,
   for (int k = 0; k < Count; ++k) values[k] = load_bound<T>(bounds, dtype, k);
 }
 
-/// The decoding stages of a policy, wired for one patch. T is the compute type; a patch is P * P
-/// values, row-major, aligned to 64 bytes. The kernels stay out of line: a call a patch costs
-/// nothing, and one copy of each serves all that ends in the same sink.
+/// The decoding stages of a policy, for one patch. T is the compute type. A patch is P * P values,
+/// row-major, aligned to 64 bytes. The kernels are not inlined: one call per patch costs nothing,
+/// and one copy of each kernel serves all callers with the same sink.
 template <class Policy, class Backend>
 struct PatchDecoder {
   using T = compute_t<typename Policy::Element>;
@@ -88,16 +88,16 @@ struct PatchDecoder {
   static constexpr int P = Policy::patch;
   static constexpr int N = P * P;
   using V = typename Kernel::template Vector<T, P>;
-  using Wide = typename Kernel::template Vector<T, 64>;  // the widest there is
+  using Wide = typename Kernel::template Vector<T, 64>;  // the widest register
   template <int Bits>
   using Quantizer = typename Policy::template Quantizer<Bits>;
 
   static constexpr T gain = static_cast<T>(Transform::template gain<P>);
 
-  /// Hands factor * (the patches that decode from a run) to sinks(0), sinks(1), ... Codes become
-  /// coefficients in the registers that the transform takes where that is a matter of looking them
-  /// up; else in memory, which costs a little time, and spares compilers a copy of the transform
-  /// for every width.
+  /// Passes factor * (decoded patch k of the run) to sinks(k). If codes can be looked up, small
+  /// patches decode them in the very registers that the transform takes. Otherwise coefficients go
+  /// through memory, which costs a little time but saves compilers a copy of the transform for
+  /// every width.
   template <class Sinks>
   static void decode(const Kernel& kernel, const PatchRun& run, T factor,
                      const Sinks& sinks) noexcept {
@@ -111,7 +111,7 @@ struct PatchDecoder {
     });
   }
 
-  /// The same, through coefficients in memory whatever the width, which is not 0.
+  /// The same, for any width but 0, with the coefficients in memory.
   template <class Sinks>
   DELTADCT_NOINLINE static void decode_unpacked(const Kernel& kernel, const PatchRun& run, T factor,
                                                 const Sinks& sinks) noexcept {
@@ -122,7 +122,7 @@ struct PatchDecoder {
     }
   }
 
-  /// The coefficients of patch k of a run, times factor, in the order of the codes.
+  /// Computes the coefficients of patch k of a run, times factor, in the order of the codes.
   static void unpack(const PatchRun& run, std::size_t k, T factor, T* coefficients) noexcept {
     with_width<Policy::template Quantizer, N>(run.bits, [&]<int Bits>() {
       if constexpr (Bits != 0) {
@@ -170,7 +170,7 @@ struct PatchDecoder {
       load_bounds(run.bounds + k * bounds_bytes<Bits>(run), run.bound, bounds);
       return Source<Bits>(run.codes + k * code_bytes(Bits, N), bounds, factor / gain);
     };
-    // The next patch's levels are found before this one's transform, which they would delay.
+    // Find the next patch's levels before this patch's transform, which would delay them.
     auto next = source_of(0);
     for (std::size_t k = 0; k < run.count; ++k) {
       const auto source = next;
@@ -188,7 +188,7 @@ struct PatchDecoder {
       Quantizer<Bits>::decode(codes, factor * bounds[0], coefficients, N);
     } else {
       using L = Lanes<Wide>;
-      // So many that each step of the loop finds them at the same places.
+      // Steps of whole blocks, so that each step finds its codes at the same positions.
       constexpr int step = N % bits::kBlock == 0 ? bits::kBlock : N;
       const Dequantizer<Kernel, Bits, Policy::template Quantizer, Wide> values(bounds, factor);
       for (int s = 0; s < N; s += step, codes += code_bytes(Bits, step)) {

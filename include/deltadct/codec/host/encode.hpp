@@ -1,6 +1,6 @@
-// Encoding, in two passes over the matrix and no copy of the delta:
-//   1. every patch: finite? score, mean, and the sums the rescale factor needs
-//   2. after the allocation, the patches that were given bits: transform, quantize, pack, compare
+// Encoding, in two passes over the matrix and without a copy of the delta:
+//   1. every patch: check that it is finite; compute score, mean, and the rescale factor's sums
+//   2. after the allocation, every patch with codes: transform, quantize, pack, compare
 #pragma once
 
 #include <deltadct/codec/host/measure.hpp>
@@ -15,13 +15,13 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Scratch of an encode: a few values a patch, none an element.
+/// The workspace of an encode: a few values per patch, none per element.
 template <class T>
 struct EncodeWorkspace {
   std::span<T> scores;
   std::span<T> means;
   std::span<std::uint32_t> classes;
-  std::span<std::uint32_t> order;  // the allocator's scratch
+  std::span<std::uint32_t> order;  // the allocator's workspace
   std::span<UnitSums> units;
 
   static SaturatingSize bytes(std::size_t patches, std::size_t units) noexcept {
@@ -30,7 +30,8 @@ struct EncodeWorkspace {
            alignof(UnitSums);
   }
 
-  /// Lays the arrays out in memory of at least bytes(patches, unit_count).
+  /// Lays the arrays out in memory of at least bytes(patches, unit_count) bytes. Throws too_large
+  /// if they do not fit.
   EncodeWorkspace(std::span<std::byte> memory, std::size_t patches, std::size_t unit_count) {
     void* at = memory.data();
     std::size_t space = memory.size();
@@ -70,7 +71,7 @@ class MatrixEncoder {
   using Walk = TileWalk<kRun, kRun>;
 
  public:
-  /// Throws too_large where the matrix has too many patches.
+  /// Throws too_large if the matrix has too many patches.
   MatrixEncoder(const typename Codec::Kernel& kernel, std::size_t rows, std::size_t cols)
       : kernel_(kernel), patches_(rows, cols), count_(Plan::patches(rows, cols)) {}
 
@@ -79,7 +80,8 @@ class MatrixEncoder {
                         patches_.cols());
   }
 
-  /// Encodes the matrix that source reads into `out`, whose arrays are resized, not shrunk.
+  /// Encodes the matrix that `source` reads into `out`. The arrays of `out` are resized, but keep
+  /// their capacity.
   template <class Source, concepts::Executor Executor>
   void run(const Source& source, const Allocator& allocator, std::span<std::byte> memory,
            CompressedTensor& out, const Executor& executor) const {
@@ -140,9 +142,9 @@ class MatrixEncoder {
     }
   }
 
-  /// prefetch() asks for what will be read next. Twice, for processors drop some of so many
-  /// requests: asking once takes 1.15 times as long for the whole of encode() (Zen 3, 4096 x 4096
-  /// float).
+  /// prefetch() requests what will be read next. It is called twice, because processors drop some
+  /// of so many requests: with one call, the whole of encode() takes 1.15 times as long (Zen 3,
+  /// 4096 x 4096 float).
   template <class Prefetch>
   void encode_patch(int bits, const T* patch, const PatchExtent& extent, std::size_t index,
                     const Prefetch& prefetch, const EncodeWorkspace<T>& work, CompressedTensor& out,
@@ -182,7 +184,7 @@ class MatrixEncoder {
     return failed;
   }
 
-  /// Throws non_finite with the first element of a patch that is not, if there is one.
+  /// Throws non_finite, naming the first element of a patch that is not finite, if there is one.
   template <class Source>
   void refuse_non_finite(const Source& source, std::size_t patch) const {
     if (patch == SIZE_MAX) return;

@@ -1,4 +1,4 @@
-// Measuring patches before bits are allocated: scores, means, and what Rescale sums over the delta.
+// Measures patches before bits are allocated: scores, means, and Rescale's sums over the delta.
 #pragma once
 
 #include <deltadct/backend/kernel.hpp>
@@ -14,7 +14,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// What one unit of work adds up; summed in the order of the units, whoever ran them.
+/// The sums of one unit of work. Units are added up in a fixed order, whichever thread ran them.
 struct UnitSums {
   PatchSums sums{};
   std::size_t failed = SIZE_MAX;  ///< the first patch with a value that cannot be stored
@@ -22,8 +22,8 @@ struct UnitSums {
   void fail(std::size_t patch) noexcept { failed = std::min(failed, patch); }
 };
 
-/// Measures the patches of the matrix that a source reads. Scores and means go to arrays of one
-/// value a patch; a patch that holds a value that is not finite fails.
+/// Measures the patches of the matrix that a source reads, and writes one score and one mean per
+/// patch. A patch with a value that is not finite fails.
 template <class Policy, class Backend, class Source>
 class Measurer {
   using T = compute_t<typename Policy::Element>;
@@ -39,11 +39,11 @@ class Measurer {
   Measurer(const Patches& patches, const Source& source, std::span<T> scores, std::span<T> means)
       : patches_(patches), source_(source), scores_(scores), means_(means) {}
 
-  /// The patches of a run of at most kEncodeRun.
+  /// Measures a run of at most kEncodeRun patches.
   void run(const TileSpan& span, UnitSums& unit) const {
     const PatchExtent corner = patches_.extent(span.grid_row, span.first);
-    // Patches to be measured together, to the last bit as one by one: whole ones, as many as fill
-    // registers.
+    // Measure whole patches together, as many as fill registers. The results are bit-identical to
+    // those of one patch at a time.
     std::size_t whole = 0;
     if (sums_terms && !kExcessPrecision && corner.rows == P && source_.is_dense()) {
       constexpr std::size_t step = std::lcm(P, Lanes<Wide>::count) / P;
@@ -70,8 +70,8 @@ class Measurer {
     alignas(64) T originals[kEncodeRun<T, P> * P];
   };
 
-  /// Four rows at a time: as many streams as prefetchers follow, and sums that are loaded and
-  /// stored once for eight elements.
+  /// Takes four rows at a time. Prefetchers can follow that many streams, and each sum is loaded
+  /// and stored only once for eight elements.
   void sum_columns(const PatchExtent& corner, std::size_t columns, ColumnSums& sums) const {
     constexpr std::size_t kRows = 4;
     using L = Lanes<Wide>;
@@ -97,11 +97,11 @@ class Measurer {
     }
   }
 
-  // The mean is the sum of elements that were divided first: the sum of values near the type's
-  // limit does not leave it.
+  // Elements are divided before they are summed, so that the mean of values near the type's limit
+  // does not overflow.
   static T reciprocal(std::size_t elements) noexcept { return T(1) / static_cast<T>(elements); }
 
-  /// Measures a patch by its columns' sums; false where they do not suffice.
+  /// Measures a patch by the sums of its columns. Returns false if they do not suffice.
   bool measure_summed(ColumnSums& columns, std::size_t first, std::size_t index,
                       UnitSums& unit) const {
     const T mean = fold_columns<P>(columns.means + first);
@@ -119,7 +119,7 @@ class Measurer {
     return true;
   }
 
-  /// Measures any patch.
+  /// Measures any patch, by itself.
   void measure_patch(std::size_t grid_row, std::size_t grid_col, std::size_t index,
                      UnitSums& unit) const {
     alignas(64) T patch[area];

@@ -1,5 +1,5 @@
-// Patches to packed codes: transform, fit the bounds, quantize, pack, and compare with what will
-// decode.
+// From patches to packed codes: transform, fit the bounds, quantize, pack, and compare with the
+// decoded patch.
 #pragma once
 
 #include <deltadct/codec/host/dequantize.hpp>
@@ -13,7 +13,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// Writes a patch to memory and adds up what Rescale compares with the original patch.
+/// Writes a decoded patch to memory and sums what Rescale compares with the original patch.
 template <class Rescale, class T, int P, class V>
 struct ComparingSink {
   static constexpr int kSums = 4;  // independent chains of additions
@@ -34,8 +34,8 @@ struct ComparingSink {
   }
 };
 
-/// Whether all codes stand for the same; they are then zero, so that there is one way to write
-/// them.
+/// Whether all codes decode to the same value. They are then stored as zero, so that there is only
+/// one way to write them.
 template <class Q, int Bits, class T>
 bool is_flat(const T (&bounds)[Q::bound_count]) noexcept {
   if constexpr (Bits < 0) {
@@ -46,7 +46,7 @@ bool is_flat(const T (&bounds)[Q::bound_count]) noexcept {
   }
 }
 
-/// The largest magnitude of an element that decodes from such bounds.
+/// An upper bound of the magnitudes that decode from such bounds.
 template <class Policy>
 double largest_element(int bits, const std::byte* stored, DType bound) noexcept {
   using T = compute_t<typename Policy::Element>;
@@ -62,7 +62,7 @@ double largest_element(int bits, const std::byte* stored, DType bound) noexcept 
   });
 }
 
-/// Throws corrupt_data unless an encoder could have written codes and bounds of a patch.
+/// Throws corrupt_data unless an encoder could have written these codes and bounds of a patch.
 template <class Policy>
 void validate_patch(int bits, const std::byte* codes, const std::byte* stored, DType bound) {
   using T = compute_t<typename Policy::Element>;
@@ -85,7 +85,7 @@ void validate_patch(int bits, const std::byte* codes, const std::byte* stored, D
   });
 }
 
-/// The encoding stages of a policy, wired for one patch; see PatchDecoder.
+/// The encoding stages of a policy, for one patch; see PatchDecoder.
 template <class Policy, class Backend>
 struct PatchEncoder {
   using Decoder = PatchDecoder<Policy, Backend>;
@@ -99,16 +99,16 @@ struct PatchEncoder {
   static constexpr T gain = Decoder::gain;
   static constexpr bool compares_coefficients = Plan<Policy>::compares_coefficients;
 
-  /// gain times the coefficients of a patch.
+  /// Computes gain times the coefficients of a patch.
   DELTADCT_NOINLINE static void transform(const Kernel& kernel, const T* patch,
                                           T* coefficients) noexcept {
     kernel.template forward<typename Policy::Transform, P, T>(ArraySource<T, P>{patch},
                                                               ArraySink<T, P>{coefficients});
   }
 
-  /// Quantizes them into codes of `bits` bits, not 0, and bounds, and adds what was lost, and,
-  /// where coefficients will do, what Rescale compares. Returns false where the bounds cannot be
-  /// stored or computed with.
+  /// Quantizes such coefficients into codes of `bits` bits, not 0, and bounds. Adds to `sums` what
+  /// was lost and, if coefficients suffice, what Rescale compares. Returns false if the bounds
+  /// cannot be stored or computed with.
   static bool quantize(int bits, const T* coefficients, std::byte* codes, std::byte* bounds,
                        PatchSums& sums) noexcept {
     return with_width<Policy::template Quantizer, N>(bits, [&]<int Bits>() {
@@ -119,12 +119,12 @@ struct PatchEncoder {
     });
   }
 
-  /// Writes what a patch without codes stores; returns it as a decoder will see it.
+  /// Stores the constant of a patch without codes. Returns it as a decoder will see it.
   static T encode_constant(T mean, std::byte* bounds) noexcept {
     return store_bound<Bound>(bounds, 0, Quantizer<0>::constant(mean));
   }
 
-  /// The sum over the patch's real elements of what Rescale compares with the original.
+  /// Rescale's sum over the real elements of the original and the decoded patch.
   static double compare(const Kernel& kernel, const T* patch, const PatchExtent& extent, int bits,
                         const std::byte* codes, const std::byte* bounds) noexcept {
     using Sink = ComparingSink<Rescale, T, P, V>;
@@ -135,7 +135,7 @@ struct PatchEncoder {
                                return Sink{decoded, patch, sums};
                              });
     V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    // Where padding, or registers of two widths, are not in the sums as they should be.
+    // Sum again if the sums include padding, or leave out values in wider registers.
     if (ColumnGroups<P, V>::mixed || extent.elements() != N) {
       clear_padding(extent, decoded);
       sum = V(T(0));
@@ -154,7 +154,7 @@ struct PatchEncoder {
   DELTADCT_NOINLINE static bool quantize(const T* coefficients, std::byte* codes, std::byte* stored,
                                          PatchSums& sums) noexcept {
     using Q = Quantizer<Bits>;
-    // Weights near the type's limit can overflow into NaN, which a minimum would not show.
+    // Weights near the type's limit can overflow into NaN, which a minimum would hide.
     if (!all_finite(coefficients, N)) return false;
     T bounds[Q::bound_count];
     const auto fitted = fit<Bits>(coefficients, codes, bounds);
@@ -188,7 +188,8 @@ struct PatchEncoder {
     return true;
   }
 
-  /// The bounds, of coefficients times gain. Groups are given their codes, too.
+  /// Computes the bounds for gain times the coefficients. Widths below one bit also write their
+  /// codes.
   template <int Bits>
   static auto fit(const T* coefficients, std::byte* codes,
                   T (&bounds)[Quantizer<Bits>::bound_count]) noexcept {
@@ -201,7 +202,8 @@ struct PatchEncoder {
     }
   }
 
-  // The sums over gain times the coefficients of a patch, whatever their range.
+  // Adds Rescale's sums over the coefficients, which are given times gain. The unit keeps products
+  // of values of any size in range.
   static void compare_coefficients(const T* coefficients, int bits, const std::byte* codes,
                                    const std::byte* bounds, PatchSums& sums) noexcept {
     alignas(64) T decoded[N];

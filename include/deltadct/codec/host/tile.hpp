@@ -1,4 +1,5 @@
-// How a matrix is walked: tiles of neighbouring patches, and units of tiles that run in parallel.
+// How a matrix is walked: in tiles of neighbouring patches, and in units of tiles that run in
+// parallel.
 #pragma once
 
 #include <deltadct/stage/patchifier.hpp>
@@ -10,31 +11,34 @@ namespace deltadct::inline DELTADCT_ABI::detail {
 
 // Measured on one core of an AMD EPYC 7003 (Zen 3, AVX2), 4096 x 4096 float, 2 bits.
 
-/// Patches with rows this short, half a cache line, go straight to the matrix: through a tile,
-/// decode_add at P = 8 takes 1.15 times as long; without one, at P = 16, twice as long. A tile also
-/// rounds what registers of the x87 hold, whatever becomes of it.
+/// Patches whose rows are at most half a cache line are decoded straight into the matrix. Through a
+/// tile, decode_add at P = 8 takes 1.15 times as long; without a tile, at P = 16, it takes twice as
+/// long. On the x87 every patch goes through a tile, because storing to it rounds away the
+/// registers' excess precision.
 template <class T, int P>
 inline constexpr bool kDecodesInPlace = P * sizeof(T) <= 32 && !kExcessPrecision;
 
-/// Others are decoded into a tile, a run of patches of one grid row that near caches hold (512
-/// bytes a row, 32 KiB at most), before its rows are added: rows of a matrix are often pages apart,
-/// and written patch by patch would fall into one set of the cache.
+/// Other patches are first decoded into a tile, whose rows are then added to the matrix. A tile is
+/// a run of patches of one grid row that fits the near caches (512 bytes a row, at most 32 KiB).
+/// Rows of a matrix are often pages apart: written patch by patch, they would all fall into one set
+/// of the cache.
 template <class T, int P>
 inline constexpr std::size_t kDecodeTile =
     std::max<std::size_t>(1, std::min(512 / (P * sizeof(T)), 32768 / (P * P * sizeof(T))));
 
-/// Values from one row of a decoded tile to the next.
+/// The stride of the rows of a decoded tile, in values.
 template <class T, int P>
 inline constexpr std::size_t kDecodeStride = ceil_div(kDecodeTile<T, P>* P * sizeof(T),
                                                       std::size_t{64}) *
                                              64 / sizeof(T);
 
-/// Encoding measures patches by sums over the columns of a run of them, kept in memory while their
-/// rows pass by: long runs, so that prefetchers follow (three sums of 16 KiB each).
+/// Encoding measures patches by sums over the columns of a run of patches. The sums stay in memory
+/// while the rows stream past. Runs are long, so that prefetchers can follow (three sums of 16 KiB
+/// each).
 template <class T, int P>
 inline constexpr std::size_t kEncodeRun = 16384 / (P * sizeof(T));
 
-/// The patches of a unit when decoding: the work between two visits to the executor.
+/// The patches of a unit of decoding, which is the work that an executor hands out at a time.
 template <class T, int P>
 inline constexpr std::size_t kDecodeUnit = std::max(kDecodeTile<T, P>, 8192 / (P * sizeof(T)));
 
@@ -45,9 +49,9 @@ struct TileSpan {
   std::size_t count = 0;
 };
 
-/// Cuts the patches of grid rows [row_begin, row_end), columns [col_begin, col_end) into units of
-/// UnitPatches and those into tiles of TilePatches. The cut depends on the region alone, never on
-/// who runs it.
+/// Cuts the patches of grid rows [row_begin, row_end) and columns [col_begin, col_end) into units
+/// of UnitPatches, and units into tiles of TilePatches. The cut depends only on the region, never
+/// on the executor.
 template <std::size_t UnitPatches, std::size_t TilePatches>
 struct TileWalk {
   std::size_t row_begin;
@@ -63,8 +67,9 @@ struct TileWalk {
     return {row_begin + index / units_across(), first, std::min(UnitPatches, col_end - first)};
   }
 
-  /// fn(tile, the tile after it) for the tiles of a unit. The next unit's first tile follows the
-  /// last; after the last of all comes none, a tile without patches.
+  /// Calls fn(tile, next) for the tiles of a unit. `next` is the tile that follows: after the last
+  /// tile of a unit, the first tile of the next unit; after the last tile of all, a tile without
+  /// patches.
   template <class Fn>
   void for_each_tile(std::size_t index, Fn&& fn) const {
     const TileSpan whole = unit(index);

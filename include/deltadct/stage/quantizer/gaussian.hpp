@@ -1,5 +1,5 @@
-// Levels for coefficients that look like draws from a normal distribution, and one step a patch
-// that gives the reconstruction unit gain.
+// Levels for coefficients that are normally distributed, and one step per patch that gives the
+// reconstruction unit gain.
 #pragma once
 
 #include <deltadct/core/energy.hpp>
@@ -16,10 +16,11 @@ namespace deltadct::inline DELTADCT_ABI {
 
 namespace detail {
 
-/// The 2^Bits levels, in steps: 2 u (1 + bend u^2) for code c, u = c - (2^Bits - 1) / 2; and the
-/// edges between those that are positive, in units of the root mean square. Bend and edges are
-/// those with the least noise at unit gain for the normal distribution: Lloyd and Max's levels for
-/// 1 and 2 bits, noisier than those by 0.2 % for 3 and by 2 % for 4.
+/// The 2^Bits levels, in steps: code c has the level 2 u (1 + bend u^2), where
+/// u = c - (2^Bits - 1) / 2. Also the edges between the positive levels, in units of the root mean
+/// square. Bend and edges give the least noise at unit gain for the normal distribution. With 1 and
+/// 2 bits these are the levels of Lloyd and Max; with 3 and 4 bits they are noisier than those by
+/// 0.2 % and 2 %.
 template <int Bits>
 struct GaussianLevels;
 
@@ -57,7 +58,7 @@ struct GaussianLevels<4> {
 }  // namespace detail
 
 /// A patch stores one value, the step between the levels of its coefficients, chosen so that
-/// <F, F^> = <F, F>. There are widths of 4 bits and less.
+/// <F, F^> = <F, F>. No width exceeds 4 bits.
 template <int Bits>
 struct Gaussian;
 
@@ -70,7 +71,7 @@ requires(Bits >= 1 && Bits <= 4) struct Gaussian<Bits> {
   static constexpr int codes = 1 << Bits;
   using Levels = detail::GaussianLevels<Bits>;
 
-  /// bounds = {step} of n coefficients, n a multiple of the lanes of V.
+  /// Computes bounds = {step} of n coefficients, n a multiple of the lanes of V.
   template <class V, class T>
   DELTADCT_HD static detail::Fit<T> fit(const T* coefficients, int n,
                                         T (&bounds)[bound_count]) noexcept {
@@ -106,10 +107,10 @@ requires(Bits >= 1 && Bits <= 4) struct Gaussian<Bits> {
     using T = typename Lanes<V>::scalar;
 
    public:
-    /// Of values that are multiplied by the reciprocal of their root mean square.
+    /// For values that are to be multiplied by the reciprocal of their root mean square.
     DELTADCT_HD explicit Encoder(T reciprocal) noexcept : reciprocal_(reciprocal) {}
 
-    /// Values so tiny that it overflows are told apart by their signs alone.
+    /// If that reciprocal overflows, the values are so small that only their signs are told apart.
     DELTADCT_HD Encoder(const T (&)[bound_count], const detail::Fit<T>& fit, T) noexcept
         : Encoder(Lanes<T>::min(fit.reciprocal * fit.unit, std::numeric_limits<T>::max())) {}
 
@@ -163,7 +164,7 @@ struct Gaussian<0> {
   }
 };
 
-/// Less than a bit: -k stands for one code of k + 1 bits a group of 2^k coefficients.
+/// Less than one bit: width -k is one code of k + 1 bits per group of 2^k coefficients.
 template <int Bits>
 requires(Bits >= -7 && Bits <= -2) struct Gaussian<Bits> : LargestOf<-Bits> {
   static constexpr std::string_view name = "gaussian";

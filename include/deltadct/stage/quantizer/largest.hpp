@@ -1,4 +1,4 @@
-// Less than a bit a coefficient: of each group of coefficients, which is the largest, and its sign.
+// Less than one bit per coefficient: which coefficient of a group is the largest, and its sign.
 #pragma once
 
 #include <deltadct/core/bits.hpp>
@@ -45,7 +45,7 @@ DELTADCT_HD Fit<T> encode_largest(int k, const T* coefficients, int n, std::byte
   return fit;
 }
 
-/// Decodes them.
+/// Decodes such codes.
 template <class T>
 DELTADCT_HD void decode_largest(int k, const std::byte* codes, T step, T* coefficients,
                                 int n) noexcept {
@@ -66,37 +66,38 @@ struct GroupCode {
   T product;
 };
 
-/// The coefficients of a patch in groups of 2^K, of each of which the largest by magnitude decodes
-/// to plus or minus the patch's one bound, the step, and the rest to 0. The step makes
-/// <F, F^> = <F, F>. For the normal distribution the noise at unit gain is that of a random one of
-/// each group at 1.1 (K = 2) to 1.6 times the bits (K = 7); and no patch but that of zeros is left
-/// without gain.
+/// Splits the coefficients of a patch into groups of 2^K. The coefficient of largest magnitude in
+/// each group decodes to plus or minus the patch's one bound, the step; the others decode to 0. The
+/// step makes <F, F^> = <F, F>. For the normal distribution, keeping a random coefficient of each
+/// group instead would take 1.1 (K = 2) to 1.6 (K = 7) times the bits for the same noise at unit
+/// gain. Every patch that is not all zeros keeps its gain.
 ///
-/// Of n coefficients, group j holds those at j, j + n / 2^K, ... Its code, of K + 1 bits, is 2 i +
-/// sign for the i-th of them, the first of equals, sign being 1 where it is negative. Code j begins
-/// at bit j (K + 1) of the bytes, lowest bits first.
+/// Of n coefficients, group j holds those at j, j + n / 2^K, ... Its code has K + 1 bits: 2 i +
+/// sign, where the i-th coefficient of the group is the largest (the first one, if several are
+/// equal), and sign is 1 if it is negative. Code j begins at bit j (K + 1) of the bytes, lowest
+/// bits first.
 template <int K>
 requires(K >= 2 && K <= 7) struct LargestOf {
   static constexpr Fitting fitting = Fitting::energy;
   static constexpr int bound_count = 1;
-  static constexpr int group = 1 << K;  ///< coefficients a code stands for
+  static constexpr int group = 1 << K;  ///< coefficients that share a code
   static constexpr int code_bits = K + 1;
 
-  /// Writes the codes of n coefficients, n a multiple of 2^K and of the lanes of V; codes of 0
-  /// where all are zero.
+  /// Writes the codes of n coefficients, n a multiple of 2^K and of the lanes of V. All codes are 0
+  /// if all coefficients are zero.
   template <class V, class T>
   DELTADCT_HD static detail::Fit<T> encode(const T* coefficients, int n,
                                            std::byte* codes) noexcept {
     return detail::encode_largest<V>(K, coefficients, n, codes);
   }
 
-  /// The n coefficients that such codes and step stand for.
+  /// Computes the n coefficients that these codes and this step stand for.
   template <class T>
   DELTADCT_HD static void decode(const std::byte* codes, T step, T* coefficients, int n) noexcept {
     detail::decode_largest(K, codes, step, coefficients, n);
   }
 
-  /// The code of one group, load(i) of whose coefficients is the i-th.
+  /// The code of one group. load(i) returns its i-th coefficient.
   template <class Load>
   DELTADCT_HD DELTADCT_INLINE static auto choose(const Load& load) noexcept {
     auto x = load(0);
@@ -114,7 +115,7 @@ requires(K >= 2 && K <= 7) struct LargestOf {
     return GroupCode<T>{static_cast<std::uint32_t>(2 * index + (x < 0 ? 1 : 0)), largest};
   }
 
-  /// What a code has the i-th coefficient of its group decode to.
+  /// The value that a code gives to the i-th coefficient of its group.
   template <class T>
   DELTADCT_HD DELTADCT_INLINE static T level(std::uint32_t code, int i, T step) noexcept {
     if (static_cast<int>(code / 2) != i) return T(0);

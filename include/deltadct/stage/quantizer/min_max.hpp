@@ -19,7 +19,8 @@ requires(Bits >= 0) struct MinMax {
   static constexpr int bound_count = 2;
   static constexpr int levels = (1 << Bits) - 1;
 
-  /// bounds = {lo, hi} of n coefficients, n a multiple of the lanes of V; that is all.
+  /// Computes bounds = {lo, hi} of n coefficients, n a multiple of the lanes of V. Encoders need no
+  /// more.
   template <class V, class T>
   DELTADCT_HD static T fit(const T* coefficients, int n, T (&bounds)[bound_count]) noexcept {
     using L = Lanes<V>;
@@ -35,8 +36,8 @@ requires(Bits >= 0) struct MinMax {
     return 0;
   }
 
-  /// Whether there are levels between lo and hi that can be computed: lo <= hi, and gain * (hi -
-  /// lo) does not overflow.
+  /// Whether the levels between lo and hi can be computed: lo <= hi, and gain * (hi - lo) does not
+  /// overflow.
   template <class T>
   DELTADCT_HD static bool representable(const T (&bounds)[bound_count], T gain) noexcept {
     return bounds[0] <= bounds[1] && detail::is_finite(gain * (bounds[1] - bounds[0]));
@@ -61,7 +62,7 @@ requires(Bits >= 0) struct MinMax {
     DELTADCT_HD Encoder(const T (&bounds)[bound_count], T, T gain) noexcept
         : lo_(gain * bounds[0]), steps_(T(0)) {
       const T range = gain * (bounds[1] - bounds[0]);
-      // A range too small to have a reciprocal counts as none.
+      // A range too small to have a finite reciprocal counts as zero.
       const T steps = T(levels) / range;
       if (detail::all_finite(&steps, 1)) steps_ = V(steps);
     }
