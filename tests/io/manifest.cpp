@@ -1,5 +1,6 @@
 // The manifest: entries are read back from its text, and anything else is refused by name.
-#include <deltadct/io/manifest.hpp>
+#include <deltadct/io/manifest_reader.hpp>
+#include <deltadct/io/manifest_writer.hpp>
 
 #include "support.hpp"
 

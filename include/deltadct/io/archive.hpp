@@ -11,7 +11,7 @@
 #include <deltadct/io/delta_section.hpp>
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/lossless.hpp>
-#include <deltadct/io/manifest.hpp>
+#include <deltadct/io/manifest_reader.hpp>
 #include <deltadct/io/model.hpp>
 #include <deltadct/io/outliers.hpp>
 

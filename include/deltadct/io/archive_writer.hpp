@@ -4,6 +4,7 @@
 
 #include <deltadct/io/archive.hpp>
 #include <deltadct/io/folder.hpp>
+#include <deltadct/io/manifest_writer.hpp>
 
 #include <cstdio>
 #include <optional>
