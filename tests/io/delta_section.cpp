@@ -1,5 +1,6 @@
 // The section of a delta: appended matrices are read back, whole or as a block.
 #include <deltadct/io/delta_section.hpp>
+#include <deltadct/io/model.hpp>
 
 #include "support.hpp"
 
