@@ -6,6 +6,7 @@
 #include <deltadct/io/folder.hpp>
 #include <deltadct/io/manifest_writer.hpp>
 
+#include <array>
 #include <cstdio>
 #include <optional>
 #include <vector>
