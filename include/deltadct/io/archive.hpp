@@ -13,6 +13,7 @@
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/lossless.hpp>
 #include <deltadct/io/outliers.hpp>
+#include <deltadct/io/sections.hpp>
 
 #include <algorithm>
 #include <limits>

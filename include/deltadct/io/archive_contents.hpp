@@ -6,6 +6,7 @@
 #include <deltadct/io/manifest_reader.hpp>
 #include <deltadct/io/model.hpp>
 #include <deltadct/io/padding.hpp>
+#include <deltadct/io/sections.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -19,12 +20,6 @@
 #include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
-
-inline constexpr const char* kDeltaPrefix = "delta:";
-inline constexpr const char* kOutliersPrefix = "outliers:";
-inline constexpr const char* kLosslessPrefix = "lossless:";
-inline constexpr const char* kFilePrefix = "file:";
-inline constexpr const char* kManifestPrefix = "manifest:";
 
 /// The model that an archive is stored as, and what its manifests say.
 class ArchiveContents {
