@@ -144,11 +144,8 @@ CLI::Option* add_renaming(CLI::App& command, cli::Reading& reading) {
       ->check(check_renaming);
 }
 
-void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
-  CLI::App& command = *app.add_subcommand("compress", "make a delta archive from BASE and TUNED");
-  command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
-      ->required();
-  command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
+// How much of a delta is kept, and in which form.
+void add_method(CLI::App& command, cli::CompressArguments& arguments) {
   command
       .add_option(
           "--preset", arguments.preset,
@@ -161,6 +158,10 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       .add_option("--patch", arguments.patch,
                   "patch size P, for unit_gain 16 or more; by default 16, for unit_gain 32")
       ->check(CLI::IsMember({4, 8, 12, 16, 32, 64}));
+}
+
+// What the archive may take.
+void add_size(CLI::App& command, cli::CompressArguments& arguments) {
   CLI::Option* mix = command
                          .add_option("--mix", arguments.mix,
                                      "BITS:RATIO,... of the patches by importance; by default "
@@ -178,6 +179,10 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
       ->transform(CLI::AsSizeValue(true))
       ->excludes(mix)
       ->excludes(bits);
+}
+
+// Which tensors are compressed.
+void add_selection(CLI::App& command, cli::CompressArguments& arguments) {
   command.add_option("--include", arguments.include, "compress only tensors whose name matches")
       ->allow_extra_args(false)
       ->check(check_regex);
@@ -190,6 +195,31 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
                   "what to do with NaN or infinity: refuse, or keep that tensor lossless")
       ->check(CLI::IsMember({"refuse", "keep"}))
       ->capture_default_str();
+}
+
+// Throws unless every option that was given applies to the preset.
+void require_options_of_preset(const cli::CompressArguments& arguments) {
+  const std::string& preset = arguments.preset;
+  const auto refuse = [&](const char* option, bool given) {
+    if (given) throw CLI::ValidationError(option, "does not apply to --preset " + preset);
+  };
+  const bool baseline = cli::is_baseline(preset);
+  refuse("--patch", arguments.patch != 0 && baseline);
+  refuse("--mix", !arguments.mix.empty() && baseline);
+  refuse("--no-dct", arguments.no_dct && (baseline || preset == "unit_gain"));
+  const bool has_budget = preset == "unit_gain" || preset == "delta_come";
+  refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
+  refuse("--size", arguments.bytes != 0 && !has_budget);
+}
+
+void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
+  CLI::App& command = *app.add_subcommand("compress", "make a delta archive from BASE and TUNED");
+  command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
+      ->required();
+  command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
+  add_method(command, arguments);
+  add_size(command, arguments);
+  add_selection(command, arguments);
   command.add_flag("--no-dct", arguments.no_dct, "quantize the weights without a transform");
   command.add_flag("--allow-unlike", arguments.allow_unlike,
                    "continue with a warning if TUNED does not look like a fine-tune of BASE");
@@ -202,17 +232,7 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
   add_reading(command, common.reading);
   add_running(command, common);
   command.callback([&] {
-    const std::string& preset = arguments.preset;
-    const auto refuse = [&](const char* option, bool given) {
-      if (given) throw CLI::ValidationError(option, "does not apply to --preset " + preset);
-    };
-    const bool baseline = cli::is_baseline(preset);
-    refuse("--patch", arguments.patch != 0 && baseline);
-    refuse("--mix", !arguments.mix.empty() && baseline);
-    refuse("--no-dct", arguments.no_dct && (baseline || preset == "unit_gain"));
-    const bool has_budget = preset == "unit_gain" || preset == "delta_come";
-    refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
-    refuse("--size", arguments.bytes != 0 && !has_budget);
+    require_options_of_preset(arguments);
     begin_writing(common.writing, false);
     cli::compress(arguments, common);
   });

@@ -1,7 +1,11 @@
-// The section of a delta: appended matrices are read back, whole or as a block.
+// The section of a delta: appended matrices are read back, whole or as a block, and what none can
+// consist of is refused.
 #include <deltadct/io/delta_section.hpp>
+#include <deltadct/io/model.hpp>
 
-#include "support.hpp"
+#include "altered.hpp"
+
+#include <cmath>
 
 using namespace io_test;
 using deltadct::CompressedTensor;
@@ -149,6 +153,238 @@ TEST_CASE("a block asks for the width map and its patches' parts, within the sec
       CHECK(caught([&] {
               StoredDelta::of_block(section.headers, bytes, {1, 0, 0, 1, 1}, read);
             }).code() == Errc::corrupt_data);
+    }
+  }
+}
+
+TEST_SUITE("container") {
+  TEST_CASE("the width map takes no, 1, 2 or 4 bits a patch, padded to 8 bytes") {
+    const Folder folder;
+    const Tensor tensor = noise("w", DType::f32, {40, 40}, 1);  // 100 patches
+    const auto map_bytes = [&](const RatioAllocator& mix) {
+      Builder builder(folder / "a", {"w"});
+      builder.delta(tensor, 4, mix);
+      builder.finish();
+      const CompressedTensor& matrix = builder.matrices.at(0);
+      return Model::open(folder / "a").find("delta:w")->bytes() -
+             io::detail::padded(matrix.bounds.size()) - io::detail::padded(matrix.codes.size());
+    };
+    CHECK(map_bytes(kOne) == 0);
+    CHECK(map_bytes(kZero) == 0);
+    CHECK(map_bytes(kPaper) == 16);
+    CHECK(map_bytes(kThree) == 32);
+    CHECK(map_bytes(kFour) == 32);
+    CHECK(map_bytes(kFive) == 56);
+    CHECK(map_bytes(kSeven) == 56);
+  }
+}
+
+TEST_SUITE("malformed delta") {
+  TEST_CASE("code bytes unlike the widths") {
+    for (const int bits : {8, 6, 4, 1}) {
+      check_refused(altered_entry([&](json& e) { classes(e)[0][0] = bits; }), Errc::corrupt_data,
+                    Step::read);
+    }
+    for (const int change : {-64, -16, -8, -1, 1, 8, 800}) {
+      CAPTURE(change);
+      check_refused(altered([&](Draft& draft) {
+                      draft.resize("delta:w", static_cast<std::size_t>(64 + change));
+                      draft.seal("w");
+                    }),
+                    Errc::corrupt_data, Step::read);
+    }
+  }
+
+  TEST_CASE("codes of a tensor without bits") {
+    check_refused(altered(
+                      [](Draft& draft) {
+                        const std::size_t bytes = draft.section("delta:w").bytes.size();
+                        draft.resize("delta:w", bytes + 8);
+                        draft.seal("w");
+                      },
+                      kZero),
+                  Errc::corrupt_data, Step::read);
+  }
+
+  TEST_CASE("codes of a patch without bits: such a patch has no place for them") {
+    // The class of 0 bits claims the codes of another class.
+    check_refused(altered([](Draft& draft) {
+                    draft.resize("delta:w", kCodes + 24);
+                    draft.seal("w");
+                  }),
+                  Errc::corrupt_data, Step::read);
+  }
+
+  TEST_CASE("a wrong number of bounds a patch never reaches the decoder") {
+    // The section is made to fit, so that only the number itself is wrong.
+    const auto bound_count = [](int two_bits, int zero_bits) {
+      return altered([&](Draft& draft) {
+        classes(draft.entry("w"))[0][1] = two_bits;
+        classes(draft.entry("w"))[1][1] = zero_bits;
+        Bytes bytes = draft.section("delta:w").bytes;
+        bytes.erase(bytes.begin(), bytes.begin() + kWidths);
+        const int floats = 3 * two_bits + 3 * zero_bits;
+        bytes.insert(bytes.begin(), io::detail::padded(static_cast<std::size_t>(4 * floats)),
+                     std::byte{0});
+        draft.replace("delta:w", bytes);
+        draft.seal("w");
+      });
+    };
+    check_refused(bound_count(1, 1), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(3, 1), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(2, 2), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(8, 8), Errc::codec_mismatch, Step::validate);
+    check_refused(bound_count(0, 1), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(2, 0), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(9, 1), Errc::corrupt_data, Step::open);
+    check_refused(bound_count(99, 1), Errc::corrupt_data, Step::open);
+    check_refused(altered_entry([](json& e) { classes(e)[0][1] = std::int64_t{1} << 62; }),
+                  Errc::corrupt_data, Step::open);
+  }
+
+  TEST_CASE("bounds that are NaN or infinite") {
+    for (const float value : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+      for (const std::size_t index : {std::size_t{0}, std::size_t{5}, std::size_t{8}}) {
+        check_refused(altered_section("delta:w", [&](Bytes& b) { set_float(b, index, value); }),
+                      Errc::corrupt_data, Step::read);
+      }
+    }
+  }
+
+  TEST_CASE("inverted bounds") {
+    for (const std::size_t patch : {std::size_t{0}, std::size_t{2}}) {
+      check_refused(altered_section("delta:w",
+                                    [&](Bytes& b) {
+                                      set_float(b, 2 * patch, 0.5F);
+                                      set_float(b, 2 * patch + 1, 0.25F);
+                                    }),
+                    Errc::corrupt_data, Step::validate);
+    }
+  }
+
+  TEST_CASE("bounds whose difference overflows") {
+    check_refused(altered_section("delta:w",
+                                  [](Bytes& b) {
+                                    set_float(b, 2, -3e38F);
+                                    set_float(b, 3, 3e38F);
+                                  }),
+                  Errc::corrupt_data, Step::validate);
+  }
+
+  TEST_CASE("equal bounds with codes that are not zero") {
+    const auto equal_bounds = [](Draft& draft, unsigned code) {
+      Bytes& bytes = draft.section("delta:w").bytes;
+      set_float(bytes, 4, 0.5F);
+      set_float(bytes, 5, 0.5F);
+      std::fill_n(bytes.begin() + kCodes + 8, 4, std::byte{0});
+      bytes[kCodes + 11] = static_cast<std::byte>(code);
+      draft.seal("w");
+    };
+    check_refused(altered([&](Draft& draft) { equal_bounds(draft, 0x80); }), Errc::corrupt_data,
+                  Step::validate);
+    const Folder folder;
+    write_small(folder / "a");
+    Draft draft(folder / "a");
+    equal_bounds(draft, 0);
+    draft.write(folder / "b");
+    CHECK(read_all(folder / "b").size() == 8);
+  }
+
+  TEST_CASE("a huge scale, beyond what the codec computes in") {
+    for (const double value : {1e300, -1e39, 3.5e38}) {
+      check_refused(altered_entry([&](json& e) { scale(e) = value; }), Errc::corrupt_data,
+                    Step::validate);
+    }
+  }
+
+  TEST_CASE("a scale and bounds with which the delta is not finite") {
+    // Every number by itself is finite.
+    const auto with = [](double factor, float bound) {
+      return altered([&](Draft& draft) {
+        scale(draft.entry("w")) = factor;
+        Bytes& bytes = draft.section("delta:w").bytes;
+        for (std::size_t k = 0; k < 9; ++k) {
+          set_float(bytes, k, k < 6 && k % 2 == 0 ? -bound : bound);
+        }
+        draft.seal("w");
+      });
+    };
+    check_refused(with(1e38, 1e30F), Errc::corrupt_data, Step::validate);
+    check_refused(with(4, 1.6e38F), Errc::corrupt_data, Step::validate);
+  }
+
+  TEST_CASE("padding that is not zero") {
+    for (const std::size_t at :
+         {kBoundsEnd, kWidths - 1, kWidths + 1, kCodes - 1, kCodesEnd, std::size_t{63}}) {
+      CAPTURE(at);
+      check_refused(altered_section("delta:w", [&](Bytes& b) { b[at] = std::byte{1}; }),
+                    Errc::corrupt_data, Step::read);
+    }
+    for (const unsigned bit : {0x40u, 0x80u}) {  // 6 patches of one bit each
+      check_refused(
+          altered_section("delta:w", [&](Bytes& b) { b[kWidths] |= static_cast<std::byte>(bit); }),
+          Errc::corrupt_data, Step::read);
+    }
+    for (const std::size_t at : {4u, 7u, 18u, 23u}) {
+      CAPTURE(at);
+      check_refused(altered_section("lossless:r", [&](Bytes& b) { b[at] = std::byte{1}; }),
+                    Errc::corrupt_data, Step::read, ": r");
+    }
+  }
+
+  TEST_CASE("a map with other counts, or with a class that is not there") {
+    check_refused(altered_section("delta:w", [](Bytes& b) { b[kWidths] ^= std::byte{1}; }),
+                  Errc::corrupt_data, Step::read);
+    check_refused(altered_section("delta:w", [](Bytes& b) { b[kWidths] = std::byte{0}; }),
+                  Errc::corrupt_data, Step::read);
+    // Three classes: 1 patch with two bounds, 3 with two, 2 with one. Five: 4 with two, 2 with one.
+    const auto widths_of = [](const Draft& draft, std::size_t classes) {
+      const std::size_t map = io::detail::width_map_bytes(6, classes);
+      CHECK(map == 8);
+      const io::Manifest manifest = io::parse_manifest(draft.manifest.dump(), "draft");
+      deltadct::TensorHeader header = manifest.entries.at(0).matrices.at(0);
+      REQUIRE(header.classes.size() == classes);
+      return io::detail::padded(header.lay_out().first);
+    };
+    check_refused(altered(
+                      [&](Draft& draft) {
+                        draft.section("delta:w").bytes[widths_of(draft, 3)] |= std::byte{3};
+                        draft.seal("w");
+                      },
+                      kThree),
+                  Errc::corrupt_data, Step::read);
+    for (const unsigned k : {5u, 7u, 8u, 15u}) {
+      check_refused(altered(
+                        [&](Draft& draft) {
+                          std::byte& b = draft.section("delta:w").bytes[widths_of(draft, 5)];
+                          b = (b & std::byte{0xF0}) | static_cast<std::byte>(k);
+                          draft.seal("w");
+                        },
+                        kFive),
+                    Errc::corrupt_data, Step::read);
+    }
+  }
+
+  TEST_CASE("codes may be anything: every one has a value") {
+    const Folder folder;
+    for (const RatioAllocator& mix : {kPaper, kThree, kFour, kSeven}) {
+      const auto expected = write_small(folder / "a", mix);
+      for (const unsigned fill : {0u, 0x55u, 0xFFu}) {
+        Draft draft(folder / "a");
+        const io::Manifest manifest = io::parse_manifest(draft.manifest.dump(), "draft");
+        deltadct::TensorHeader header = manifest.entries.at(0).matrices.at(0);
+        const auto [bounds, codes] = header.lay_out();
+        const std::size_t end = draft.section("delta:w").bytes.size();
+        std::fill_n(draft.section("delta:w").bytes.end() -
+                        static_cast<std::ptrdiff_t>(io::detail::padded(codes)),
+                    codes, static_cast<std::byte>(fill));
+        CHECK(end >= bounds + codes);
+        draft.seal("w");
+        draft.write(folder / "b");
+        const std::vector<Content> contents = read_all(folder / "b");
+        CHECK(contents.at(0).bytes != expected.at(0).bytes);
+        for (const double x : values(DType::f32, contents.at(0).bytes)) CHECK(std::isfinite(x));
+      }
     }
   }
 }

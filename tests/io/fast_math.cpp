@@ -2,7 +2,7 @@
 // may assume that there are none.
 #include "../support/caught.hpp"
 
-#include <deltadct/io/manifest.hpp>
+#include <deltadct/io/manifest_reader.hpp>
 
 #include <cstring>
 

@@ -136,6 +136,39 @@ inline Pair one_pair(DType dtype, Shape shape) {
   return {{base}, {moved(base, kStep, 2)}};
 }
 
+/// Every kind of tensor: floats of ranks 0 to 4, integers, unchanged, small and empty ones.
+inline Pair mixed_pair() {
+  std::vector<Tensor> base;
+  std::vector<Tensor> tuned;
+  const auto add = [&](const std::string& name, DType dtype, Shape shape, bool changed = true) {
+    const auto seed = static_cast<unsigned>(base.size());
+    base.push_back(noise(name, dtype, std::move(shape), seed));
+    tuned.push_back(base.back());
+    if (!changed) return;
+    if (deltadct::is_element(dtype)) tuned.back() = moved(base.back(), kStep, 100 + seed);
+    for (std::byte& byte : tuned.back().bytes) {
+      if (!deltadct::is_element(dtype)) byte ^= std::byte{1};
+    }
+  };
+  add("f32", DType::f32, {33, 20});
+  add("scalar", DType::f32, {});
+  add("flags", DType::boolean, {3});
+  add("f16", DType::f16, {12, 16});
+  add("norm", DType::f32, {64});
+  add("bf16", DType::bf16, {40, 7});
+  add("unchanged", DType::f32, {16, 16}, false);
+  add("f64", DType::f64, {9, 9});
+  add("experts", DType::f32, {3, 6, 8});
+  add("conv", DType::bf16, {4, 3, 3, 5});
+  add("small", DType::f32, {3, 5});
+  add("thin", DType::f32, {1, 40});
+  add("empty", DType::f32, {0, 8});
+  add("ids", DType::i64, {4, 8});
+  add("f8", DType::f8_e4m3, {8, 8});
+  add("unchanged.ids", DType::i32, {5}, false);
+  return {std::move(base), std::move(tuned)};
+}
+
 inline double norm(const std::vector<double>& x) {
   double sum = 0;
   for (const double value : x) sum += value * value;

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <deltadct/baseline/packed.hpp>
+#include <deltadct/codec/ends.hpp>
 #include <deltadct/compressed_tensor.hpp>
 #include <deltadct/core/executor.hpp>
 #include <deltadct/core/finite.hpp>
-#include <deltadct/core/matrix_view.hpp>
 #include <deltadct/core/lost.hpp>
-#include <deltadct/stage/patchifier.hpp>
+#include <deltadct/core/matrix_view.hpp>
 
 #include <algorithm>
 #include <bit>

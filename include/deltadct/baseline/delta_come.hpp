@@ -5,13 +5,12 @@
 #pragma once
 
 #include <deltadct/baseline/baseline_codec.hpp>
-#include <deltadct/core/random.hpp>
+#include <deltadct/baseline/singular_triplets.hpp>
 #include <deltadct/core/text.hpp>
 
-#include <Eigen/Eigenvalues>
-#include <Eigen/QR>
-
 #include <array>
+
+#include <Eigen/Core>
 
 namespace deltadct::inline DELTADCT_ABI {
 
@@ -72,7 +71,8 @@ struct DeltaCome {
     const double none =
         static_cast<double>(std::numeric_limits<T>::epsilon()) *
         (std::sqrt(static_cast<double>(delta.rows)) + std::sqrt(static_cast<double>(delta.cols)));
-    const Triplets triplets = decompose(matrix, index(most[0] + most[1] + most[2]), none);
+    const detail::Triplets triplets =
+        detail::decompose(matrix, index(most[0] + most[1] + most[2]), none);
 
     Ranks ranks{};
     auto left = static_cast<std::size_t>(triplets.sigma.size());
@@ -155,12 +155,6 @@ struct DeltaCome {
   static constexpr std::size_t kBlock = 128;
   using Ranks = std::array<std::uint32_t, kGroups>;
 
-  struct Triplets {
-    Matrix left;  // m x r
-    Eigen::VectorXd sigma;
-    Matrix right;  // n x r
-  };
-
   /// Whether a factor in T can be multiplied by this singular value.
   template <class T>
   static bool is_within(double sigma) noexcept {
@@ -227,80 +221,6 @@ struct DeltaCome {
     }
     if (ranks[0] == 0 && rows != 0 && cols != 0) ranks[0] = 1;
     return ranks;
-  }
-
-  /// The triplets of the largest singular values: at most `most`, and only those greater than
-  /// `none` times the largest.
-  static Triplets decompose(const Matrix& matrix, Eigen::Index most, double none) {
-    constexpr Eigen::Index kExact = 1024;
-    Triplets found;
-    if (std::min(matrix.rows(), matrix.cols()) <= kExact) {
-      found = decompose_exactly(matrix);
-    } else {
-      const Matrix basis = range_of(matrix, most);
-      found = decompose_exactly(basis.transpose() * matrix);
-      found.left = basis * found.left;
-    }
-    Eigen::Index rank = 0;
-    while (rank < std::min(most, found.sigma.size()) && found.sigma(rank) > none * found.sigma(0))
-      ++rank;
-    found = {found.left.leftCols(rank), found.sigma.head(rank), found.right.leftCols(rank)};
-    // The sign of a triplet is arbitrary. The largest entry of each left vector is made positive,
-    // so that the packed forms agree.
-    for (Eigen::Index k = 0; k < rank; ++k) {
-      Eigen::Index at = 0;
-      found.left.col(k).cwiseAbs().maxCoeff(&at);
-      if (found.left(at, k) > 0) continue;
-      found.left.col(k) *= -1;
-      found.right.col(k) *= -1;
-    }
-    return found;
-  }
-
-  /// All triplets, from the eigenvectors of the shorter side.
-  static Triplets decompose_exactly(const Matrix& matrix) {
-    if (matrix.rows() > matrix.cols()) {
-      Triplets turned = decompose_exactly(matrix.transpose());
-      std::swap(turned.left, turned.right);
-      return turned;
-    }
-    const Eigen::SelfAdjointEigenSolver<Matrix> solver(matrix * matrix.transpose());
-    if (solver.info() != Eigen::Success) {
-      throw Error(Errc::non_finite, "delta", "its singular vectors were not found");
-    }
-    // Eigen sorts the eigenvalues in increasing order.
-    Triplets found{solver.eigenvectors().rowwise().reverse(), {}, {}};
-    found.right = matrix.transpose() * found.left;
-    found.sigma = found.right.colwise().norm();
-    for (Eigen::Index k = 0; k < found.sigma.size(); ++k) {
-      if (found.sigma(k) != 0) found.right.col(k) /= found.sigma(k);
-    }
-    return found;
-  }
-
-  /// Orthonormal columns that span approximately the same space as the first `rank` left vectors.
-  static Matrix range_of(const Matrix& matrix, Eigen::Index rank) {
-    constexpr Eigen::Index kMore = 8;
-    constexpr int kPowers = 2;
-    const Eigen::Index count = std::min(rank + kMore, std::min(matrix.rows(), matrix.cols()));
-    Matrix probe(matrix.cols(), count);
-    for (Eigen::Index s = 0; s < probe.size(); ++s) {
-      // The sum of four uniform 16-bit numbers is close enough to a normal distribution here.
-      std::uint64_t bits = random_bits(0, static_cast<std::uint64_t>(s));
-      double sum = 0;
-      for (int part = 0; part < 4; ++part, bits >>= 16) sum += static_cast<double>(bits & 0xFFFF);
-      probe.data()[s] = sum - 2 * 0xFFFF;
-    }
-    Matrix basis = orthonormal(matrix * probe);
-    for (int power = 0; power < kPowers; ++power) {
-      basis = orthonormal(matrix * orthonormal(matrix.transpose() * basis));
-    }
-    return basis;
-  }
-
-  static Matrix orthonormal(const Matrix& columns) {
-    const Eigen::HouseholderQR<Matrix> qr(columns);
-    return qr.householderQ() * Matrix::Identity(columns.rows(), columns.cols());
   }
 
   static void pack(detail::PackedWriter& writer, int bits, const Matrix& factor) {

@@ -8,28 +8,17 @@
 //   manifest:K      what each tensor of part K is, as JSON                     U8  [bytes]
 #pragma once
 
+#include <deltadct/io/archive_contents.hpp>
 #include <deltadct/io/delta_section.hpp>
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/lossless.hpp>
-#include <deltadct/io/manifest.hpp>
-#include <deltadct/io/model.hpp>
 #include <deltadct/io/outliers.hpp>
+#include <deltadct/io/sections.hpp>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::io {
-
-namespace detail {
-
-inline constexpr const char* kDeltaPrefix = "delta:";
-inline constexpr const char* kOutliersPrefix = "outliers:";
-inline constexpr const char* kLosslessPrefix = "lossless:";
-inline constexpr const char* kFilePrefix = "file:";
-inline constexpr const char* kManifestPrefix = "manifest:";
-
-}  // namespace detail
 
 /// A delta archive whose manifests have been checked and whose tensors can be read.
 ///
@@ -49,55 +38,49 @@ class DeltaArchive {
   }
 
   /// The tensors in the order in which they were written: the fine-tune's, then those it removed.
-  const std::vector<ManifestEntry>& entries() const noexcept { return entries_; }
+  const std::vector<ManifestEntry>& entries() const noexcept { return contents_.entries(); }
 
   /// The tensor of that name, or nullptr.
-  const ManifestEntry* find(std::string_view name) const noexcept {
-    return detail::find_by_name(entries_, by_name_, name);
-  }
+  const ManifestEntry* find(std::string_view name) const noexcept { return contents_.find(name); }
 
   /// The tensor that a tied tensor equals; any other tensor itself.
   const ManifestEntry& target(const ManifestEntry& entry) const noexcept {
     return entry.mode == Mode::tied ? *find(entry.target) : entry;
   }
 
-  const std::filesystem::path& path() const noexcept { return model_.path(); }
-  std::uint64_t file_bytes() const noexcept { return model_.file_bytes(); }
+  const std::filesystem::path& path() const noexcept { return model().path(); }
+  std::uint64_t file_bytes() const noexcept { return model().file_bytes(); }
 
   /// A fingerprint of the manifests and, through the checksums in them, of all the archive holds.
-  const std::string& identity() const noexcept { return identity_; }
+  const std::string& identity() const noexcept { return contents_.identity(); }
 
   /// The __metadata__ of the fine-tune.
-  const Metadata& metadata() const noexcept { return metadata_; }
+  const Metadata& metadata() const noexcept { return contents_.metadata(); }
 
   /// Every file that the archive is read from.
-  std::vector<ModelFile> files() const { return model_.files(); }
+  std::vector<ModelFile> files() const { return model().files(); }
 
   /// Whether the fine-tune was a folder.
-  bool of_folder() const noexcept { return of_folder_; }
+  bool of_folder() const noexcept { return contents_.of_folder(); }
 
   /// The files of that folder, other than tensors, that the archive carries.
-  const std::vector<FileEntry>& companions() const noexcept { return companions_; }
+  const std::vector<FileEntry>& companions() const noexcept { return contents_.companions(); }
 
   /// The place to name in an error about an entry.
-  std::string place(const ManifestEntry& entry) const {
-    return detail::tensor_place(path().string(), entry.name);
-  }
-  std::string place(const FileEntry& file) const {
-    return detail::tensor_place(path().string(), detail::kFilePrefix + file.name);
-  }
+  std::string place(const ManifestEntry& entry) const { return contents_.place(entry); }
+  std::string place(const FileEntry& file) const { return contents_.place(file); }
 
   /// Bytes of the archive's data that belong to a tensor.
   std::uint64_t stored_bytes(const ManifestEntry& entry) const {
     std::uint64_t bytes = 0;
     for (const char* prefix :
          {detail::kDeltaPrefix, detail::kOutliersPrefix, detail::kLosslessPrefix}) {
-      if (const ModelTensor* section = model_.find(prefix + entry.name)) bytes += section->bytes();
+      if (const ModelTensor* section = model().find(prefix + entry.name)) bytes += section->bytes();
     }
     return bytes;
   }
   std::uint64_t stored_bytes(const FileEntry& file) const {
-    return model_.find(detail::kFilePrefix + file.name)->bytes();
+    return model().find(detail::kFilePrefix + file.name)->bytes();
   }
 
   /// The delta of an entry that has one: read, its checksum compared, validated. Throws
@@ -119,9 +102,9 @@ class DeltaArchive {
   /// bad_range, corrupt_data or io_failure.
   StoredDelta delta_block(const ManifestEntry& entry, const Block& block) const {
     if (block.matrix >= entry.matrices.size()) throw Error(Errc::bad_range, place(entry), "matrix");
-    const ModelTensor& from = section(detail::kDeltaPrefix, entry);
+    const ModelTensor& from = contents_.section(detail::kDeltaPrefix, entry);
     const auto read = [&](std::uint64_t offset, std::uint64_t length, TensorBytes& into) {
-      model_.read(from, offset, length, into);
+      model().read(from, offset, length, into);
     };
     auto outliers = read_outliers(entry);
     return within(entry, [&] {
@@ -170,20 +153,20 @@ class DeltaArchive {
     if (offset > whole || out.size() > whole - offset) {
       throw Error(Errc::bad_range, place(entry), "range");
     }
-    const ModelTensor& from = section(detail::kLosslessPrefix, entry);
+    const ModelTensor& from = contents_.section(detail::kLosslessPrefix, entry);
     TensorBytes stored;
     std::vector<std::byte> chunk;
     within(entry, [&] {
       const std::size_t table = detail::chunk_table_bytes(whole);
       if (table > from.bytes()) detail::fail_lossless("size of the section");
-      model_.read(from, 0, table, stored);
+      model().read(from, 0, table, stored);
       const auto places = detail::read_chunk_table(stored.bytes(), whole, from.bytes());
       detail::ChunkDecoder decoder(dtype_bytes(entry.dtype));
       while (!out.empty()) {
         const auto k = static_cast<std::size_t>(offset / kChunkBytes);
         const std::uint64_t first = std::uint64_t{k} * kChunkBytes;
         chunk.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, whole - first)));
-        model_.read(from, places[k].offset, places[k].stored, stored);
+        model().read(from, places[k].offset, places[k].stored, stored);
         decoder.decode(places[k].coding, stored.bytes(), base(first, chunk.size()), chunk);
         const auto skip = static_cast<std::size_t>(offset - first);
         const std::size_t taken = std::min(out.size(), chunk.size() - skip);
@@ -200,30 +183,19 @@ class DeltaArchive {
   }
 
   /// The most bytes that an archive of this size may restore without a base: see Limits::expansion.
-  double expansion() const noexcept {
-    constexpr double kFree = 64.0 * (1 << 20);
-    return kFree + limits_.expansion * static_cast<double>(file_bytes());
-  }
+  double expansion() const noexcept { return contents_.expansion(); }
 
   /// Throws limit_exceeded if the tensors are out of proportion to the archive and a base of that
   /// many bytes. Code that restores them must call this with the size of the actual base.
   void require_proportion(std::uint64_t base_bytes) const {
-    const double most = expansion() + 2 * static_cast<double>(base_bytes);
-    double total = 0;
-    for (const ManifestEntry& entry : entries_) {
-      if (entry.mode == Mode::removed) continue;
-      total += static_cast<double>(entry.bytes());
-      if (total <= most) continue;
-      throw Error(Errc::limit_exceeded, place(entry),
-                  "it expands too much; --limit expansion=NUMBER allows more");
-    }
+    contents_.require_proportion(base_bytes);
   }
 
   /// The same without a base, when only bytes_alone() can be restored. Returns how many more bytes
   /// may be restored.
   double require_proportion() const {
     double left = expansion();
-    for (const ManifestEntry& entry : entries_) {
+    for (const ManifestEntry& entry : entries()) {
       left -= static_cast<double>(bytes_alone(entry));
       if (left >= 0) continue;
       throw Error(Errc::limit_exceeded, place(entry),
@@ -239,7 +211,8 @@ class DeltaArchive {
   /// tensor that needs no base is not the fine-tune's.
   void verify_lossless(const ManifestEntry& entry, double& budget) const {
     const TensorBytes stored = read_section(detail::kLosslessPrefix, entry, entry.lossless_sum);
-    const std::uint64_t base = entry.mode == Mode::lossless ? base_bytes(entry) : 0;
+    const std::uint64_t base =
+        entry.mode == Mode::lossless ? detail::ArchiveContents::base_bytes(entry) : 0;
     double unlimited = std::numeric_limits<double>::infinity();
     Fingerprint all;
     const bool is_known = within(entry, [&] {
@@ -277,39 +250,24 @@ class DeltaArchive {
   /// Throws corrupt_data if the section is too small for the chunks that a tensor kept without loss
   /// must have. Call it before allocating memory for the tensor.
   void require_chunks(const ManifestEntry& entry) const {
-    const std::uint64_t stored = section(detail::kLosslessPrefix, entry).bytes();
+    const std::uint64_t stored = contents_.section(detail::kLosslessPrefix, entry).bytes();
     if (detail::chunk_table_bytes(lossless_bytes(entry)) > stored) {
-      fail(entry, "size of the lossless section");
+      contents_.fail(entry, "size of the lossless section");
     }
   }
 
   /// Bytes that an entry keeps without loss.
   static std::uint64_t lossless_bytes(const ManifestEntry& entry) noexcept {
     if (!has_lossless(entry.mode)) return 0;
-    return entry.bytes() - (entry.mode == Mode::grown ? base_bytes(entry) : 0);
+    return entry.bytes() -
+           (entry.mode == Mode::grown ? detail::ArchiveContents::base_bytes(entry) : 0);
   }
 
  private:
   DeltaArchive(Model&& model, const ReadOptions& options)
-      : model_(std::move(model)), checksums_(options.checksums), limits_(options.limits) {
-    check_format();
-    Fingerprint all;
-    std::size_t sections = 0;
-    for (std::size_t part = 1; part <= std::max<std::size_t>(model_.shards(), 1); ++part) {
-      read_part(part, options, all);
-      ++sections;
-    }
-    identity_ = all.hex();
-    check_parts();
-    by_name_ = detail::sorted_by_name(entries_);
-    detail::check_files(companions_, path().string(), options.limits);
-    check_entries(sections);
-    check_size();
-  }
+      : contents_(std::move(model), options), checksums_(options.checksums) {}
 
-  static std::uint64_t base_bytes(const ManifestEntry& entry) noexcept {
-    return *tensor_bytes(entry.base->dtype, entry.base->shape);
-  }
+  const Model& model() const noexcept { return contents_.model(); }
 
   template <class Entry, class Fn>
   auto within(const Entry& entry, Fn&& fn) const -> decltype(fn()) {
@@ -322,16 +280,11 @@ class DeltaArchive {
     }
   }
 
-  template <class Entry>
-  [[noreturn]] void fail(const Entry& entry, std::string_view what) const {
-    throw Error(Errc::corrupt_data, place(entry), what);
-  }
-
   /// Throws checksum_mismatch unless the section is the one that was written.
   template <class Entry>
   TensorBytes read_section(const char* prefix, const Entry& entry, const std::string& sum) const {
     TensorBytes stored;
-    model_.read(section(prefix, entry), stored);
+    model().read(contents_.section(prefix, entry), stored);
     if (checksums_ == Checksums::compare && fingerprint(stored.bytes()) != sum) {
       throw Error(Errc::checksum_mismatch, place(entry), "what is stored");
     }
@@ -347,171 +300,8 @@ class DeltaArchive {
     });
   }
 
-  static const std::string* value(const Metadata& metadata, const char* key) noexcept {
-    const auto found = metadata.find(key);
-    return found == metadata.end() ? nullptr : &found->second;
-  }
-
-  void check_format() const {
-    const std::string where = path().string();
-    const std::string* format = value(model_.metadata(), "format");
-    if (format == nullptr || *format != "deltadct") {
-      throw Error(Errc::corrupt_data, where, "a safetensors file, but not a delta archive");
-    }
-    for (std::size_t shard = 0; shard < model_.shards(); ++shard) {
-      check_version(model_.metadata(shard));
-    }
-  }
-
-  void check_version(const Metadata& metadata) const {
-    const std::string* version = value(metadata, "version");
-    if (version != nullptr && *version == std::to_string(kFormatVersion)) return;
-    throw Error(Errc::unsupported_version, path().string(),
-                version == nullptr ? "none is given" : "version " + detail::shortened(*version));
-  }
-
-  void read_part(std::size_t part, const ReadOptions& options, Fingerprint& all) {
-    const std::string name = detail::kManifestPrefix + std::to_string(part);
-    const ModelTensor* section = model_.find(name);
-    if (section == nullptr || !is_bytes(*section)) {
-      throw Error(Errc::corrupt_data, path().string(), name + " is missing or not U8 [bytes]");
-    }
-    const std::string where = model_.shard_path(*section).string();
-    if (section->bytes() > limits_.header_bytes) {
-      throw Error(Errc::limit_exceeded, where, name);
-    }
-    TensorBytes bytes;
-    model_.read(*section, bytes);
-    const std::string* checksum = value(model_.metadata(section->shard), "manifest");
-    if (checksums_ == Checksums::compare &&
-        (checksum == nullptr || *checksum != fingerprint(bytes.bytes()))) {
-      throw Error(Errc::checksum_mismatch, where, name);
-    }
-    const std::string* number = value(model_.metadata(section->shard), "part");
-    if (number != nullptr && *number != std::to_string(part)) {
-      throw Error(Errc::corrupt_data, where, "part " + detail::shortened(*number) + " has " + name);
-    }
-    all.add(bytes.bytes());
-    Manifest manifest =
-        parse_manifest({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()}, where,
-                       options, most_matrices() - matrices_);
-    if (part == 1) metadata_ = std::move(manifest.metadata);
-    if (part == 1) of_folder_ = manifest.folder;
-    std::ranges::move(manifest.files, std::back_inserter(companions_));
-    if (manifest.entries.size() > limits_.tensors - entries_.size()) {
-      throw Error(Errc::limit_exceeded, where, "too many tensors");
-    }
-    for (const ManifestEntry& entry : manifest.entries) matrices_ += entry.matrices.size();
-    std::ranges::move(manifest.entries, std::back_inserter(entries_));
-  }
-
-  /// The most matrices that all manifests together may have. A matrix takes far more memory than
-  /// bytes of its manifest, but its section holds at least the padding. An empty matrix has no
-  /// bytes in a section, but an entry of its own in the manifest.
-  std::size_t most_matrices() const noexcept {
-    return static_cast<std::size_t>(
-        std::min<std::uint64_t>(limits_.tensors, file_bytes() / detail::kPadding));
-  }
-
-  /// A sharded archive is opened by its index, which distinguishes its parts from those of others.
-  void check_parts() const {
-    const std::string* manifests = value(model_.index_metadata(), "manifests");
-    const bool sharded = value(model_.metadata(), "part") != nullptr;
-    if (!sharded && manifests == nullptr) return;
-    if (manifests == nullptr) {
-      throw Error(Errc::corrupt_data, path().string(),
-                  "a part of a sharded archive, without index");
-    }
-    check_version(model_.index_metadata());
-    if (checksums_ == Checksums::compare && *manifests != identity_) {
-      throw Error(Errc::checksum_mismatch, path().string(), "manifests of the parts");
-    }
-  }
-
-  /// Checks that every entry has the sections its mode needs, and that no section is left over.
-  void check_entries(std::size_t sections) const {
-    for (std::size_t i = 1; i < by_name_.size(); ++i) {
-      if (entries_[by_name_[i]].name == entries_[by_name_[i - 1]].name) {
-        fail(entries_[by_name_[i]], "named twice");
-      }
-    }
-    for (const ManifestEntry& entry : entries_) {
-      if (has_delta(entry.mode)) {
-        static_cast<void>(section(detail::kDeltaPrefix, entry));
-        ++sections;
-      }
-      if (!entry.outliers_sum.empty()) {
-        static_cast<void>(section(detail::kOutliersPrefix, entry));
-        ++sections;
-      }
-      if (has_lossless(entry.mode)) {
-        static_cast<void>(section(detail::kLosslessPrefix, entry));
-        ++sections;
-      }
-      if (entry.mode == Mode::tied) check_tie(entry);
-    }
-    for (const FileEntry& file : companions_) {
-      static_cast<void>(section(detail::kFilePrefix, file));
-      ++sections;
-    }
-    if (sections != model_.tensors().size()) {
-      throw Error(Errc::corrupt_data, path().string(), "it has sections that no tensor owns");
-    }
-  }
-
-  void check_tie(const ManifestEntry& entry) const {
-    const ManifestEntry* to = find(entry.target);
-    if (to == nullptr) fail(entry, "tied to a tensor that is not there");
-    if (to->mode == Mode::tied || to->mode == Mode::removed) {
-      fail(entry, "tied to a tensor that is " + std::string(mode_name(to->mode)));
-    }
-    if (to->dtype != entry.dtype || to->shape != entry.shape || to->tuned != entry.tuned) {
-      fail(entry, "tied to a tensor of another dtype, shape or fingerprint");
-    }
-  }
-
-  /// Checks that the bytes to restore are within limits, and in proportion to the archive and to
-  /// the base that it claims.
-  void check_size() const {
-    std::uint64_t total = 0;
-    std::uint64_t base = 0;
-    for (const ManifestEntry& entry : entries_) {
-      // The sum saturates, because these sizes are claims.
-      constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
-      if (entry.base) base += std::min(base_bytes(entry), most - base);
-      if (entry.mode == Mode::removed) continue;
-      const std::uint64_t bytes = entry.bytes();
-      if (bytes > limits_.bytes - total) {
-        throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
-      }
-      total += bytes;
-    }
-    require_proportion(base);
-  }
-
-  static bool is_bytes(const ModelTensor& section) noexcept {
-    return section.dtype == DType::u8 && section.shape.size() == 1;
-  }
-
-  template <class Entry>
-  const ModelTensor& section(const char* prefix, const Entry& entry) const {
-    const ModelTensor* found = model_.find(prefix + entry.name);
-    if (found == nullptr || !is_bytes(*found)) {
-      fail(entry, "section " + std::string(prefix) + " is missing or not U8 [bytes]");
-    }
-    return *found;
-  }
-
-  Model model_;
+  detail::ArchiveContents contents_;
   Checksums checksums_;
-  Limits limits_;
-  std::size_t matrices_ = 0;
-  std::string identity_;
-  Metadata metadata_;
-  bool of_folder_ = false;
-  std::vector<FileEntry> companions_;
-  std::vector<ManifestEntry> entries_;
-  std::vector<std::size_t> by_name_;
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -2,54 +2,26 @@
 // is an archive of the tensors it holds.
 #pragma once
 
-#include <deltadct/io/archive.hpp>
-#include <deltadct/io/folder.hpp>
+#include <deltadct/io/fingerprint.hpp>
+#include <deltadct/io/manifest_reader.hpp>
+#include <deltadct/io/manifest_writer.hpp>
+#include <deltadct/io/model.hpp>
+#include <deltadct/io/output.hpp>
+#include <deltadct/io/sections.hpp>
 
-#include <cstdio>
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
-
-/// How a model or an archive is written.
-struct OutputOptions {
-  Overwrite overwrite = Overwrite::no;
-  /// 0: one file. Otherwise a folder of files of about this many bytes; a tensor is never split.
-  std::uint64_t max_shard_bytes = 0;
-  Resume resume = Resume::no;  ///< for a folder
-};
-
-/// "model", 3 -> "model-00003"
-inline std::string numbered(const char* stem, std::size_t number) {
-  char text[32];
-  std::snprintf(text, sizeof text, "-%05zu", number);
-  return stem + std::string(text);
-}
-
-/// Puts shards in place, together with their index. Returns the bytes of the index.
-inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
-                                    const ShardIndex& index) {
-  const std::string text = shard_index_text(index);
-  AtomicFile file(folder.stage() / name, Overwrite::yes);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
-  folder.publish();
-  return text.size();
-}
-
-/// The stored sections of a tensor. Sections that its mode does not have are empty.
-struct Sections {
-  std::vector<std::byte> delta;
-  std::vector<std::byte> outliers;  ///< also empty for a delta without outliers
-  std::vector<std::byte> lossless;
-
-  std::uint64_t bytes() const noexcept { return delta.size() + outliers.size() + lossless.size(); }
-  void clear() noexcept {
-    delta.clear();
-    outliers.clear();
-    lossless.clear();
-  }
-};
 
 /// Writes an archive. It appears complete with finish(), or never.
 class ArchiveWriter {

@@ -7,6 +7,7 @@
 // limits, and names that no archive carries (file_entry.hpp).
 #pragma once
 
+#include <deltadct/io/archive.hpp>
 #include <deltadct/io/archive_writer.hpp>
 
 #include <array>

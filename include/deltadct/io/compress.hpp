@@ -4,6 +4,7 @@
 #include <deltadct/io/budget.hpp>
 #include <deltadct/io/companion_files.hpp>
 #include <deltadct/io/inputs.hpp>
+#include <deltadct/io/plan.hpp>
 #include <deltadct/io/plausibility.hpp>
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/tensor_encoder.hpp>

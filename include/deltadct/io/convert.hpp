@@ -59,6 +59,18 @@ W round_stochastically(float value, std::uint64_t lot) noexcept {
   return static_cast<double>(lot) < error / (y - x) * kLots ? other : nearest;
 }
 
+/// A number in a dtype. Stochastic rounding draws from the seed and the element's index.
+template <class W, class X>
+W rounded_to(X x, [[maybe_unused]] Rounding rounding, [[maybe_unused]] std::uint64_t seed,
+             [[maybe_unused]] std::size_t index) noexcept {
+  if constexpr (sizeof(W) == 2) {
+    if (rounding == Rounding::stochastic) {
+      return round_stochastically<W>(static_cast<float>(x), random_bits(seed, index));
+    }
+  }
+  return W(static_cast<compute_t<W>>(x));
+}
+
 /// Elements converted in one step of an executor's loop.
 inline constexpr std::size_t kConvertRun = std::size_t{1} << 16;
 
@@ -76,12 +88,7 @@ void convert_elements(std::span<const std::byte> from, DType from_dtype, DType t
       with_element(to_dtype, [&]<class W>() {
         for (std::size_t i = run * kConvertRun; i < end; ++i) {
           const auto x = static_cast<compute_t<U>>(load_element<U>(from.data() + i * sizeof(U)));
-          W y(static_cast<compute_t<W>>(x));
-          if constexpr (sizeof(W) == 2) {
-            if (rounding == Rounding::stochastic) {
-              y = round_stochastically<W>(static_cast<float>(x), random_bits(seed, i));
-            }
-          }
+          const W y = rounded_to<W>(x, rounding, seed, i);
           std::memcpy(to.data() + i * sizeof(W), &y, sizeof(W));
         }
       });

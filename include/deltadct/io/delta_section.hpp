@@ -9,8 +9,15 @@
 #pragma once
 
 #include <deltadct/compressed_tensor.hpp>
-#include <deltadct/io/model.hpp>
 #include <deltadct/io/padding.hpp>
+#include <deltadct/io/tensor_bytes.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 

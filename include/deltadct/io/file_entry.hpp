@@ -2,14 +2,18 @@
 // may be restored.
 #pragma once
 
-#include <deltadct/io/json.hpp>
-#include <deltadct/io/safetensors.hpp>
+#include <deltadct/core/error.hpp>
+#include <deltadct/io/read_options.hpp>
+#include <deltadct/io/tensor_info.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -27,6 +31,8 @@ struct FileEntry {
 };
 
 namespace detail {
+
+using deltadct::detail::has_controls;
 
 /// ASCII letters in lower case. On some file systems, names that differ only in case are the same.
 inline std::string lower_case(std::string_view text) {
@@ -91,20 +97,6 @@ class FileNames {
   std::set<std::string, std::less<>> files_;
   std::set<std::string, std::less<>> folders_;
 };
-
-inline nlohmann::json file_json(const FileEntry& file) {
-  return {{"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
-}
-
-inline FileEntry read_file_entry(const nlohmann::json& json, std::string_view where) {
-  FileEntry file;
-  file.name = json_string(json_member(json, "name", where), where, "name");
-  const std::string place = tensor_place(where, file.name);
-  file.bytes = json_unsigned(json_member(json, "bytes", place), place, "bytes");
-  file.sum = json_string(json_member(json, "sum", place), place, "sum");
-  file.section = json_string(json_member(json, "file", place), place, "file");
-  return file;
-}
 
 /// Throws corrupt_data for a name that is not safe to restore, limit_exceeded beyond the limits.
 inline void check_files(std::span<const FileEntry> files, std::string_view where,

@@ -1,7 +1,18 @@
 // Checks whether an output would replace or remove what it is made from.
 #pragma once
 
-#include <deltadct/io/archive_writer.hpp>
+#include <deltadct/io/folder.hpp>
+#include <deltadct/io/model.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <sys/stat.h>
 
 namespace deltadct::inline DELTADCT_ABI::io::detail {
 

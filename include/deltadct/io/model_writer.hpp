@@ -1,7 +1,18 @@
 // Writes a model: one safetensors file, or a folder that holds one, or shards with an index.
 #pragma once
 
-#include <deltadct/io/archive_writer.hpp>
+#include <deltadct/io/output.hpp>
+#include <deltadct/io/safetensors.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 

@@ -1,10 +1,18 @@
 // What operations on whole models report, while they run and afterwards.
 #pragma once
 
-#include <deltadct/io/archive.hpp>
+#include <deltadct/io/delta_section.hpp>
+#include <deltadct/io/manifest.hpp>
 #include <deltadct/io/warning.hpp>
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -56,24 +64,5 @@ struct CheckpointReport {
     }
   }
 };
-
-namespace detail {
-
-/// Identifies the files of a model, and the names of its tensors, in the plan of an operation that
-/// may be resumed.
-inline nlohmann::json identity_json(const Model& model) {
-  nlohmann::json files = nlohmann::json::array();
-  for (const FileIdentity& file : model.identity()) {
-    // The device's number may change after a restart.
-    files.push_back({file.inode, file.bytes, file.modified_ns});
-  }
-  Fingerprint names;
-  for (const ModelTensor& tensor : model.tensors()) {
-    names.add(std::as_bytes(std::span(tensor.name.c_str(), tensor.name.size() + 1)));
-  }
-  return {{"files", std::move(files)}, {"names", names.hex()}};
-}
-
-}  // namespace detail
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

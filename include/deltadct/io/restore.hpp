@@ -3,11 +3,12 @@
 
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/archive.hpp>
+#include <deltadct/io/atomic_file.hpp>
+#include <deltadct/io/codec_cache.hpp>
 #include <deltadct/io/convert.hpp>
+#include <deltadct/io/kept_targets.hpp>
 
-#include <map>
 #include <set>
-#include <tuple>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -33,97 +34,6 @@ struct RestoreOptions {
 namespace detail {
 
 inline constexpr const char* kOtherNames = "if the base has other names, use --rename FROM=TO";
-
-/// The codecs that an operation needs. Each is made once.
-class CodecCache {
- public:
-  explicit CodecCache(CodecFactory factory, AnyAllocator allocator = {})
-      : factory_(std::move(factory)), allocator_(std::move(allocator)) {}
-
-  /// The codec that decodes an entry, which must have a delta.
-  const AnyCodec& of(const ManifestEntry& entry) {
-    const TensorHeader& header = entry.matrices[0];
-    return get({.patch = header.patch,
-                .transform = header.transform,
-                .quantizer = header.quantizer,
-                .double_precision = entry.dtype == DType::f64});
-  }
-
-  /// The codec of a spec, with the cache's allocator.
-  const AnyCodec& get(CodecSpec spec) {
-    auto& codec = codecs_[{spec.patch, spec.transform, spec.quantizer, spec.double_precision}];
-    if (!codec) {
-      spec.allocator = allocator_;
-      codec = make(spec);
-    }
-    return *codec;
-  }
-
-  /// A new codec with the spec's own allocator.
-  std::unique_ptr<AnyCodec> make(const CodecSpec& spec) const {
-    auto codec = factory_(spec);
-    if (codec) return codec;
-    throw Error(Errc::codec_mismatch, "codec",
-                "none for transform '" + shortened(spec.transform) + "', quantizer '" +
-                    shortened(spec.quantizer) + "'");
-  }
-
- private:
-  CodecFactory factory_;
-  AnyAllocator allocator_;
-  std::map<std::tuple<int, std::string, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
-};
-
-/// Keeps restored tensors that others are tied to, until all of those have been restored. Does so
-/// only for methods whose decoding costs far more than a copy, and within the bytes of the largest
-/// tensor.
-class KeptTargets {
- public:
-  explicit KeptTargets(const DeltaArchive& archive) {
-    for (const ManifestEntry& entry : archive.entries()) {
-      if (entry.mode != Mode::removed) room_ = std::max(room_, entry.bytes());
-      const ManifestEntry& target = archive.target(entry);
-      if (&target == &entry || !has_delta(target.mode) || target.matrices[0].patch != 0) continue;
-      ++targets_.try_emplace(&target).first->second.uses;
-    }
-  }
-
-  /// Call this before a target, or a tensor tied to it, is restored. Returns whether the target is
-  /// kept, and then sets `bytes`, which are valid until the next call.
-  bool take(const ManifestEntry& target, std::span<std::byte>& bytes) {
-    const auto found = targets_.find(&target);
-    if (found == targets_.end()) return false;
-    Target& kept = found->second;
-    const bool is_kept = kept.is_kept;
-    if (is_kept) bytes = kept.bytes;
-    if (--kept.uses == 0) {
-      room_ += kept.bytes.size();
-      last_ = std::move(kept.bytes);
-      targets_.erase(found);
-    }
-    return is_kept;
-  }
-
-  /// Keeps a restored target if it will be needed again and there is room.
-  void offer(const ManifestEntry& target, std::span<const std::byte> bytes) {
-    const auto found = targets_.find(&target);
-    if (found == targets_.end() || found->second.is_kept || bytes.size() > room_) return;
-    room_ -= bytes.size();
-    found->second.is_kept = true;
-    found->second.bytes.assign(bytes.begin(), bytes.end());
-  }
-
- private:
-  struct Target {
-    std::size_t uses = 1;  // still to come: its own, and those of its ties
-    bool is_kept = false;
-    std::vector<std::byte> bytes;
-  };
-
-  std::uint64_t room_ = 0;
-  std::map<const ManifestEntry*, Target> targets_;
-  std::vector<std::byte> last_;
-};
 
 }  // namespace detail
 

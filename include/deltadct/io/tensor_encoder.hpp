@@ -2,67 +2,33 @@
 // loss.
 #pragma once
 
-#include <deltadct/io/archive_writer.hpp>
+#include <deltadct/core/finite.hpp>
 #include <deltadct/io/budget.hpp>
-#include <deltadct/io/companion_files.hpp>
+#include <deltadct/io/compress_options.hpp>
 #include <deltadct/io/convert.hpp>
+#include <deltadct/io/delta_encoder.hpp>
 #include <deltadct/io/lossless.hpp>
-#include <deltadct/io/measure_recovery.hpp>
-#include <deltadct/io/outliers.hpp>
 #include <deltadct/io/quantized_scales.hpp>
-#include <deltadct/io/restore.hpp>
+#include <deltadct/io/sections.hpp>
 #include <deltadct/io/warning.hpp>
 
-#include <functional>
-#include <memory>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace deltadct::inline DELTADCT_ABI::io {
-
-/// What to do with a NaN or an infinity in a delta.
-enum class NonFinite {
-  refuse,  ///< throw non_finite, naming tensor and element
-  keep,    ///< store that tensor without loss
-};
-
-struct CompressOptions {
-  CodecSpec codec;        ///< double_precision is set per tensor
-  bool lossless = false;  ///< store every tensor without loss
-  /// Which tensors may be compressed, by name; others are stored without loss. If empty, all may.
-  std::function<bool(std::string_view)> selected;
-  NonFinite non_finite = NonFinite::refuse;
-  bool allow_unlike = false;                  ///< continue with a warning if judge_pair() refuses
-  Companions companions = Companions::carry;  ///< the small files of a fine-tune that is a folder
-  /// Bytes that the whole archive may take, which are nearly used up; 0: no limit. A budget as the
-  /// codec's allocator limits bits instead: those of the archive per weight of the tensors that
-  /// changed.
-  std::uint64_t bytes = 0;
-  OutputOptions output;
-  /// Called for every tensor once it is stored; may be empty.
-  std::function<void(const ManifestEntry&)> on_entry;
-
-  bool is_selected(std::string_view name) const { return !selected || selected(name); }
-};
 
 namespace detail {
 
 /// Tensors with fewer elements are kept without loss by a method without patches. A patch of 16 x
 /// 16 has as many.
 inline constexpr std::uint64_t kSmallElements = 256;
-
-/// Bits per weight that the codes of a mix take.
-inline double rate_of(const CodecSpec& spec) {
-  const auto area = static_cast<std::size_t>(spec.patch) * static_cast<std::size_t>(spec.patch);
-  double bits = 0;
-  for (const BitShare& share : spec.allocator.mix()) {
-    bits += share.ratio * 8 * static_cast<double>(code_bytes(share.bits, area)) /
-            static_cast<double>(area);
-  }
-  return bits;
-}
 
 /// A warning about a delta that is lost in restoring, with the options that help.
 inline Warning lost_delta(const ManifestEntry& entry) {
@@ -90,13 +56,11 @@ class TensorEncoder {
                 const ExecutorRef& executor, QuantizedScales scales)
       : options_(options),
         executor_(executor),
-        codecs_(factory, options.codec.allocator),
+        deltas_(options.codec, factory, executor),
         scales_(std::move(scales)) {}
 
   /// Everything that the encoded bytes depend on, besides the options.
-  std::string build() {
-    return codecs_.get(options_.codec).build() + " zstd " + ZSTD_versionString();
-  }
+  std::string build() { return deltas_.build() + " zstd " + ZSTD_versionString(); }
 
   /// Why a tensor is kept without loss; nullptr if it may be compressed. The paper does not say
   /// which tensors are compressed. Here, these are floating-point tensors of rank 2 or more, with
@@ -139,7 +103,7 @@ class TensorEncoder {
     const auto common = begin_delta(entry);
     if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
     need.fixed = sections.bytes();
-    set_limits(entry.stack, entry.dtype == DType::f64, need);
+    deltas_.set_limits(entry.stack, entry.dtype == DType::f64, need);
     TensorHeader header;
     header.patch = options_.codec.patch;
     header.transform = options_.codec.transform;
@@ -186,34 +150,6 @@ class TensorEncoder {
     exact_.reset();
   }
 
-  /// Sets the weights of a stack, including padding, and the least and most bytes of its delta.
-  void set_limits(const MatrixStack& stack, bool double_precision, TensorNeed& need) const {
-    const auto count = static_cast<double>(stack.count);
-    need.weights = count * padded_weights(stack);
-    if (options_.codec.patch != 0) {
-      const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainBoundsBytes);
-      need.least = least * need.weights / 8 + count * kPadding;
-      need.most = most * need.weights / 8;
-      return;
-    }
-    CodecSpec spec = options_.codec;
-    spec.double_precision = double_precision;
-    const auto bytes_within = [&](double bits) {
-      spec.allocator = BudgetAllocator(bits);
-      return count * static_cast<double>(
-                         codecs_.make(spec)->max_compressed_bytes(stack.rows, stack.cols) + 8);
-    };
-    need.least = bytes_within(std::numeric_limits<double>::min());
-    need.most = bytes_within(std::numeric_limits<double>::max());
-  }
-
-  /// Weights of one matrix of a stack, counted in whole patches.
-  double padded_weights(const MatrixStack& stack) const noexcept {
-    const auto side = static_cast<std::size_t>(std::max(options_.codec.patch, 1));
-    return static_cast<double>(ceil_div(stack.rows, side) * ceil_div(stack.cols, side) * side *
-                               side);
-  }
-
   /// Turns an entry into one with a delta. Returns the shape that tensor and base have in common.
   std::vector<std::uint64_t> begin_delta(ManifestEntry& entry) const {
     const DType dtype = std::exchange(entry.dtype, entry.base->dtype);
@@ -232,7 +168,7 @@ class TensorEncoder {
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
     try {
       if (entry.tuned_dtype) require_range(tuned_->bytes(), dtype, entry.dtype);
-      encode_delta(entry, share, sections);
+      deltas_.encode(entry, *base_, *tuned_, share, sections);
     } catch (const Error& error) {
       if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) {
         return "non_finite";
@@ -264,128 +200,6 @@ class TensorEncoder {
            all_finite(tuned_->bytes(), entry.dtype);
   }
 
-  void encode_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
-    prepare(entry);
-    const MatrixStack& stack = entry.stack;
-    CodecSpec spec = options_.codec;
-    spec.double_precision = from_.dtype == DType::f64;
-    std::vector<std::vector<Outlier>> outliers = find_outliers(stack, spec, share);
-    std::unique_ptr<AnyCodec> own;
-    if (share) {
-      const double left =
-          *share - static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
-      spec.allocator = BudgetAllocator(rate_within(left, stack));
-      own = codecs_.make(spec);
-    }
-    const AnyCodec& codec = own ? *own : codecs_.get(spec);
-    const AnyMatrix bases{entry.dtype, base_->bytes().data()};
-    const AnyMatrix tuneds{entry.tuned_dtype.value_or(entry.dtype), tuned_->bytes().data()};
-    const std::size_t all = stack.count * stack.rows * stack.cols;
-    const double unit = entry.dtype == DType::f64 ? unit_of(from_, to_, all) : 1;
-    Recovery recovery;
-    for (std::size_t k = 0; k < stack.count; ++k) {
-      const AnyMatrix base = matrix_of(bases, k, stack);
-      const AnyMatrix tuned = matrix_of(tuneds, k, stack);
-      codec.encode_into(delta_, workspace_, from_.dtype, matrix_of(from_, k, stack).data,
-                        without(outliers[k], k, stack).data, stack.rows, stack.cols, executor_);
-      append_matrix(sections.delta, delta_);
-      entry.matrices.push_back(delta_.header);
-      settle(codec, base, tuned, stack.cols, outliers[k]);
-      delta_.outliers = outliers[k];
-      recovery += measure_recovery(codec, delta_, base, tuned, unit, executor_);
-    }
-    sections.outliers = outlier_section(outliers, stack, from_.dtype);
-    if (recovery.energy != 0) entry.recovery = without_unit(recovery, unit);
-  }
-
-  /// Bits per weight for which a tensor's deltas take at most `bytes`, or the least possible.
-  double rate_within(double bytes, const MatrixStack& stack) const {
-    const auto [least, most] = BudgetAllocator::range(options_.codec.patch, kUnitGainBoundsBytes);
-    const double weights = std::max(padded_weights(stack), 1.0);
-    const double bits = 8 * (bytes / static_cast<double>(stack.count) - kPadding) / weights;
-    return std::clamp(bits, std::max(least, std::numeric_limits<double>::min()), most);
-  }
-
-  /// Brings base and tuned to aligned addresses, and to one dtype in from_ and to_: their own if
-  /// they agree, otherwise the compute dtype of the base.
-  void prepare(const ManifestEntry& entry) {
-    const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
-    base_->align(dtype_bytes(entry.dtype));
-    tuned_->align(dtype_bytes(tuned_dtype));
-    if (!entry.tuned_dtype) {
-      from_ = {entry.dtype, base_->bytes().data()};
-      to_ = {entry.dtype, tuned_->bytes().data()};
-      return;
-    }
-    const DType compute = compute_dtype(entry.dtype);
-    const auto convert = [&](std::span<const std::byte> bytes, DType dtype,
-                             std::vector<std::byte>& converted) {
-      converted.resize(bytes.size() / dtype_bytes(dtype) * dtype_bytes(compute));
-      convert_elements(bytes, dtype, compute, converted, executor_);
-      return AnyMatrix{compute, converted.data()};
-    };
-    from_ = convert(base_->bytes(), entry.dtype, base_converted_);
-    to_ = convert(tuned_->bytes(), tuned_dtype, tuned_converted_);
-  }
-
-  static AnyMatrix matrix_of(const AnyMatrix& all, std::size_t k,
-                             const MatrixStack& stack) noexcept {
-    return {all.dtype, all.row(k * stack.rows, stack.cols)};
-  }
-
-  /// The outliers of every matrix. Methods without patches have none. If there is a budget and they
-  /// would take more than half of it, there are none, either.
-  std::vector<std::vector<Outlier>> find_outliers(const MatrixStack& stack, const CodecSpec& spec,
-                                                  std::optional<double> share) const {
-    std::vector<std::vector<Outlier>> outliers(stack.count);
-    if (spec.patch == 0) return outliers;
-    const double rate = share ? rate_within(*share, stack) : rate_of(spec);
-    for (std::size_t k = 0; k < stack.count; ++k) {
-      with_element(from_.dtype, [&]<class U>() {
-        outliers[k] = io::find_outliers(reinterpret_cast<const U*>(matrix_of(from_, k, stack).data),
-                                        reinterpret_cast<const U*>(matrix_of(to_, k, stack).data),
-                                        stack.rows, stack.cols, rate, executor_);
-      });
-    }
-    if (!share) return outliers;
-    const auto bytes = static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
-    if (2 * bytes > *share) outliers.assign(stack.count, {});
-    return outliers;
-  }
-
-  /// Matrix k of the fine-tune, with the base's elements in place of its outliers.
-  AnyMatrix without(std::span<const Outlier> outliers, std::size_t k, const MatrixStack& stack) {
-    const AnyMatrix tuned = matrix_of(to_, k, stack);
-    if (outliers.empty()) return tuned;
-    const std::size_t element = dtype_bytes(tuned.dtype);
-    const AnyMatrix base = matrix_of(from_, k, stack);
-    rest_.assign(tuned.data, tuned.data + stack.rows * stack.cols * element);
-    for (const Outlier& outlier : outliers) {
-      const std::size_t at = (outlier.row * stack.cols + outlier.col) * element;
-      std::memcpy(rest_.data() + at, base.data + at, element);
-    }
-    return {tuned.dtype, rest_.data()};
-  }
-
-  /// Sets the outliers' values: what is missing after the patches are added and the sum is rounded.
-  void settle(const AnyCodec& codec, const AnyMatrix& base, const AnyMatrix& tuned,
-              std::size_t cols, std::span<Outlier> outliers) const {
-    with_element(base.dtype, [&]<class U>() {
-      with_element(tuned.dtype, [&]<class W>() {
-        for (Outlier& outlier : outliers) {
-          const std::size_t at = outlier.row * cols + outlier.col;
-          U x = reinterpret_cast<const U*>(base.data)[at];
-          codec.decode_add_block(delta_, base.dtype, outlier.row, outlier.col, &x, 1, 1, 1.0,
-                                 SerialExecutor{});
-          const W wanted = reinterpret_cast<const W*>(tuned.data)[at];
-          outlier.value = static_cast<double>(
-              static_cast<compute_t<U>>(static_cast<double>(static_cast<compute_t<W>>(wanted)) -
-                                        static_cast<double>(static_cast<compute_t<U>>(x))));
-        }
-      });
-    });
-  }
-
   /// Stores the rows that the base lacks, in the base's dtype.
   void add_tail(const ManifestEntry& entry, std::uint64_t first, Sections& sections) const {
     const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
@@ -399,22 +213,12 @@ class TensorEncoder {
     sections.lossless = encode_lossless(rows, {}, dtype_bytes(entry.dtype), executor_);
   }
 
-  // Bounds, widths and codes of a matrix are padded to 8 bytes each.
-  static constexpr double kPadding = 24;
-
   const CompressOptions& options_;
   ExecutorRef executor_;
-  CodecCache codecs_;
+  DeltaEncoder deltas_;
   QuantizedScales scales_;
-  CompressedTensor delta_;
-  std::vector<std::byte> workspace_;
   TensorBytes* base_ = nullptr;  // the current tensor
   TensorBytes* tuned_ = nullptr;
-  AnyMatrix from_;  // its elements in one dtype
-  AnyMatrix to_;
-  std::vector<std::byte> base_converted_;
-  std::vector<std::byte> tuned_converted_;
-  std::vector<std::byte> rest_;
   std::optional<std::vector<std::byte>> exact_;  // its lossless section, once known
 };
 
