@@ -277,3 +277,31 @@ TEST_CASE("tensor_encoder: the least that an error names can be had") {
   CHECK_NOTHROW(pair.compress(options));
   CHECK(pair.archive().file_bytes() <= options.bytes);
 }
+
+TEST_CASE("tensor_encoder: a budget where no tensor can become a delta") {
+  const Tensor codes = noise("w", DType::f8_e4m3, {64, 64}, 1);
+  const Tensor vector = noise("norm", DType::f32, {300}, 2);
+  const Pair pair({codes, vector},
+                  {renamed(noise("", DType::f8_e4m3, {64, 64}, 3), "w"), moved(vector, 0.01, 4)});
+  CompressOptions options = unit_gain();
+  options.bytes = 1'000'000;
+  CHECK(pair.compress(options).count(Mode::lossless) == 2);
+  pair.apply(overwriting());
+  CHECK(data(pair.out(), "w") == pair.tuned[0].bytes);
+  options.bytes = 1000;
+  const std::string text = caught([&] { pair.compress(options); }).what();
+  const std::size_t at = text.find("least possible: ");
+  REQUIRE(at != std::string::npos);
+  options.bytes = std::strtoull(text.c_str() + at + 16, nullptr, 10);
+  CHECK(pair.compress(options).file_bytes <= options.bytes);
+}
+
+TEST_CASE("tensor_encoder: bits per weight that changed, where none changed") {
+  const Tensor w = noise("w", DType::f32, {64, 64}, 1);
+  const Pair pair({w}, {w});
+  CompressOptions options = unit_gain();
+  options.codec.allocator = deltadct::BudgetAllocator(0.5);
+  CHECK(pair.compress(options).count(Mode::same) == 1);
+  options.bytes = 10;
+  CHECK(caught([&] { pair.compress(options); }).code() == Errc::bad_mix);
+}

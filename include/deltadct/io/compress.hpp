@@ -96,13 +96,15 @@ class Compressor {
         .dump();
   }
 
-  /// The requested bytes of the archive, or nothing if no size is requested.
+  /// The requested bytes of the archive, or nothing if no size is requested. Bits per weight that
+  /// changed say nothing about an archive if none changed.
   std::optional<std::uint64_t> wanted_bytes(std::span<const TensorNeed> needs) const {
     if (options_.bytes != 0) return options_.bytes;
     const BudgetAllocator* budget = options_.codec.allocator.budget();
     if (budget == nullptr) return std::nullopt;
     double changed = 0;
     for (const TensorNeed& need : needs) changed += static_cast<double>(need.changed);
+    if (changed == 0) return std::nullopt;
     return static_cast<std::uint64_t>(budget->bits_per_weight() * changed / 8);
   }
 
@@ -118,7 +120,9 @@ class Compressor {
       if (tuned_.find(tensor.name) == nullptr) needs.push_back(removal(tensor));
     }
     twins_.clear();
-    const std::uint64_t bytes = *wanted_bytes(needs);
+    const auto wanted = wanted_bytes(needs);
+    if (!wanted) return;
+    const std::uint64_t bytes = *wanted;
     writer_.expect(bytes);
     // The archive's own bytes; the tensors of an interrupted run are surveyed like the others.
     const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
