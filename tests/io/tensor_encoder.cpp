@@ -305,3 +305,39 @@ TEST_CASE("tensor_encoder: bits per weight that changed, where none changed") {
   options.bytes = 10;
   CHECK(caught([&] { pair.compress(options); }).code() == Errc::bad_mix);
 }
+
+TEST_CASE("tensor_encoder: a value that is not finite is named with its file, matrix and element") {
+  const Tensor base = noise("w", DType::f32, {3, 64, 70}, 1);
+  const std::size_t at = (2 * 64 + 5) * 70 + 6;
+  for (const bool in_base : {true, false}) {
+    Pair pair({base}, {moved(base, 0.01, 2)});
+    (in_base ? pair.base : pair.tuned)[0].set(at, std::nan(""));
+    pair.write();
+    const Error error = caught([&] { pair.compress(options_of(16)); });
+    CHECK(error.code() == Errc::non_finite);
+    CHECK(test::names(error, in_base ? "base" : "tuned"));
+    CHECK(test::names(error, "w: matrix 2: element (5, 6)"));
+    CHECK(test::names(error, "--non-finite keep"));
+  }
+  Pair far({base}, {moved(base, 0.01, 2)});
+  far.base[0].set(at, -3e38);
+  far.tuned[0].set(at, 3e38);
+  far.write();
+  CompressOptions options = options_of(16);
+  options.allow_unlike = true;
+  const Error apart = caught([&] { far.compress(options); });
+  CHECK(test::names(apart, "w: matrix 2: element (5, 6)"));
+  CHECK(test::names(apart, "the difference from the base is beyond the range of F32"));
+}
+
+TEST_CASE("tensor_encoder: a value beyond the base's dtype is named by row and column") {
+  const Tensor base = noise("w", DType::f16, {64, 70}, 1);
+  Tensor tuned = moved_in(base, DType::f32, 0.01, 2);
+  tuned.set(5 * 70 + 6, 1e6);
+  const Pair pair({base}, {tuned});
+  const Error error = caught([&] { pair.compress(options_of(16)); });
+  CHECK(error.code() == Errc::non_finite);
+  CHECK(test::names(error, "tuned"));
+  CHECK(test::names(error, "w: element (5, 6)"));
+  CHECK(test::names(error, "beyond the range of F16, the base's dtype"));
+}

@@ -26,7 +26,7 @@ class Compressor {
       : base_(base),
         tuned_(tuned),
         options_(options),
-        encoder_(options, factory, executor, QuantizedScales(base, tuned)),
+        encoder_(base, tuned, options, factory, executor),
         companions_(std::move(companions)),
         writer_(output, options.output, names(), tuned.metadata(), plan(), companions_.folder) {}
 

@@ -12,8 +12,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <span>
-#include <string>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -89,21 +89,36 @@ void convert_elements(std::span<const std::byte> from, DType from_dtype, DType t
   });
 }
 
-/// Throws non_finite if rounding to another floating-point dtype makes a finite element infinite.
-inline void require_range(std::span<const std::byte> bytes, DType dtype, DType to) {
+/// The first element that is finite, but infinite once it is rounded to another floating-point
+/// dtype; nothing if there is none.
+inline std::optional<std::size_t> find_beyond_range(std::span<const std::byte> bytes, DType dtype,
+                                                    DType to) {
   using deltadct::detail::all_finite;
   const std::size_t count = bytes.size() / dtype_bytes(dtype);
+  std::optional<std::size_t> found;
   with_element(dtype, [&]<class U>() {
     with_element(to, [&]<class W>() {
-      for (std::size_t i = 0; i < count; ++i) {
+      for (std::size_t i = 0; i < count && !found; ++i) {
         const U x = load_element<U>(bytes.data() + i * sizeof(U));
         const W rounded(static_cast<compute_t<W>>(static_cast<compute_t<U>>(x)));
-        if (!all_finite(&x, 1) || all_finite(&rounded, 1)) continue;
-        throw Error(Errc::non_finite, "element " + std::to_string(i),
-                    "beyond the range of " + std::string(dtype_name(to)) + ", the base's dtype");
+        if (all_finite(&x, 1) && !all_finite(&rounded, 1)) found = i;
       }
     });
   });
+  return found;
+}
+
+/// The first element that is not finite; nothing if there is none.
+inline std::optional<std::size_t> find_non_finite(std::span<const std::byte> bytes, DType dtype) {
+  const std::size_t count = bytes.size() / dtype_bytes(dtype);
+  std::optional<std::size_t> found;
+  with_element(dtype, [&]<class U>() {
+    for (std::size_t i = 0; i < count && !found; ++i) {
+      const U x = load_element<U>(bytes.data() + i * sizeof(U));
+      if (!deltadct::detail::all_finite(&x, 1)) found = i;
+    }
+  });
+  return found;
 }
 
 }  // namespace detail

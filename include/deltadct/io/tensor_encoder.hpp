@@ -86,12 +86,14 @@ inline Warning lost_delta(const ManifestEntry& entry) {
 /// Chooses how a tensor is stored, and encodes it. Its buffers are reused from tensor to tensor.
 class TensorEncoder {
  public:
-  TensorEncoder(const CompressOptions& options, const CodecFactory& factory,
-                const ExecutorRef& executor, QuantizedScales scales)
-      : options_(options),
+  TensorEncoder(const Model& base, const Model& tuned, const CompressOptions& options,
+                const CodecFactory& factory, const ExecutorRef& executor)
+      : base_model_(base),
+        tuned_model_(tuned),
+        options_(options),
         executor_(executor),
         codecs_(factory, options.codec.allocator),
-        scales_(std::move(scales)) {}
+        scales_(base, tuned) {}
 
   /// Everything that the encoded bytes depend on, besides the options.
   std::string build() {
@@ -128,23 +130,24 @@ class TensorEncoder {
     tuned_ = &tuned;
     Sections sections;
     const char* why = reason(entry);
-    if (why == nullptr && options_.non_finite == NonFinite::keep && !is_finite(entry)) {
-      why = "non_finite";
+    std::uint64_t count = 0;
+    if (why == nullptr) {
+      count = elements(begin_delta(entry));
+      why = foresee(entry, count);
     }
     if (why != nullptr) {
       keep(entry, why, sections);
       need.fixed = sections.bytes();
       return;
     }
-    const auto common = begin_delta(entry);
-    if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
+    if (entry.mode == Mode::grown) add_tail(entry, count, sections);
     need.fixed = sections.bytes();
     set_limits(entry.stack, entry.dtype == DType::f64, need);
     TensorHeader header;
     header.patch = options_.codec.patch;
     header.transform = options_.codec.transform;
     header.quantizer = options_.codec.quantizer;
-    header.whole_bytes = header.patch == 0 ? elements(common) : 0;
+    header.whole_bytes = header.patch == 0 ? count : 0;
     header.scale = 1.0000123456789012;
     header.classes.assign(3, {.bits = -2, .patches = 1000});
     entry.matrices.assign(entry.stack.count, header);
@@ -230,13 +233,11 @@ class TensorEncoder {
   const char* add_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
     const auto common = begin_delta(entry);
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
+    if (const char* why = obstacle(entry, elements(common))) return why;
     try {
-      if (entry.tuned_dtype) require_range(tuned_->bytes(), dtype, entry.dtype);
       encode_delta(entry, share, sections);
     } catch (const Error& error) {
-      if (error.code() == Errc::non_finite && options_.non_finite == NonFinite::keep) {
-        return "non_finite";
-      }
+      if (error.code() == Errc::non_finite) return non_finite(entry, elements(common));
       if (error.code() == Errc::out_of_range) return "range";
       throw error.within(entry.name);
     }
@@ -249,19 +250,81 @@ class TensorEncoder {
     return exact_ ? "exact" : nullptr;
   }
 
-  /// Whether base and fine-tune have neither NaN nor infinity.
-  bool is_finite(const ManifestEntry& entry) const {
-    const auto all_finite = [](std::span<const std::byte> bytes, DType dtype) {
-      return with_element(dtype, [&]<class U>() {
-        for (std::size_t at = 0; at < bytes.size(); at += sizeof(U)) {
-          const auto x = static_cast<compute_t<U>>(load_element<U>(bytes.data() + at));
-          if (!deltadct::detail::all_finite(&x, 1)) return false;
+  /// Why an entry will be kept without loss although reason() knows nothing against its delta;
+  /// nullptr if it will most likely have one.
+  const char* foresee(const ManifestEntry& entry, std::uint64_t count) const {
+    if (const char* why = obstacle(entry, count)) return why;
+    if (options_.non_finite == NonFinite::refuse) return nullptr;
+    const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
+    const bool is_finite =
+        !find_non_finite(first_elements(*base_, entry.dtype, count), entry.dtype) &&
+        !find_non_finite(first_elements(*tuned_, dtype, count), dtype);
+    return is_finite ? nullptr : "non_finite";
+  }
+
+  /// Why no codec could restore a delta of the first `count` elements; nullptr if nothing is known.
+  /// Throws non_finite if such a tensor is to be refused.
+  const char* obstacle(const ManifestEntry& entry, std::uint64_t count) const {
+    if (!entry.tuned_dtype) return nullptr;
+    const auto tuned = first_elements(*tuned_, *entry.tuned_dtype, count);
+    const auto beyond = find_beyond_range(tuned, *entry.tuned_dtype, entry.dtype);
+    if (!beyond) return nullptr;
+    if (options_.non_finite == NonFinite::keep) return "non_finite";
+    fail_non_finite(
+        tuned_model_, entry, *beyond,
+        "beyond the range of " + std::string(dtype_name(entry.dtype)) + ", the base's dtype; ");
+  }
+
+  /// The same for a tensor whose first `count` elements have a delta that is not finite.
+  const char* non_finite(const ManifestEntry& entry, std::uint64_t count) const {
+    if (options_.non_finite == NonFinite::keep) return "non_finite";
+    const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
+    const auto base = first_elements(*base_, entry.dtype, count);
+    const auto tuned = first_elements(*tuned_, dtype, count);
+    if (const auto at = find_non_finite(tuned, dtype)) {
+      fail_non_finite(tuned_model_, entry, *at, "");
+    }
+    if (const auto at = find_non_finite(base, entry.dtype)) {
+      fail_non_finite(base_model_, entry, *at, "");
+    }
+    const bool is_double = entry.dtype == DType::f64;
+    std::optional<std::size_t> found;
+    with_element(entry.dtype, [&]<class U>() {
+      with_element(dtype, [&]<class W>() {
+        for (std::size_t i = 0; i < count && !found; ++i) {
+          const double delta =
+              static_cast<double>(
+                  static_cast<compute_t<W>>(load_element<W>(tuned.data() + i * sizeof(W)))) -
+              static_cast<double>(
+                  static_cast<compute_t<U>>(load_element<U>(base.data() + i * sizeof(U))));
+          const auto narrow = static_cast<float>(delta);
+          using deltadct::detail::is_finite;
+          if (!(is_double ? is_finite(delta) : is_finite(narrow))) found = i;
         }
-        return true;
       });
-    };
-    return all_finite(base_->bytes(), entry.base->dtype) &&
-           all_finite(tuned_->bytes(), entry.dtype);
+    });
+    fail_non_finite(tuned_model_, entry, found.value_or(0),
+                    "the difference from the base is beyond the range of " +
+                        std::string(is_double ? "F64" : "F32") + "; ");
+  }
+
+  /// Throws non_finite for element `at` of a tensor in one of the models.
+  [[noreturn]] void fail_non_finite(const Model& model, const ManifestEntry& entry, std::size_t at,
+                                    const std::string& why) const {
+    const MatrixStack& stack = entry.stack;
+    const std::size_t matrix = stack.rows * stack.cols;
+    const std::string place =
+        model.place(*model.find(entry.name)) + ": " +
+        (stack.count == 1 ? "" : "matrix " + std::to_string(at / matrix) + ": ");
+    throw Error(Errc::non_finite,
+                place + "element (" + std::to_string(at % matrix / stack.cols) + ", " +
+                    std::to_string(at % stack.cols) + ")",
+                why + "--non-finite keep stores the tensor without loss");
+  }
+
+  static std::span<const std::byte> first_elements(const TensorBytes& bytes, DType dtype,
+                                                   std::uint64_t count) noexcept {
+    return bytes.bytes().first(static_cast<std::size_t>(count) * dtype_bytes(dtype));
   }
 
   void encode_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
@@ -402,6 +465,8 @@ class TensorEncoder {
   // Bounds, widths and codes of a matrix are padded to 8 bytes each.
   static constexpr double kPadding = 24;
 
+  const Model& base_model_;
+  const Model& tuned_model_;
   const CompressOptions& options_;
   ExecutorRef executor_;
   CodecCache codecs_;
