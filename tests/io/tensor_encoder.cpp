@@ -359,3 +359,20 @@ TEST_CASE("tensor_encoder: an outlier comes back exactly in the fine-tune's dtyp
     }
   }
 }
+
+TEST_CASE("tensor_encoder: a tie never takes a tensor farther from the fine-tune than its base") {
+  const Tensor a = noise("a", DType::f32, {128, 64}, 1);
+  const Tensor tuned = moved(a, 0.1, 2);
+  const Tensor near = moved(renamed(tuned, "w"), 1e-5, 3);
+  const Tensor far = noise("x", DType::f32, {128, 64}, 4);
+  const Pair pair({a, renamed(a, "same"), near, far},
+                  {tuned, renamed(tuned, "new"), renamed(tuned, "same"), renamed(tuned, "w"),
+                   renamed(tuned, "x")});
+  pair.compress(unit_gain());
+  pair.apply(overwriting());
+  for (const char* name : {"new", "same", "x"}) CHECK(pair.mode(name) == Mode::tied);
+  CHECK(pair.mode("w") == Mode::delta);
+  const auto wanted = values(DType::f32, tuned.bytes);
+  CHECK(norm(difference(values(DType::f32, data(pair.out(), "w")), wanted)) <
+        norm(difference(values(DType::f32, near.bytes), wanted)));
+}

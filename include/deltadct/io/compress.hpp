@@ -243,10 +243,32 @@ class Compressor {
     for (const bool exact : {true, false}) {
       const auto found = twins_.find(twin_key(entry, exact));
       if (found == twins_.end() || (!exact && !may_differ)) continue;
-      tuned_.read(*tuned_.find(found->second), twin_bytes_);
-      if (equal(twin_bytes_.bytes(), tuned_bytes_.bytes())) return &found->second;
+      for (const std::string& name : found->second) {
+        tuned_.read(*tuned_.find(name), twin_bytes_);
+        if (!equal(twin_bytes_.bytes(), tuned_bytes_.bytes())) continue;
+        if (exact || is_no_nearer(entry, *base_.find(name))) return &name;
+      }
     }
     return nullptr;
+  }
+
+  /// Whether the base of an entry is no nearer to it than another tensor of the base, from which
+  /// the same weights are restored with a loss. That loss is in proportion to the delta.
+  bool is_no_nearer(const ManifestEntry& entry, const ModelTensor& other) {
+    if (!entry.base || !is_element(entry.base->dtype)) return true;
+    const auto common = common_rows(entry.shape, entry.base->shape);
+    if (!common) return true;
+    base_.read(other, twin_bytes_);
+    if (entry.base->dtype == other.dtype && equal(base_bytes_.bytes(), twin_bytes_.bytes())) {
+      return true;
+    }
+    const auto distance = [&](const TensorBytes& base, DType dtype, std::uint64_t count) {
+      return distance_between(
+          base.bytes().first(static_cast<std::size_t>(count) * dtype_bytes(dtype)), dtype,
+          tuned_bytes_.bytes(), entry.dtype);
+    };
+    return distance(twin_bytes_, other.dtype, elements(*common_rows(entry.shape, other.shape))) <=
+           distance(base_bytes_, entry.base->dtype, elements(*common));
   }
 
   void remember(const ManifestEntry& entry) {
@@ -262,7 +284,7 @@ class Compressor {
     const ModelTensor* tensor = tuned_.find(entry.name);
     const bool eligible = entry.mode != Mode::removed && entry.mode != Mode::tied &&
                           entry.bytes() >= kTiedBytes && tensor->dtype == entry.dtype;
-    if (eligible) twins_.emplace(twin_key(entry, !has_delta(entry.mode)), entry.name);
+    if (eligible) twins_[twin_key(entry, !has_delta(entry.mode))].push_back(entry.name);
   }
 
   const Model& base_;
@@ -272,7 +294,7 @@ class Compressor {
   CompanionFiles companions_;
   ArchiveWriter writer_;
   CheckpointReport report_;
-  std::unordered_map<std::string, std::string> twins_;
+  std::unordered_map<std::string, std::vector<std::string>> twins_;
   std::optional<BudgetPlan> plan_;
   TensorBytes base_bytes_;
   TensorBytes tuned_bytes_;
