@@ -217,6 +217,20 @@ TEST_CASE("modes carry only the fields they need") {
   CHECK(keys("tied and new") == Keys{"dtype", "mode", "name", "shape", "target", "tuned"});
 }
 
+TEST_CASE("rows that are lost, if there are any") {
+  Manifest from = manifest();
+  from.entries[0].lost = io::LostRows{448, 512, true};
+  const Manifest parsed = parse(from);
+  CHECK(parsed.entries[0].lost == from.entries[0].lost);
+  CHECK_FALSE(parsed.entries[1].lost.has_value());
+  for (const char* text : {"7", "[1, 2]", "[1, 2, 3]", "[-1, 2, true]", "[1, null, true]"}) {
+    const Error error =
+        altered([&](json& changed) { entry_named(changed, "a")["lost"] = json::parse(text); });
+    CHECK(error.code() == Errc::corrupt_data);
+    CHECK(names(error, "a"));
+  }
+}
+
 TEST_CASE("no entries") {
   const Manifest empty = parse({});
   CHECK(empty.entries.empty());

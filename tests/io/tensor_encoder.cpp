@@ -333,6 +333,100 @@ TEST_CASE("tensor_encoder: a value beyond the base's dtype is named by row and c
   CHECK(test::names(error, "beyond the range of F16, the base's dtype"));
 }
 
+TEST_CASE("tensor_encoder: a lost delta is told, whatever one part of it hides") {
+  const Tensor base = noise("w", DType::bf16, {8, 64, 64}, 1);
+  const Tensor tuned = moved_in(base, DType::f32, 1e-4, 3);
+  const auto from = values(DType::bf16, base.bytes);
+  const auto with = [&](auto is_moved) {
+    Tensor tensor = tuned;
+    Noise random(9);
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      if (is_moved(i)) tensor.set(i, from[i] + 0.3 + 0.1 * random());
+    }
+    return tensor;
+  };
+  Tensor element = tuned;
+  element.set(5000, 100);
+  const std::pair<Tensor, std::string> cases[] = {
+      {element, "in all 512 rows"},
+      {with([](std::size_t i) { return i / 64 == 70; }), "in 511 of 512 rows"},   // a row
+      {with([](std::size_t i) { return i % 64 == 9; }), "in all 512 rows"},       // a column
+      {with([](std::size_t i) { return i / 4096 == 2; }), "in 448 of 512 rows"},  // a matrix
+      {with([](std::size_t i) { return i / 4096 != 2; }), "in 64 of 512 rows"},   // all others
+  };
+  for (const auto& [changed, rows] : cases) {
+    for (const CompressOptions& options : {options_of(16), unit_gain()}) {
+      const Pair pair({base}, {changed});
+      const CheckpointReport report = pair.compress(options);
+      REQUIRE(report.warnings.size() == 1);
+      INFO(report.warnings[0].what);
+      CHECK(report.warnings[0].what.find(rows) != std::string::npos);
+      CHECK(report.warnings[0].what.find("apply --dtype tuned restores it in F32") !=
+            std::string::npos);
+      const DeltaArchive archive = pair.archive();
+      REQUIRE(archive.find("w")->lost.has_value());
+      CHECK(archive.find("w")->lost->changed == 512);
+      CHECK(archive.find("w")->lost->tuned_keeps);
+    }
+  }
+}
+
+TEST_CASE("tensor_encoder: a delta that survives is not told as lost") {
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+    for (const double step : {0.3, 0.03}) {
+      for (const CompressOptions& options : {options_of(16), options_of(64), unit_gain()}) {
+        const Tensor base = noise("w", dtype, {4, 64, 64}, 1);
+        const Tensor narrow = noise("narrow", dtype, {128, 16}, 2);
+        const Pair mixed({base, narrow}, {moved_in(base, DType::f32, step, 3),
+                                          moved_in(narrow, DType::f32, step, 4)});
+        CHECK(mixed.compress(options).warnings.empty());
+        const Pair pair({base, narrow},
+                        {moved_in(base, dtype, step, 5), moved_in(narrow, dtype, step, 6)});
+        CHECK(pair.compress(options).warnings.empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("tensor_encoder: a sum beyond the range of either dtype is kept without loss") {
+  const auto near = [](DType dtype, double size, unsigned seed) {
+    Tensor tensor = noise("w", dtype, {64, 64}, seed);
+    const auto signs = values(dtype, tensor.bytes);
+    for (std::size_t i = 0; i < signs.size(); ++i) tensor.set(i, signs[i] < 0 ? -size : size);
+    return tensor;
+  };
+  const auto tuned = [](const Tensor& base, DType dtype, double step, double most) {
+    Tensor tensor = noise("w", dtype, base.shape, 7);
+    const auto from = values(base.dtype, base.bytes);
+    Noise random(8);
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      tensor.set(i, std::clamp(from[i] + step * random(), -most, most));
+    }
+    return tensor;
+  };
+  const Tensor half = near(DType::f16, 65000, 1);
+  const Tensor brain = near(DType::bf16, 65000, 1);
+  const Tensor single = near(DType::f32, 65000, 1);
+  const Tensor huge = near(DType::f32, 3.37e38, 1);
+  const std::pair<Tensor, Tensor> cases[] = {
+      {half, tuned(half, DType::f16, 500, 65504)},
+      {brain, tuned(brain, DType::f16, 500, 65504)},
+      {single, tuned(single, DType::f16, 500, 65504)},
+      {huge, tuned(huge, DType::bf16, 2e36, 0x1.FEp127)},
+  };
+  for (const auto& [from, to] : cases) {
+    const Pair pair({from}, {to});
+    for (const std::uint64_t bytes : {0u, 100'000u}) {
+      CompressOptions options = unit_gain();
+      options.bytes = bytes;
+      pair.compress(options);
+      CHECK(pair.reason("w") == "range");
+      pair.apply(overwriting());
+      CHECK(data(pair.out(), "w") == to.bytes);
+    }
+  }
+}
+
 TEST_CASE("tensor_encoder: an outlier comes back exactly in the fine-tune's dtype, too") {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     const Tensor base = noise("w", dtype, {64, 64}, 1);

@@ -273,7 +273,7 @@ class Compressor {
 
   void remember(const ManifestEntry& entry) {
     report_.add(entry);
-    if (entry.recovery && entry.recovery->is_lost()) report_.warnings.push_back(lost_delta(entry));
+    if (entry.lost) report_.warnings.push_back(lost_delta(entry));
     if (options_.on_entry) options_.on_entry(entry);
     note_twin(entry);
   }

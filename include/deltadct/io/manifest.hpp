@@ -86,6 +86,15 @@ struct BaseTensor {
   bool operator==(const BaseTensor&) const = default;
 };
 
+/// How much of a delta is lost once it is added to the base and rounded.
+struct LostRows {
+  std::uint64_t rows = 0;     ///< rows whose delta is lost
+  std::uint64_t changed = 0;  ///< rows that differ from the base's
+  bool tuned_keeps = false;   ///< whether the fine-tune's dtype holds what the base's loses
+
+  bool operator==(const LostRows&) const = default;
+};
+
 /// A tensor of the archive. dtype and shape are those of the restored tensor; for `removed`, those
 /// of the base's tensor.
 struct ManifestEntry {
@@ -105,6 +114,7 @@ struct ManifestEntry {
   std::optional<DType>
       tuned_dtype;  ///< for modes with a delta: the fine-tune's dtype, if it differs
   std::optional<Recovery> recovery;  ///< for modes with a delta, for people: how much is restored
+  std::optional<LostRows> lost;      ///< for modes with a delta, for people: set if it is lost
 
   std::uint64_t bytes() const noexcept { return tensor_bytes(dtype, shape).value_or(0); }
 };
@@ -249,6 +259,7 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
   json["matrices"] = matrices_json(entry);
   if (entry.tuned_dtype) json["tuned_dtype"] = dtype_name(*entry.tuned_dtype);
   if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
+  if (entry.lost) json["lost"] = {entry.lost->rows, entry.lost->changed, entry.lost->tuned_keeps};
   return json;
 }
 
@@ -405,6 +416,7 @@ class ManifestReader {
     for (const auto& matrix : matrices) entry.matrices.push_back(read_matrix(matrix, codec));
     if (json_->contains("tuned_dtype")) read_tuned_dtype(entry);
     if (json_->contains("recovery")) entry.recovery = read_recovery((*json_)["recovery"]);
+    if (json_->contains("lost")) entry.lost = read_lost((*json_)["lost"]);
   }
 
   void read_tuned_dtype(ManifestEntry& entry) const {
@@ -422,6 +434,13 @@ class ManifestReader {
                                             : number_in(numbers[2], where_, "SNR");
     if (!(energy >= 0)) fail("recovery");
     return Recovery::of(energy, gain, snr);
+  }
+
+  LostRows read_lost(const nlohmann::json& json) const {
+    const auto& items = json_array(json, where_, "lost");
+    if (items.size() != 3 || !items[2].is_boolean()) fail("lost is not two numbers and a truth");
+    return {json_unsigned(items[0], where_, "lost"), json_unsigned(items[1], where_, "lost"),
+            items[2].get<bool>()};
   }
 
   TensorHeader read_codec(const MatrixStack& stack) const {

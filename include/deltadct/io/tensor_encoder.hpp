@@ -66,14 +66,23 @@ inline double rate_of(const CodecSpec& spec) {
 
 /// A warning about a delta that is lost in restoring, with the options that help.
 inline Warning lost_delta(const ManifestEntry& entry) {
-  char numbers[80];
-  std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB); ", entry.recovery->gain(),
-                entry.recovery->snr_db());
   const bool is_short = dtype_bytes(entry.dtype) == 2;
+  const LostRows& lost = *entry.lost;
+  const bool is_hidden = lost.rows != 0 && !(entry.recovery && entry.recovery->is_lost());
   std::string what = "the delta is lost";
+  if (is_hidden) {
+    what += lost.rows == lost.changed ? " in all " : " in " + std::to_string(lost.rows) + " of ";
+    what += std::to_string(lost.changed) + " rows that changed,";
+  }
   if (is_short) what += " where weights are rounded to " + std::string(dtype_name(entry.dtype));
-  what += numbers;
-  if (entry.tuned_dtype && holds_all_of(*entry.tuned_dtype, entry.dtype)) {
+  if (entry.recovery) {
+    char numbers[80];
+    std::snprintf(numbers, sizeof numbers, " (gain %.3f, SNR %.2f dB%s)", entry.recovery->gain(),
+                  entry.recovery->snr_db(), is_hidden ? " in all" : "");
+    what += numbers;
+  }
+  what += "; ";
+  if (entry.tuned_dtype && lost.tuned_keeps) {
     what +=
         "apply --dtype tuned restores it in " + std::string(dtype_name(*entry.tuned_dtype)) + ", ";
   } else if (is_short) {
@@ -81,6 +90,14 @@ inline Warning lost_delta(const ManifestEntry& entry) {
   }
   what += "--preset lossless, or --exclude for this tensor, keeps all of it";
   return {entry.name, std::move(what)};
+}
+
+/// The largest finite value of a floating-point dtype.
+inline double largest_of(DType dtype) noexcept {
+  if (dtype == DType::f16) return 65504;
+  if (dtype == DType::bf16) return 0x1.FEp127;
+  return dtype == DType::f32 ? static_cast<double>(std::numeric_limits<float>::max())
+                             : std::numeric_limits<double>::max();
 }
 
 /// Chooses how a tensor is stored, and encodes it. Its buffers are reused from tensor to tensor.
@@ -178,6 +195,7 @@ class TensorEncoder {
     if (entry.tuned_dtype) entry.dtype = *entry.tuned_dtype;
     entry.tuned_dtype.reset();
     entry.recovery.reset();
+    entry.lost.reset();
     entry.matrices.clear();
     sections.delta.clear();
     sections.outliers.clear();
@@ -346,6 +364,8 @@ class TensorEncoder {
     const std::size_t all = stack.count * stack.rows * stack.cols;
     const double unit = entry.dtype == DType::f64 ? unit_of(from_, to_, all) : 1;
     Recovery recovery;
+    LostRows rows{.tuned_keeps = entry.tuned_dtype.has_value()};
+    bool is_lost = false;
     for (std::size_t k = 0; k < stack.count; ++k) {
       const AnyMatrix base = matrix_of(bases, k, stack);
       const AnyMatrix tuned = matrix_of(tuneds, k, stack);
@@ -355,10 +375,37 @@ class TensorEncoder {
       entry.matrices.push_back(delta_.header);
       settle(codec, base, tuned, stack.cols, outliers[k]);
       delta_.outliers = outliers[k];
-      recovery += measure_recovery(codec, delta_, base, tuned, unit, executor_);
+      const Measured seen = measured(codec, base, tuned, unit, entry.dtype);
+      recovery += seen.recovery;
+      rows.rows += seen.rows.lost();
+      rows.changed += seen.rows.changed;
+      const bool is_matrix_lost = has_lost(seen);
+      is_lost = is_lost || is_matrix_lost;
+      // The fine-tune's dtype may be narrower, or hold what the base's loses.
+      if (!entry.tuned_dtype) continue;
+      const bool is_near =
+          !holds_all_of(tuned.dtype, base.dtype) && seen.peak > 0.98 * largest_of(tuned.dtype);
+      if (!is_near && !is_matrix_lost) continue;
+      const Measured other = measured(codec, base, tuned, unit, tuned.dtype);
+      if (is_matrix_lost && has_lost(other)) rows.tuned_keeps = false;
     }
     sections.outliers = outlier_section(outliers, stack, from_.dtype);
     if (recovery.energy != 0) entry.recovery = without_unit(recovery, unit);
+    if (!is_lost && recovery.is_lost()) rows.tuned_keeps = false;
+    if (is_lost || recovery.is_lost()) entry.lost = rows;
+  }
+
+  /// What becomes of the current matrix in a dtype. Throws out_of_range if an element is infinite
+  /// there.
+  Measured measured(const AnyCodec& codec, const AnyMatrix& base, const AnyMatrix& tuned,
+                    double unit, DType to) const {
+    Measured result = measure_recovery(codec, delta_, base, tuned, unit, to, executor_);
+    if (deltadct::detail::is_finite(result.recovery.error)) return result;
+    throw Error(Errc::out_of_range, "sum", "beyond the range of " + std::string(dtype_name(to)));
+  }
+
+  static bool has_lost(const Measured& matrix) noexcept {
+    return matrix.rows.is_substantial() || matrix.recovery.is_lost();
   }
 
   /// Bits per weight for which a tensor's deltas take at most `bytes`, or the least possible.
