@@ -388,6 +388,62 @@ TEST_CASE("tensor_encoder: a delta that survives is not told as lost") {
   }
 }
 
+TEST_CASE("tensor_encoder: what no dtype of the output holds is kept without loss") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor base = noise("w", dtype, {64, 64}, 1);
+    const Tensor zeros{"zeros", dtype, {64, 64}, Bytes(base.bytes.size())};
+    Tensor tiny = noise("zeros", DType::f64, {64, 64}, 2);
+    for (std::size_t i = 0; i < 64 * 64; ++i) tiny.set(i, 1e-200 * static_cast<double>(i + 1));
+    const Pair pair({base, zeros}, {moved_in(base, DType::f64, 1e-10, 3), tiny});
+    CHECK(pair.compress(unit_gain()).warnings.empty());
+    pair.apply(overwriting());
+    for (const std::size_t i : {0u, 1u}) {
+      CHECK(pair.reason(pair.tuned[i].name) == "precision");
+      CHECK(data(pair.out(), pair.tuned[i].name) == pair.tuned[i].bytes);
+    }
+    const Pair coarse({base}, {moved_in(base, DType::f64, 0.05, 3)});
+    coarse.compress(unit_gain());
+    CHECK(coarse.mode("w") == Mode::delta);
+  }
+}
+
+TEST_CASE("tensor_encoder: a sign of zero is a change") {
+  for (const DType dtype : kElements) {
+    Tensor base = noise("w", dtype, {64, 64}, 1);
+    for (std::size_t i = 0; i < 4096; i += 3) base.set(i, 0.0);
+    Tensor tuned = base;
+    for (std::size_t i = 0; i < 4096; i += 6) tuned.set(i, -0.0);
+    const Pair pair({base}, {tuned});
+    pair.compress(unit_gain());
+    CHECK(pair.reason("w") == "exact");
+    pair.apply(overwriting());
+    CHECK(data(pair.out(), "w") == tuned.bytes);
+  }
+}
+
+TEST_CASE("tensor_encoder: new rows that the base's dtype cannot hold are not rounded") {
+  const Tensor base = noise("w", DType::f16, {64, 64}, 1);
+  Tensor tuned = with_rows(moved_in(base, DType::f32, 0.05, 2), 72, 3);
+  for (const bool is_tiny : {false, true}) {
+    for (std::size_t i = 64 * 64; is_tiny && i < 72 * 64; ++i) tuned.set(i, 1e-9);
+    const Pair pair({base}, {tuned});
+    pair.compress(unit_gain());
+    CHECK(pair.reason("w") == "rows");
+    pair.apply(overwriting());
+    CHECK(data(pair.out(), "w") == tuned.bytes);
+  }
+  for (std::size_t i = 64 * 64; i < 72 * 64; ++i) tuned.set(i, 0.25);
+  const Pair pair({base}, {tuned});
+  pair.compress(unit_gain());
+  CHECK(pair.mode("w") == Mode::grown);
+  ApplyOptions options = overwriting();
+  options.dtypes = OutputDTypes::tuned;
+  pair.apply(options);
+  const Bytes out = data(pair.out(), "w");
+  CHECK(std::ranges::equal(std::span(out).subspan(64 * 64 * 4),
+                           std::span(tuned.bytes).subspan(64 * 64 * 4)));
+}
+
 TEST_CASE("tensor_encoder: a sum beyond the range of either dtype is kept without loss") {
   const auto near = [](DType dtype, double size, unsigned seed) {
     Tensor tensor = noise("w", dtype, {64, 64}, seed);

@@ -249,28 +249,44 @@ class TensorEncoder {
 
   /// Stores a delta and returns nullptr, or returns the reason for not storing it.
   const char* add_delta(ManifestEntry& entry, std::optional<double> share, Sections& sections) {
-    const auto common = begin_delta(entry);
+    const std::uint64_t count = elements(begin_delta(entry));
+    const char* why = obstacle(entry, count);
+    return why != nullptr ? why : store_delta(entry, count, share, sections);
+  }
+
+  /// The same after begin_delta(), for a delta of `count` elements.
+  const char* store_delta(ManifestEntry& entry, std::uint64_t count, std::optional<double> share,
+                          Sections& sections) {
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
-    if (const char* why = obstacle(entry, elements(common))) return why;
     try {
       encode_delta(entry, share, sections);
     } catch (const Error& error) {
-      if (error.code() == Errc::non_finite) return non_finite(entry, elements(common));
+      if (error.code() == Errc::non_finite) return non_finite(entry, count);
       if (error.code() == Errc::out_of_range) return "range";
       throw error.within(entry.name);
     }
+    // Nothing is left of a sign of zero.
+    if (!entry.recovery && !is_same_in(entry, dtype, count)) return "exact";
     // Patches that are mostly padding can cost more than the weights they hold.
-    if (sections.bytes() >= *tensor_bytes(entry.dtype, common)) return "larger";
-    if (entry.mode == Mode::grown) add_tail(entry, elements(common), sections);
+    if (sections.bytes() >= count * dtype_bytes(dtype)) return "larger";
+    if (entry.mode == Mode::grown) add_tail(entry, count, sections);
     // A section without loss is better if it costs no more.
     exact_ = encode_lossless_within(tuned_->bytes(), base_->bytes(), dtype_bytes(dtype),
                                     sections.bytes(), executor_);
     return exact_ ? "exact" : nullptr;
   }
 
+  /// Whether the first `count` elements of the fine-tune are the base's, converted to its dtype.
+  bool is_same_in(const ManifestEntry& entry, DType dtype, std::uint64_t count) const {
+    const auto base = first_elements(*base_, entry.dtype, count);
+    std::vector<std::byte> converted(static_cast<std::size_t>(count) * dtype_bytes(dtype));
+    convert_elements(base, entry.dtype, dtype, converted, executor_);
+    return std::ranges::equal(converted, first_elements(*tuned_, dtype, count));
+  }
+
   /// Why an entry will be kept without loss although reason() knows nothing against its delta;
   /// nullptr if it will most likely have one.
-  const char* foresee(const ManifestEntry& entry, std::uint64_t count) const {
+  const char* foresee(const ManifestEntry& entry, std::uint64_t count) {
     if (const char* why = obstacle(entry, count)) return why;
     if (options_.non_finite == NonFinite::refuse) return nullptr;
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
@@ -280,50 +296,44 @@ class TensorEncoder {
     return is_finite ? nullptr : "non_finite";
   }
 
-  /// Why no codec could restore a delta of the first `count` elements; nullptr if nothing is known.
-  /// Throws non_finite if such a tensor is to be refused.
-  const char* obstacle(const ManifestEntry& entry, std::uint64_t count) const {
+  /// Why no codec could restore the fine-tune from a delta of its first `count` elements; nullptr
+  /// if nothing is known. Throws non_finite if such a tensor is to be refused.
+  const char* obstacle(const ManifestEntry& entry, std::uint64_t count) {
     if (!entry.tuned_dtype) return nullptr;
-    const auto tuned = first_elements(*tuned_, *entry.tuned_dtype, count);
-    const auto beyond = find_beyond_range(tuned, *entry.tuned_dtype, entry.dtype);
-    if (!beyond) return nullptr;
-    if (options_.non_finite == NonFinite::keep) return "non_finite";
-    fail_non_finite(
-        tuned_model_, entry, *beyond,
-        "beyond the range of " + std::string(dtype_name(entry.dtype)) + ", the base's dtype; ");
+    const DType dtype = *entry.tuned_dtype;
+    if (entry.mode == Mode::grown && !holds_tail(entry, count)) return "rows";
+    if (const auto beyond =
+            find_beyond_range(first_elements(*tuned_, dtype, count), dtype, entry.dtype)) {
+      if (options_.non_finite == NonFinite::keep) return "non_finite";
+      fail_non_finite(
+          tuned_model_, entry, *beyond,
+          "beyond the range of " + std::string(dtype_name(entry.dtype)) + ", the base's dtype; ");
+    }
+    const DType compute = compute_dtype(entry.dtype);
+    if (holds_all_of(compute, dtype)) return nullptr;
+    base_->align(dtype_bytes(entry.dtype));
+    tuned_->align(dtype_bytes(dtype));
+    const MatrixStack& stack = entry.stack;
+    for (std::size_t k = 0; k < stack.count; ++k) {
+      if (is_beyond_precision(matrix_of({entry.dtype, base_->bytes().data()}, k, stack),
+                              matrix_of({dtype, tuned_->bytes().data()}, k, stack), stack.rows,
+                              stack.cols, compute)) {
+        return "precision";
+      }
+    }
+    return nullptr;
   }
 
-  /// The same for a tensor whose first `count` elements have a delta that is not finite.
+  /// The same for a tensor whose first `count` elements have a delta that is not finite. Between
+  /// finite elements, it is only beyond the range of the codec.
   const char* non_finite(const ManifestEntry& entry, std::uint64_t count) const {
-    if (options_.non_finite == NonFinite::keep) return "non_finite";
-    const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
-    const auto base = first_elements(*base_, entry.dtype, count);
-    const auto tuned = first_elements(*tuned_, dtype, count);
-    if (const auto at = find_non_finite(tuned, dtype)) {
-      fail_non_finite(tuned_model_, entry, *at, "");
-    }
-    if (const auto at = find_non_finite(base, entry.dtype)) {
-      fail_non_finite(base_model_, entry, *at, "");
-    }
-    const bool is_double = entry.dtype == DType::f64;
-    std::optional<std::size_t> found;
-    with_element(entry.dtype, [&]<class U>() {
-      with_element(dtype, [&]<class W>() {
-        for (std::size_t i = 0; i < count && !found; ++i) {
-          const double delta =
-              static_cast<double>(
-                  static_cast<compute_t<W>>(load_element<W>(tuned.data() + i * sizeof(W)))) -
-              static_cast<double>(
-                  static_cast<compute_t<U>>(load_element<U>(base.data() + i * sizeof(U))));
-          const auto narrow = static_cast<float>(delta);
-          using deltadct::detail::is_finite;
-          if (!(is_double ? is_finite(delta) : is_finite(narrow))) found = i;
-        }
-      });
-    });
-    fail_non_finite(tuned_model_, entry, found.value_or(0),
-                    "the difference from the base is beyond the range of " +
-                        std::string(is_double ? "F64" : "F32") + "; ");
+    const auto refuse = [&](const Model& model, const TensorBytes& bytes, DType dtype) {
+      const auto at = find_non_finite(first_elements(bytes, dtype, count), dtype);
+      if (at && options_.non_finite == NonFinite::refuse) fail_non_finite(model, entry, *at, "");
+      return at.has_value();
+    };
+    if (refuse(tuned_model_, *tuned_, entry.tuned_dtype.value_or(entry.dtype))) return "non_finite";
+    return refuse(base_model_, *base_, entry.dtype) ? "non_finite" : "range";
   }
 
   /// Throws non_finite for element `at` of a tensor in one of the models.
@@ -496,17 +506,33 @@ class TensorEncoder {
     });
   }
 
-  /// Stores the rows that the base lacks, in the base's dtype.
-  void add_tail(const ManifestEntry& entry, std::uint64_t first, Sections& sections) const {
+  /// The rows that the base lacks, in the base's dtype.
+  std::vector<std::byte> tail(const ManifestEntry& entry, std::uint64_t first) const {
     const DType tuned_dtype = entry.tuned_dtype.value_or(entry.dtype);
-    auto rows = tuned_->bytes().subspan(static_cast<std::size_t>(first) * dtype_bytes(tuned_dtype));
-    std::vector<std::byte> converted;
-    if (tuned_dtype != entry.dtype) {
-      converted.resize(rows.size() / dtype_bytes(tuned_dtype) * dtype_bytes(entry.dtype));
-      convert_elements(rows, tuned_dtype, entry.dtype, converted, executor_);
-      rows = converted;
-    }
-    sections.lossless = encode_lossless(rows, {}, dtype_bytes(entry.dtype), executor_);
+    const auto rows =
+        tuned_->bytes().subspan(static_cast<std::size_t>(first) * dtype_bytes(tuned_dtype));
+    // A conversion changes some NaN.
+    if (tuned_dtype == entry.dtype) return {rows.begin(), rows.end()};
+    std::vector<std::byte> converted(rows.size() / dtype_bytes(tuned_dtype) *
+                                     dtype_bytes(entry.dtype));
+    convert_elements(rows, tuned_dtype, entry.dtype, converted, executor_);
+    return converted;
+  }
+
+  /// Whether the base's dtype holds these rows bit for bit.
+  bool holds_tail(const ManifestEntry& entry, std::uint64_t first) const {
+    const auto rows = tail(entry, first);
+    const std::size_t width = dtype_bytes(*entry.tuned_dtype);
+    std::vector<std::byte> back(rows.size() / dtype_bytes(entry.dtype) * width);
+    convert_elements(rows, entry.dtype, *entry.tuned_dtype, back, executor_);
+    return std::ranges::equal(back,
+                              tuned_->bytes().subspan(static_cast<std::size_t>(first) * width));
+  }
+
+  /// Stores the rows that the base lacks.
+  void add_tail(const ManifestEntry& entry, std::uint64_t first, Sections& sections) const {
+    sections.lossless =
+        encode_lossless(tail(entry, first), {}, dtype_bytes(entry.dtype), executor_);
   }
 
   // Bounds, widths and codes of a matrix are padded to 8 bytes each.
