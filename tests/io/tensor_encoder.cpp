@@ -526,3 +526,91 @@ TEST_CASE("tensor_encoder: a tie never takes a tensor farther from the fine-tune
   CHECK(norm(difference(values(DType::f32, data(pair.out(), "w")), wanted)) <
         norm(difference(values(DType::f32, near.bytes), wanted)));
 }
+
+namespace {
+
+/// A codec that can encode nothing.
+class Unable final : public deltadct::AnyCodec {
+ public:
+  explicit Unable(std::unique_ptr<AnyCodec> codec) : codec_(std::move(codec)) {}
+  std::string build() const override { return codec_->build(); }
+  std::size_t max_compressed_bytes(std::size_t rows, std::size_t cols) const override {
+    return codec_->max_compressed_bytes(rows, cols);
+  }
+  void encode_into(deltadct::CompressedTensor&, std::vector<std::byte>&, DType, const void*,
+                   const void*, std::size_t, std::size_t,
+                   const deltadct::ExecutorRef&) const override {
+    throw Error(Errc::out_of_range, "delta");
+  }
+  void validate(const deltadct::CompressedView&, DType) const override {}
+  void decode_add(const deltadct::CompressedView&, DType, const void*, void*, double,
+                  const deltadct::ExecutorRef&) const override {}
+  void decode_add_block(const deltadct::CompressedView&, DType, std::size_t, std::size_t, void*,
+                        std::size_t, std::size_t, double,
+                        const deltadct::ExecutorRef&) const override {}
+
+ private:
+  std::unique_ptr<AnyCodec> codec_;
+};
+
+}  // namespace
+
+TEST_CASE("tensor_encoder: an archive larger than asked for is an error, and nothing is in place") {
+  const Tensor w = noise("w", DType::f32, {128, 128}, 1);
+  const Pair pair({w}, {moved(w, 0.01, 2)});
+  const SerialExecutor executor;
+  for (const std::uint64_t shard : {0u, 1'000'000u}) {
+    CompressOptions options = unit_gain();
+    options.bytes = 6000;
+    options.output.max_shard_bytes = shard;
+    const auto output = pair.folder / (shard == 0 ? "file" : "parts");
+    const Error error = caught([&] {
+      io::compress_model(
+          Model::open(pair.folder / "base"), Model::open(pair.folder / "tuned"), output, options,
+          [](const deltadct::CodecSpec& spec) {
+            return std::make_unique<Unable>(serial_codec(spec));
+          },
+          executor);
+    });
+    CHECK(error.code() == Errc::bad_mix);
+    CHECK(test::names(error, "6000 bytes were asked for, and the archive has "));
+    CHECK(test::names(error, "least possible"));
+    CHECK(test::names(error, "--exclude 'w'"));
+    CHECK_FALSE(fs::exists(output));
+  }
+}
+
+TEST_CASE("tensor_encoder: a budget foresees what cannot be a delta") {
+  const Tensor a = noise("a", DType::f32, {256, 256}, 1);
+  const Tensor b = noise("b", DType::f16, {64, 64}, 2);
+  const Tensor zeros{"zeros", DType::f32, {64, 64}, Bytes(64 * 64 * 4)};
+  Tensor huge = noise("zeros", DType::f32, {64, 64}, 3);
+  for (std::size_t i = 0; i < 64 * 64; ++i) huge.set(i, i % 2 == 0 ? 3e38 : -3e38);
+  Tensor wide = moved_in(b, DType::f32, 0.05, 4);
+  wide.set(9, 1e6);
+  const Pair pair({a, b, zeros}, {moved(a, 0.01, 5), wide, huge});
+  for (const std::uint64_t bytes : {45'000u, 48'000u}) {
+    CompressOptions options = unit_gain();
+    options.bytes = bytes;
+    options.non_finite = io::NonFinite::keep;
+    options.allow_unlike = true;
+    CHECK(pair.compress(options).file_bytes <= bytes);
+    CHECK(pair.mode("a") == Mode::delta);
+    CHECK(pair.reason("b") == "non_finite");
+  }
+}
+
+TEST_CASE("tensor_encoder: outliers leave a budget what patches need") {
+  const Tensor w = noise("w", DType::f32, {256, 256}, 1);
+  Tensor tuned = moved(w, 0.01, 2);
+  for (std::size_t i = 0; i < 60; ++i) tuned.set(1000 * i + 7, 5);
+  const Pair pair({w}, {tuned});
+  CompressOptions options = unit_gain();
+  options.bytes = 1;
+  const std::string text = caught([&] { pair.compress(options); }).what();
+  const auto least = std::strtoull(text.c_str() + text.find("possible: ") + 10, nullptr, 10);
+  for (const std::uint64_t more : {0u, 100u, 300u, 400u, 600u, 800u, 1500u}) {
+    options.bytes = least + more;
+    CHECK(pair.compress(options).file_bytes <= options.bytes);
+  }
+}

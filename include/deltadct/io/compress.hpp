@@ -57,7 +57,7 @@ class Compressor {
     for (const ModelTensor& tensor : base_.tensors()) {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
-    report_.file_bytes = writer_.finish();
+    report_.file_bytes = writer_.finish([&](std::uint64_t bytes) { require_wanted(bytes); });
     return std::move(report_);  // nothing may fail once the output is in place
   }
 
@@ -128,6 +128,33 @@ class Compressor {
     const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
     needs.insert(needs.begin(), TensorNeed{.fixed = own});
     plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainSideBytes);
+    wanted_ = bytes;
+    needs_ = std::move(needs);
+  }
+
+  /// Throws bad_mix if the complete archive has more bytes than were asked for.
+  void require_wanted(std::uint64_t bytes) const {
+    if (!wanted_ || bytes <= *wanted_) return;
+    const double least = static_cast<double>(bytes) - above_least_;
+    std::string text = std::to_string(*wanted_) + " bytes were asked for, and the archive has " +
+                       std::to_string(bytes) + "; the least possible: about " +
+                       std::to_string(static_cast<std::uint64_t>(std::max(least, 0.0))) + " bytes";
+    if (!unforeseen_.empty()) {
+      text +=
+          "; --exclude '" + unforeseen_ + "', which has to be kept without loss, plans for that";
+    }
+    throw Error(Errc::bad_mix, "budget", text);
+  }
+
+  /// Compares what became of the index-th tensor with the plan.
+  void note_outcome(const ManifestEntry& entry, std::size_t index) {
+    if (!plan_ || needs_[index + 1].weights == 0) return;
+    if (has_delta(entry.mode)) {
+      above_least_ += static_cast<double>(sections_.delta.size() + sections_.outliers.size()) -
+                      needs_[index + 1].least;
+    } else if (entry.reason != "exact" && entry.reason != "larger") {
+      unforeseen_ = entry.name;
+    }
   }
 
   /// What a tensor needs of the budget.
@@ -216,6 +243,7 @@ class Compressor {
       const auto share =
           plan_ ? std::optional(plan_->share(index + 1, writer_.bytes())) : std::nullopt;
       encoder_.encode(entry, base_bytes_, tuned_bytes_, share, sections_);
+      note_outcome(entry, index);
     } else {
       entry.mode = Mode::added;
       encoder_.encode_added(entry, tuned_bytes_, sections_);
@@ -237,7 +265,7 @@ class Compressor {
   }
 
   /// The name of an earlier tensor of the fine-tune with the same bytes, or nullptr. It must be
-  /// restored exactly, or this tensor must be allowed to differ, too.
+  /// restored exactly, or this tensor must be allowed to differ, too, and come no nearer by itself.
   const std::string* find_twin(const ManifestEntry& entry) {
     const bool may_differ = encoder_.may_differ(entry.name);
     for (const bool exact : {true, false}) {
@@ -296,6 +324,10 @@ class Compressor {
   CheckpointReport report_;
   std::unordered_map<std::string, std::vector<std::string>> twins_;
   std::optional<BudgetPlan> plan_;
+  std::optional<std::uint64_t> wanted_;  // bytes of the archive
+  std::vector<TensorNeed> needs_;        // of the archive itself, then of every tensor
+  double above_least_ = 0;               // bytes by which deltas exceed the least possible
+  std::string unforeseen_;               // a tensor whose delta was planned, and cannot be stored
   TensorBytes base_bytes_;
   TensorBytes tuned_bytes_;
   TensorBytes twin_bytes_;

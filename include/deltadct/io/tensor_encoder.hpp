@@ -14,6 +14,7 @@
 #include <deltadct/io/warning.hpp>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -150,16 +151,16 @@ class TensorEncoder {
     std::uint64_t count = 0;
     if (why == nullptr) {
       count = elements(begin_delta(entry));
-      why = foresee(entry, count);
+      set_limits(entry.stack, entry.dtype == DType::f64, need);
+      why = foresee(entry, count, need.least);
     }
     if (why != nullptr) {
       keep(entry, why, sections);
-      need.fixed = sections.bytes();
+      need = {.changed = need.changed, .fixed = sections.bytes()};
       return;
     }
     if (entry.mode == Mode::grown) add_tail(entry, count, sections);
     need.fixed = sections.bytes();
-    set_limits(entry.stack, entry.dtype == DType::f64, need);
     TensorHeader header;
     header.patch = options_.codec.patch;
     header.transform = options_.codec.transform;
@@ -178,6 +179,8 @@ class TensorEncoder {
     base_ = &base;
     tuned_ = &tuned;
     const char* why = reason(entry);
+    const auto foreseen = foreseen_.find(entry.name);
+    if (why == nullptr && foreseen != foreseen_.end()) why = foreseen->second;
     if (why == nullptr) why = add_delta(entry, share, sections);
     if (why != nullptr) keep(entry, why, sections);
   }
@@ -286,14 +289,46 @@ class TensorEncoder {
 
   /// Why an entry will be kept without loss although reason() knows nothing against its delta;
   /// nullptr if it will most likely have one.
-  const char* foresee(const ManifestEntry& entry, std::uint64_t count) {
+  const char* foresee(const ManifestEntry& entry, std::uint64_t count, double least) {
     if (const char* why = obstacle(entry, count)) return why;
+    if (is_delicate(entry, count)) {
+      // Only an attempt tells, at any size.
+      ManifestEntry attempt = entry;
+      Sections sections;
+      const char* why = store_delta(attempt, count, least, sections);
+      exact_.reset();
+      if (why == std::string_view("range")) foreseen_.emplace(entry.name, why);
+      return why;
+    }
     if (options_.non_finite == NonFinite::refuse) return nullptr;
     const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
     const bool is_finite =
         !find_non_finite(first_elements(*base_, entry.dtype, count), entry.dtype) &&
         !find_non_finite(first_elements(*tuned_, dtype, count), dtype);
     return is_finite ? nullptr : "non_finite";
+  }
+
+  /// Whether a delta may be beyond the range of the codec, or the sum beyond that of a dtype.
+  bool is_delicate(const ManifestEntry& entry, std::uint64_t count) const {
+    // Of deltas, in both directions. The bounds of patches have eight bits of exponent or more.
+    constexpr double kRange = 1e30;
+    const DType dtype = entry.tuned_dtype.value_or(entry.dtype);
+    double value = 0;
+    double delta = 0;
+    with_element(entry.dtype, [&]<class U>() {
+      with_element(dtype, [&]<class W>() {
+        for (std::size_t i = 0; i < count; ++i) {
+          const auto b = static_cast<double>(
+              static_cast<compute_t<U>>(load_element<U>(base_->bytes().data() + i * sizeof(U))));
+          const auto t = static_cast<double>(
+              static_cast<compute_t<W>>(load_element<W>(tuned_->bytes().data() + i * sizeof(W))));
+          value = std::max({value, std::abs(b), std::abs(t)});
+          delta = std::max(delta, std::abs(t - b));
+        }
+      });
+    });
+    return value > std::min(largest_of(entry.dtype), largest_of(dtype)) / 4 || delta > kRange ||
+           (delta != 0 && delta < 1 / kRange);
   }
 
   /// Why no codec could restore the fine-tune from a delta of its first `count` elements; nullptr
@@ -360,11 +395,10 @@ class TensorEncoder {
     const MatrixStack& stack = entry.stack;
     CodecSpec spec = options_.codec;
     spec.double_precision = from_.dtype == DType::f64;
-    std::vector<std::vector<Outlier>> outliers = find_outliers(stack, spec, share);
+    std::vector<std::vector<Outlier>> outliers = find_outliers(entry, spec, share);
     std::unique_ptr<AnyCodec> own;
     if (share) {
-      const double left =
-          *share - static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
+      const double left = *share - outlier_bytes(entry, outliers);
       spec.allocator = BudgetAllocator(rate_within(left, stack));
       own = codecs_.make(spec);
     }
@@ -454,9 +488,10 @@ class TensorEncoder {
   }
 
   /// The outliers of every matrix. Methods without patches have none. If there is a budget and they
-  /// would take more than half of it, there are none, either.
-  std::vector<std::vector<Outlier>> find_outliers(const MatrixStack& stack, const CodecSpec& spec,
+  /// would take more than half of it, or leave less than patches need, there are none, either.
+  std::vector<std::vector<Outlier>> find_outliers(const ManifestEntry& entry, const CodecSpec& spec,
                                                   std::optional<double> share) const {
+    const MatrixStack& stack = entry.stack;
     std::vector<std::vector<Outlier>> outliers(stack.count);
     if (spec.patch == 0) return outliers;
     const double rate = share ? rate_within(*share, stack) : rate_of(spec);
@@ -468,9 +503,19 @@ class TensorEncoder {
       });
     }
     if (!share) return outliers;
-    const auto bytes = static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
-    if (2 * bytes > *share) outliers.assign(stack.count, {});
+    TensorNeed need;
+    set_limits(stack, spec.double_precision, need);
+    const double bytes = outlier_bytes(entry, outliers);
+    if (2 * bytes > *share || bytes > *share - need.least) outliers.assign(stack.count, {});
     return outliers;
+  }
+
+  /// Bytes that a tensor's outliers add to an archive: their section, and its names and checksum.
+  double outlier_bytes(const ManifestEntry& entry,
+                       std::span<const std::vector<Outlier>> outliers) const {
+    constexpr std::size_t kNamed = 200;
+    const std::size_t bytes = outlier_section(outliers, entry.stack, from_.dtype).size();
+    return bytes == 0 ? 0 : static_cast<double>(bytes + kNamed + 2 * entry.name.size());
   }
 
   /// Matrix k of the fine-tune, with the base's elements in place of its outliers.
@@ -553,7 +598,8 @@ class TensorEncoder {
   std::vector<std::byte> base_converted_;
   std::vector<std::byte> tuned_converted_;
   std::vector<std::byte> rest_;
-  std::optional<std::vector<std::byte>> exact_;  // its lossless section, once known
+  std::optional<std::vector<std::byte>> exact_;               // its lossless section, once known
+  std::map<std::string, const char*, std::less<>> foreseen_;  // tensors that a survey found unfit
 };
 
 }  // namespace detail
