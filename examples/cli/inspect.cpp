@@ -34,6 +34,11 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
   if (!entry.target.empty()) json["target"] = entry.target;
   if (entry.tuned_dtype) json["tuned_dtype"] = deltadct::dtype_name(*entry.tuned_dtype);
   if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
+  if (entry.lost) {
+    json["lost"] = {{"rows", entry.lost->rows},
+                    {"changed", entry.lost->changed},
+                    {"tuned_dtype_keeps", entry.lost->tuned_keeps}};
+  }
   if (entry.matrices.empty()) return json;
   const deltadct::TensorHeader& codec = entry.matrices[0];
   json["stack"] = {entry.stack.count, entry.stack.rows, entry.stack.cols};
@@ -72,6 +77,10 @@ std::string remark(const io::ManifestEntry& entry) {
   if (!entry.target.empty()) append("as " + entry.target);
   if (entry.tuned_dtype) append("from " + std::string(deltadct::dtype_name(*entry.tuned_dtype)));
   if (entry.recovery) append(recovery_text(*entry.recovery));
+  if (entry.lost) {
+    append("lost in " + std::to_string(entry.lost->rows) + " of " +
+           std::to_string(entry.lost->changed) + " rows that changed");
+  }
   if (entry.matrices.empty()) return text;
   if (entry.matrices[0].patch == 0) {
     append(entry.matrices[0].transform);

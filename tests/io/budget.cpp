@@ -73,7 +73,12 @@ TEST_CASE("budget: one that cannot be met names the least and the most") {
 
 TEST_CASE("budget: nothing to divide needs no more than what is fixed") {
   const std::vector<TensorNeed> needs{{.fixed = 500}, {.changed = 7, .fixed = 30}};
-  CHECK_NOTHROW(BudgetPlan(needs, 600, kPatch, kSide));
+  for (const int patch : {kPatch, 0}) {
+    for (const std::uint64_t bytes : {600u, 1u << 30}) {
+      const BudgetPlan plan(needs, bytes, patch, kSide);
+      for (const std::size_t k : {0u, 1u}) CHECK(plan.share(k, 500) == 0);
+    }
+  }
   CHECK(test::caught([&] { BudgetPlan(needs, 529, kPatch, kSide); }).code() == Errc::bad_mix);
 }
 

@@ -117,6 +117,25 @@ TEST_CASE("modes carry only the fields they need") {
   CHECK(keys("tied and new") == Keys{"dtype", "mode", "name", "shape", "target", "tuned"});
 }
 
+TEST_CASE("rows that are lost, if there are any") {
+  Manifest from = manifest();
+  from.entries[0].lost = io::LostRows{448, 512, true};
+  const Manifest parsed = parse(from);
+  CHECK(parsed.entries[0].lost == from.entries[0].lost);
+  CHECK_FALSE(parsed.entries[1].lost.has_value());
+  const std::pair<const char*, Errc> malformed[] = {{"[1, 2]", Errc::corrupt_data},
+                                                    {"[1, 2, 3]", Errc::corrupt_data},
+                                                    {"7", Errc::bad_container},
+                                                    {"[-1, 2, true]", Errc::bad_container},
+                                                    {"[1, null, true]", Errc::bad_container}};
+  for (const auto& each : malformed) {
+    const json lost = json::parse(each.first);
+    const Error error = altered([&](json& changed) { entry_named(changed, "a")["lost"] = lost; });
+    CHECK(error.code() == each.second);
+    CHECK(names(error, "a"));
+  }
+}
+
 TEST_CASE("no entries") {
   const Manifest empty = parse({});
   CHECK(empty.entries.empty());

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 using deltadct::io::Recovery;
+using deltadct::io::RowLosses;
 
 TEST_CASE("recovery: gain and SNR") {
   const Recovery half{4, 2, 1};
@@ -31,4 +32,16 @@ TEST_CASE("recovery: sums from the numbers that archives store") {
   CHECK(again.product == doctest::Approx(sums.product));
   CHECK(again.error == doctest::Approx(sums.error));
   CHECK(Recovery::of(2, 1, std::numeric_limits<double>::infinity()).error == 0);
+}
+
+TEST_CASE("recovery: rows that are lost count, however much the others outweigh them") {
+  CHECK_FALSE(RowLosses{}.is_substantial());
+  CHECK_FALSE(RowLosses{100, 25, 0}.is_substantial());
+  CHECK(RowLosses{100, 26, 0}.is_substantial());
+  CHECK_FALSE(RowLosses{100, 10, 40}.is_substantial());  // half of the patches may have no bits
+  CHECK(RowLosses{100, 10, 41}.is_substantial());
+  RowLosses sum{100, 10, 41};
+  sum += {50, 1, 2};
+  CHECK(sum == RowLosses{150, 11, 43});
+  CHECK(sum.lost() == 54);
 }

@@ -6,6 +6,7 @@
 #include <deltadct/io/manifest_reader.hpp>
 #include <deltadct/io/manifest_writer.hpp>
 #include <deltadct/io/model.hpp>
+#include <functional>
 #include <deltadct/io/output.hpp>
 #include <deltadct/io/sections.hpp>
 
@@ -97,15 +98,20 @@ class ArchiveWriter {
     bytes_ += section.size() + overhead(files_);
   }
 
-  /// Puts the archive in place. Returns the bytes of its files.
-  std::uint64_t finish() {
+  /// Puts the archive in place. Returns the bytes of its files, after check(bytes), which may
+  /// throw.
+  std::uint64_t finish(const std::function<void(std::uint64_t)>& check = [](std::uint64_t) {}) {
     if (!part_ && parts_ == 0) begin_part();
-    if (part_) finish_part();
-    if (!folder_) return file_bytes_;
+    if (!folder_) {
+      finish_part(check);
+      return file_bytes_;
+    }
+    if (part_) finish_part([](std::uint64_t) {});
     index_.metadata = {{"format", "deltadct"},
                        {"version", std::to_string(kFormatVersion)},
                        {"manifests", manifests_.hex()}};
     index_.total_size = total_bytes_;
+    check(file_bytes_ + shard_index_text(index_).size());
     return file_bytes_ + publish_shards(*folder_, "delta.safetensors.index.json", index_);
   }
 
@@ -157,7 +163,7 @@ class ArchiveWriter {
     const bool full = folder_ && !(entries_.empty() && files_.empty()) &&
                       (capacity_ + data_bytes_ + bytes > output_.max_shard_bytes ||
                        header_bytes_ + header > capacity_);
-    if (full) finish_part();
+    if (full) finish_part([](std::uint64_t) {});
     if (!part_) begin_part(header);
     data_bytes_ += bytes;
     header_bytes_ += header;
@@ -185,7 +191,7 @@ class ArchiveWriter {
                   static_cast<std::size_t>(capacity_), HeaderRoom::least);
   }
 
-  void finish_part() {
+  void finish_part(const std::function<void(std::uint64_t)>& check) {
     const bool first = parts_ == 1;
     const std::string text =
         manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_});
@@ -196,7 +202,7 @@ class ArchiveWriter {
     Metadata metadata = {
         {"format", "deltadct"}, {"version", std::to_string(kFormatVersion)}, {"manifest", sum}};
     if (folder_) metadata.emplace("part", std::to_string(parts_));
-    file_bytes_ += part_->finish(metadata);
+    file_bytes_ += part_->finish(metadata, check);
     part_.reset();
     manifests_.add(bytes);
     entries_.clear();

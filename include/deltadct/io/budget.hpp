@@ -46,10 +46,12 @@ class BudgetPlan {
       return (fixed + deltas + kReserveBytes) / (1 - kReserve);
     };
     if (left < all.least) fail(all, bytes, "less than the least", whole(all.least));
-    if (all.weights == 0) return;
-    if (left > all.most) fail(all, bytes, "more than the most", whole(all.most));
-    const std::vector<double> shares =
-        patch == 0 ? equal_shares(needs, left) : patch_shares(needs, left, patch, bounds_bytes);
+    std::vector<double> shares(needs.size());
+    if (all.weights != 0) {
+      if (left > all.most) fail(all, bytes, "more than the most", whole(all.most));
+      shares =
+          patch == 0 ? equal_shares(needs, left) : patch_shares(needs, left, patch, bounds_bytes);
+    }
     double rest = left;
     double before = 0;
     for (std::size_t k = 0; k < needs.size(); ++k) {
@@ -59,7 +61,8 @@ class BudgetPlan {
     }
   }
 
-  /// Bytes for the delta of tensor k, if everything before it took `spent` bytes.
+  /// Bytes for the delta of tensor k, if everything before it took `spent` bytes; 0 if it is not to
+  /// have one.
   double share(std::size_t k, std::uint64_t spent) const noexcept {
     const Step& step = steps_[k];
     if (step.share == 0) return 0;

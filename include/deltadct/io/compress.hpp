@@ -27,7 +27,7 @@ class Compressor {
       : base_(base),
         tuned_(tuned),
         options_(options),
-        encoder_(options, factory, executor, QuantizedScales(base, tuned)),
+        encoder_(base, tuned, options, factory, executor),
         companions_(std::move(companions)),
         writer_(output, options.output, names(), tuned.metadata(), plan(), companions_.folder) {}
 
@@ -58,7 +58,7 @@ class Compressor {
     for (const ModelTensor& tensor : base_.tensors()) {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
-    report_.file_bytes = writer_.finish();
+    report_.file_bytes = writer_.finish([&](std::uint64_t bytes) { require_wanted(bytes); });
     return std::move(report_);  // nothing may fail once the output is in place
   }
 
@@ -97,13 +97,15 @@ class Compressor {
         .dump();
   }
 
-  /// The requested bytes of the archive, or nothing if no size is requested.
+  /// The requested bytes of the archive, or nothing if no size is requested. Bits per weight that
+  /// changed say nothing about an archive if none changed.
   std::optional<std::uint64_t> wanted_bytes(std::span<const TensorNeed> needs) const {
     if (options_.bytes != 0) return options_.bytes;
     const BudgetAllocator* budget = options_.codec.allocator.budget();
     if (budget == nullptr) return std::nullopt;
     double changed = 0;
     for (const TensorNeed& need : needs) changed += static_cast<double>(need.changed);
+    if (changed == 0) return std::nullopt;
     return static_cast<std::uint64_t>(budget->bits_per_weight() * changed / 8);
   }
 
@@ -119,12 +121,41 @@ class Compressor {
       if (tuned_.find(tensor.name) == nullptr) needs.push_back(removal(tensor));
     }
     twins_.clear();
-    const std::uint64_t bytes = *wanted_bytes(needs);
+    const auto wanted = wanted_bytes(needs);
+    if (!wanted) return;
+    const std::uint64_t bytes = *wanted;
     writer_.expect(bytes);
     // The archive's own bytes; the tensors of an interrupted run are surveyed like the others.
     const std::uint64_t own = writer_.bytes() - writer_.resumed_bytes();
     needs.insert(needs.begin(), TensorNeed{.fixed = own});
     plan_.emplace(needs, bytes, options_.codec.patch, kUnitGainBoundsBytes);
+    wanted_ = bytes;
+    needs_ = std::move(needs);
+  }
+
+  /// Throws bad_mix if the complete archive has more bytes than were asked for.
+  void require_wanted(std::uint64_t bytes) const {
+    if (!wanted_ || bytes <= *wanted_) return;
+    const double least = static_cast<double>(bytes) - above_least_;
+    std::string text = std::to_string(*wanted_) + " bytes were asked for, and the archive has " +
+                       std::to_string(bytes) + "; the least possible: about " +
+                       std::to_string(static_cast<std::uint64_t>(std::max(least, 0.0))) + " bytes";
+    if (!unforeseen_.empty()) {
+      text +=
+          "; --exclude '" + unforeseen_ + "', which has to be kept without loss, plans for that";
+    }
+    throw Error(Errc::bad_mix, "budget", text);
+  }
+
+  /// Compares what became of the index-th tensor with the plan.
+  void note_outcome(const ManifestEntry& entry, std::size_t index) {
+    if (!plan_ || needs_[index + 1].weights == 0) return;
+    if (has_delta(entry.mode)) {
+      above_least_ += static_cast<double>(sections_.delta.size() + sections_.outliers.size()) -
+                      needs_[index + 1].least;
+    } else if (entry.reason != "exact" && entry.reason != "larger") {
+      unforeseen_ = entry.name;
+    }
   }
 
   /// What a tensor needs of the budget.
@@ -213,6 +244,7 @@ class Compressor {
       const auto share =
           plan_ ? std::optional(plan_->share(index + 1, writer_.bytes())) : std::nullopt;
       encoder_.encode(entry, base_bytes_, tuned_bytes_, share, sections_);
+      note_outcome(entry, index);
     } else {
       entry.mode = Mode::added;
       encoder_.encode_added(entry, tuned_bytes_, sections_);
@@ -234,21 +266,43 @@ class Compressor {
   }
 
   /// The name of an earlier tensor of the fine-tune with the same bytes, or nullptr. It must be
-  /// restored exactly, or this tensor must be allowed to differ, too.
+  /// restored exactly, or this tensor must be allowed to differ, too, and come no nearer by itself.
   const std::string* find_twin(const ManifestEntry& entry) {
     const bool may_differ = encoder_.may_differ(entry.name);
     for (const bool exact : {true, false}) {
       const auto found = twins_.find(twin_key(entry, exact));
       if (found == twins_.end() || (!exact && !may_differ)) continue;
-      tuned_.read(*tuned_.find(found->second), twin_bytes_);
-      if (equal(twin_bytes_.bytes(), tuned_bytes_.bytes())) return &found->second;
+      for (const std::string& name : found->second) {
+        tuned_.read(*tuned_.find(name), twin_bytes_);
+        if (!equal(twin_bytes_.bytes(), tuned_bytes_.bytes())) continue;
+        if (exact || is_no_nearer(entry, *base_.find(name))) return &name;
+      }
     }
     return nullptr;
   }
 
+  /// Whether the base of an entry is no nearer to it than another tensor of the base, from which
+  /// the same weights are restored with a loss. That loss is in proportion to the delta.
+  bool is_no_nearer(const ManifestEntry& entry, const ModelTensor& other) {
+    if (!entry.base || !is_element(entry.base->dtype)) return true;
+    const auto common = common_rows(entry.shape, entry.base->shape);
+    if (!common) return true;
+    base_.read(other, twin_bytes_);
+    if (entry.base->dtype == other.dtype && equal(base_bytes_.bytes(), twin_bytes_.bytes())) {
+      return true;
+    }
+    const auto distance = [&](const TensorBytes& base, DType dtype, std::uint64_t count) {
+      return distance_between(
+          base.bytes().first(static_cast<std::size_t>(count) * dtype_bytes(dtype)), dtype,
+          tuned_bytes_.bytes(), entry.dtype);
+    };
+    return distance(twin_bytes_, other.dtype, elements(*common_rows(entry.shape, other.shape))) <=
+           distance(base_bytes_, entry.base->dtype, elements(*common));
+  }
+
   void remember(const ManifestEntry& entry) {
     report_.add(entry);
-    if (entry.recovery && entry.recovery->is_lost()) report_.warnings.push_back(lost_delta(entry));
+    if (entry.lost) report_.warnings.push_back(lost_delta(entry));
     if (options_.on_entry) options_.on_entry(entry);
     note_twin(entry);
   }
@@ -259,7 +313,7 @@ class Compressor {
     const ModelTensor* tensor = tuned_.find(entry.name);
     const bool eligible = entry.mode != Mode::removed && entry.mode != Mode::tied &&
                           entry.bytes() >= kTiedBytes && tensor->dtype == entry.dtype;
-    if (eligible) twins_.emplace(twin_key(entry, !has_delta(entry.mode)), entry.name);
+    if (eligible) twins_[twin_key(entry, !has_delta(entry.mode))].push_back(entry.name);
   }
 
   const Model& base_;
@@ -269,8 +323,12 @@ class Compressor {
   CompanionFiles companions_;
   ArchiveWriter writer_;
   CheckpointReport report_;
-  std::unordered_map<std::string, std::string> twins_;
+  std::unordered_map<std::string, std::vector<std::string>> twins_;
   std::optional<BudgetPlan> plan_;
+  std::optional<std::uint64_t> wanted_;  // bytes of the archive
+  std::vector<TensorNeed> needs_;        // of the archive itself, then of every tensor
+  double above_least_ = 0;               // bytes by which deltas exceed the least possible
+  std::string unforeseen_;               // a tensor whose delta was planned, and cannot be stored
   TensorBytes base_bytes_;
   TensorBytes tuned_bytes_;
   TensorBytes twin_bytes_;

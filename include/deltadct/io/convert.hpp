@@ -12,8 +12,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <span>
-#include <string>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -96,21 +96,61 @@ void convert_elements(std::span<const std::byte> from, DType from_dtype, DType t
   });
 }
 
-/// Throws non_finite if rounding to another floating-point dtype makes a finite element infinite.
-inline void require_range(std::span<const std::byte> bytes, DType dtype, DType to) {
-  using deltadct::detail::all_finite;
-  const std::size_t count = bytes.size() / dtype_bytes(dtype);
-  with_element(dtype, [&]<class U>() {
-    with_element(to, [&]<class W>() {
-      for (std::size_t i = 0; i < count; ++i) {
-        const U x = load_element<U>(bytes.data() + i * sizeof(U));
-        const W rounded(static_cast<compute_t<W>>(static_cast<compute_t<U>>(x)));
-        if (!all_finite(&x, 1) || all_finite(&rounded, 1)) continue;
-        throw Error(Errc::non_finite, "element " + std::to_string(i),
-                    "beyond the range of " + std::string(dtype_name(to)) + ", the base's dtype");
+/// The distance between as many elements as `a` has and the first ones of `b`; NaN if one of them
+/// is.
+inline double distance_between(std::span<const std::byte> a, DType a_dtype,
+                               std::span<const std::byte> b, DType b_dtype) {
+  double scale = 0;  // the largest difference, so that squares neither overflow nor vanish
+  double square = 0;
+  with_element(a_dtype, [&]<class U>() {
+    with_element(b_dtype, [&]<class W>() {
+      for (std::size_t i = 0; i < a.size() / sizeof(U); ++i) {
+        const auto x = static_cast<compute_t<U>>(load_element<U>(a.data() + i * sizeof(U)));
+        const auto y = static_cast<compute_t<W>>(load_element<W>(b.data() + i * sizeof(W)));
+        const double apart = std::abs(static_cast<double>(y) - static_cast<double>(x));
+        if (apart == 0) continue;
+        if (apart > scale) {
+          square = square * (scale / apart) * (scale / apart) + 1;
+          scale = apart;
+        } else {
+          square += apart / scale * (apart / scale);
+        }
       }
     });
   });
+  return scale * std::sqrt(square);
+}
+
+/// The first element that is finite, but infinite once it is rounded to another floating-point
+/// dtype; nothing if there is none.
+inline std::optional<std::size_t> find_beyond_range(std::span<const std::byte> bytes, DType dtype,
+                                                    DType to) {
+  using deltadct::detail::all_finite;
+  const std::size_t count = bytes.size() / dtype_bytes(dtype);
+  std::optional<std::size_t> found;
+  with_element(dtype, [&]<class U>() {
+    with_element(to, [&]<class W>() {
+      for (std::size_t i = 0; i < count && !found; ++i) {
+        const U x = load_element<U>(bytes.data() + i * sizeof(U));
+        const W rounded(static_cast<compute_t<W>>(static_cast<compute_t<U>>(x)));
+        if (all_finite(&x, 1) && !all_finite(&rounded, 1)) found = i;
+      }
+    });
+  });
+  return found;
+}
+
+/// The first element that is not finite; nothing if there is none.
+inline std::optional<std::size_t> find_non_finite(std::span<const std::byte> bytes, DType dtype) {
+  const std::size_t count = bytes.size() / dtype_bytes(dtype);
+  std::optional<std::size_t> found;
+  with_element(dtype, [&]<class U>() {
+    for (std::size_t i = 0; i < count && !found; ++i) {
+      const U x = load_element<U>(bytes.data() + i * sizeof(U));
+      if (!deltadct::detail::all_finite(&x, 1)) found = i;
+    }
+  });
+  return found;
 }
 
 }  // namespace detail

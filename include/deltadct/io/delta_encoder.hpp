@@ -33,6 +33,19 @@ inline double rate_of(const CodecSpec& spec) {
   return bits;
 }
 
+/// The largest finite value of a floating-point dtype.
+inline double largest_of(DType dtype) noexcept {
+  if (dtype == DType::f16) return 65504;
+  if (dtype == DType::bf16) return 0x1.FEp127;
+  return dtype == DType::f32 ? static_cast<double>(std::numeric_limits<float>::max())
+                             : std::numeric_limits<double>::max();
+}
+
+/// Matrix k of a stack.
+inline AnyMatrix matrix_of(const AnyMatrix& all, std::size_t k, const MatrixStack& stack) noexcept {
+  return {all.dtype, all.row(k * stack.rows, stack.cols)};
+}
+
 /// Compresses deltas as a spec says. Its buffers are reused from tensor to tensor.
 class DeltaEncoder {
  public:
@@ -71,11 +84,10 @@ class DeltaEncoder {
     const MatrixStack& stack = entry.stack;
     CodecSpec spec = spec_;
     spec.double_precision = from_.dtype == DType::f64;
-    std::vector<std::vector<Outlier>> outliers = find_outliers(stack, spec, share);
+    std::vector<std::vector<Outlier>> outliers = find_outliers(entry, spec, share);
     std::unique_ptr<AnyCodec> own;
     if (share) {
-      const double left =
-          *share - static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
+      const double left = *share - outlier_bytes(entry, outliers);
       spec.allocator = BudgetAllocator(rate_within(left, stack));
       own = codecs_.make(spec);
     }
@@ -85,6 +97,8 @@ class DeltaEncoder {
     const std::size_t all = stack.count * stack.rows * stack.cols;
     const double unit = entry.dtype == DType::f64 ? unit_of(from_, to_, all) : 1;
     Recovery recovery;
+    LostRows rows{.tuned_keeps = entry.tuned_dtype.has_value()};
+    bool is_lost = false;
     for (std::size_t k = 0; k < stack.count; ++k) {
       const AnyMatrix base = matrix_of(bases, k, stack);
       const AnyMatrix tuned = matrix_of(tuneds, k, stack);
@@ -94,13 +108,40 @@ class DeltaEncoder {
       entry.matrices.push_back(delta_.header);
       settle(codec, base, tuned, stack.cols, outliers[k]);
       delta_.outliers = outliers[k];
-      recovery += measure_recovery(codec, delta_, base, tuned, unit, executor_);
+      const Measured seen = measured(codec, base, tuned, unit, entry.dtype);
+      recovery += seen.recovery;
+      rows.rows += seen.rows.lost();
+      rows.changed += seen.rows.changed;
+      const bool is_matrix_lost = has_lost(seen);
+      is_lost = is_lost || is_matrix_lost;
+      // The fine-tune's dtype may be narrower, or hold what the base's loses.
+      if (!entry.tuned_dtype) continue;
+      const bool is_near =
+          !holds_all_of(tuned.dtype, base.dtype) && seen.peak > 0.98 * largest_of(tuned.dtype);
+      if (!is_near && !is_matrix_lost) continue;
+      const Measured other = measured(codec, base, tuned, unit, tuned.dtype);
+      if (is_matrix_lost && has_lost(other)) rows.tuned_keeps = false;
     }
     sections.outliers = outlier_section(outliers, stack, from_.dtype);
     if (recovery.energy != 0) entry.recovery = without_unit(recovery, unit);
+    if (!is_lost && recovery.is_lost()) rows.tuned_keeps = false;
+    if (is_lost || recovery.is_lost()) entry.lost = rows;
   }
 
  private:
+  /// What becomes of the current matrix in a dtype. Throws out_of_range if an element is infinite
+  /// there.
+  Measured measured(const AnyCodec& codec, const AnyMatrix& base, const AnyMatrix& tuned,
+                    double unit, DType to) const {
+    Measured result = measure_recovery(codec, delta_, base, tuned, unit, to, executor_);
+    if (deltadct::detail::is_finite(result.recovery.error)) return result;
+    throw Error(Errc::out_of_range, "sum", "beyond the range of " + std::string(dtype_name(to)));
+  }
+
+  static bool has_lost(const Measured& matrix) noexcept {
+    return matrix.rows.is_substantial() || matrix.recovery.is_lost();
+  }
+
   /// Weights of one matrix of a stack, counted in whole patches.
   double padded_weights(const MatrixStack& stack) const noexcept {
     const auto side = static_cast<std::size_t>(std::max(spec_.patch, 1));
@@ -138,15 +179,11 @@ class DeltaEncoder {
     to_ = convert(tuned.bytes(), tuned_dtype, tuned_converted_);
   }
 
-  static AnyMatrix matrix_of(const AnyMatrix& all, std::size_t k,
-                             const MatrixStack& stack) noexcept {
-    return {all.dtype, all.row(k * stack.rows, stack.cols)};
-  }
-
   /// The outliers of every matrix. Methods without patches have none. If there is a budget and they
-  /// would take more than half of it, there are none, either.
-  std::vector<std::vector<Outlier>> find_outliers(const MatrixStack& stack, const CodecSpec& spec,
+  /// would take more than half of it, or leave less than patches need, there are none, either.
+  std::vector<std::vector<Outlier>> find_outliers(const ManifestEntry& entry, const CodecSpec& spec,
                                                   std::optional<double> share) const {
+    const MatrixStack& stack = entry.stack;
     std::vector<std::vector<Outlier>> outliers(stack.count);
     if (spec.patch == 0) return outliers;
     const double rate = share ? rate_within(*share, stack) : rate_of(spec);
@@ -158,9 +195,19 @@ class DeltaEncoder {
       });
     }
     if (!share) return outliers;
-    const auto bytes = static_cast<double>(outlier_section(outliers, stack, from_.dtype).size());
-    if (2 * bytes > *share) outliers.assign(stack.count, {});
+    TensorNeed need;
+    set_limits(stack, spec.double_precision, need);
+    const double bytes = outlier_bytes(entry, outliers);
+    if (2 * bytes > *share || bytes > *share - need.least) outliers.assign(stack.count, {});
     return outliers;
+  }
+
+  /// Bytes that a tensor's outliers add to an archive: their section, and its names and checksum.
+  double outlier_bytes(const ManifestEntry& entry,
+                       std::span<const std::vector<Outlier>> outliers) const {
+    constexpr std::size_t kNamed = 200;
+    const std::size_t bytes = outlier_section(outliers, entry.stack, from_.dtype).size();
+    return bytes == 0 ? 0 : static_cast<double>(bytes + kNamed + 2 * entry.name.size());
   }
 
   /// Matrix k of the fine-tune, with the base's elements in place of its outliers.

@@ -88,6 +88,15 @@ struct BaseTensor {
   bool operator==(const BaseTensor&) const = default;
 };
 
+/// How much of a delta is lost once it is added to the base and rounded.
+struct LostRows {
+  std::uint64_t rows = 0;     ///< rows whose delta is lost
+  std::uint64_t changed = 0;  ///< rows that differ from the base's
+  bool tuned_keeps = false;   ///< whether the fine-tune's dtype holds what the base's loses
+
+  bool operator==(const LostRows&) const = default;
+};
+
 /// A tensor of the archive. dtype and shape are those of the restored tensor; for `removed`, those
 /// of the base's tensor.
 struct ManifestEntry {
@@ -107,6 +116,7 @@ struct ManifestEntry {
   std::optional<DType>
       tuned_dtype;  ///< for modes with a delta: the fine-tune's dtype, if it differs
   std::optional<Recovery> recovery;  ///< for modes with a delta, for people: how much is restored
+  std::optional<LostRows> lost;      ///< for modes with a delta, for people: set if it is lost
 
   std::uint64_t bytes() const noexcept { return tensor_bytes(dtype, shape).value_or(0); }
 };

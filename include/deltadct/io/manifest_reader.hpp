@@ -175,6 +175,7 @@ class ManifestReader {
     for (const auto& matrix : matrices) entry.matrices.push_back(read_matrix(matrix, codec));
     if (json_->contains("tuned_dtype")) read_tuned_dtype(entry);
     if (json_->contains("recovery")) entry.recovery = read_recovery((*json_)["recovery"]);
+    if (json_->contains("lost")) entry.lost = read_lost((*json_)["lost"]);
   }
 
   void read_tuned_dtype(ManifestEntry& entry) const {
@@ -192,6 +193,13 @@ class ManifestReader {
                                             : number_in(numbers[2], where_, "SNR");
     if (!(energy >= 0)) fail("recovery");
     return Recovery::of(energy, gain, snr);
+  }
+
+  LostRows read_lost(const nlohmann::json& json) const {
+    const auto& items = json_array(json, where_, "lost");
+    if (items.size() != 3 || !items[2].is_boolean()) fail("lost is not two numbers and a truth");
+    return {json_unsigned(items[0], where_, "lost"), json_unsigned(items[1], where_, "lost"),
+            items[2].get<bool>()};
   }
 
   TensorHeader read_codec(const MatrixStack& stack) const {

@@ -85,6 +85,7 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
   json["matrices"] = matrices_json(entry);
   if (entry.tuned_dtype) json["tuned_dtype"] = dtype_name(*entry.tuned_dtype);
   if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
+  if (entry.lost) json["lost"] = {entry.lost->rows, entry.lost->changed, entry.lost->tuned_keeps};
   return json;
 }
 

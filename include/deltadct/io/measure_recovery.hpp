@@ -2,6 +2,8 @@
 #pragma once
 
 #include <deltadct/any_codec.hpp>
+#include <deltadct/io/convert.hpp>
+#include <deltadct/io/outliers.hpp>
 #include <deltadct/io/recovery.hpp>
 #include <deltadct/io/run_each.hpp>
 
@@ -71,12 +73,66 @@ inline double unit_of(const AnyMatrix& base, const AnyMatrix& tuned, std::size_t
   return std::ldexp(1.0, -std::clamp(std::ilogb(peak), -1000, 1000));
 }
 
-/// Decodes a compressed matrix onto its base, one band of rows at a time, and compares. For a
-/// method without patches the whole matrix is one band, because its decoders read all of it for any
-/// part.
+/// Adds a row of n elements to the losses of its matrix. Of the elements that changed, those count
+/// as swallowed which rounding to the output's dtype alone makes the base's again; what is larger
+/// does not hide them. Differences are multiplied by `unit`.
+template <concepts::Element U, concepts::Element W, concepts::Element O>
+void judge_row(const U* base, const W* tuned, const O* output, std::size_t n, double unit,
+               RowLosses& losses) noexcept {
+  std::size_t changed = 0;
+  std::size_t still = 0;
+  std::size_t swallowed = 0;
+  std::size_t swallowed_still = 0;
+  Recovery sums;
+  if constexpr (std::same_as<U, W> && std::same_as<U, O>) {
+    using Bits = deltadct::detail::FloatBits<U>;
+    for (std::size_t i = 0; i < n; ++i) {
+      const bool differs = std::bit_cast<Bits>(tuned[i]) != std::bit_cast<Bits>(base[i]);
+      changed += differs;
+      still += differs && std::bit_cast<Bits>(output[i]) == std::bit_cast<Bits>(base[i]);
+    }
+  } else {
+    const auto value = []<class E>(E x) {
+      return static_cast<double>(static_cast<compute_t<E>>(x));
+    };
+    for (std::size_t i = 0; i < n; ++i) {
+      const double b = value(base[i]);
+      const double t = value(tuned[i]);
+      if (t == b) continue;
+      const double o = value(output[i]);
+      ++changed;
+      still += o == b;
+      if (value(O(static_cast<compute_t<O>>(t))) != b) continue;
+      ++swallowed;
+      swallowed_still += o == b;
+      const double d = (t - b) * unit;
+      const double r = (o - b) * unit;
+      sums += {d * d, d * r, (d - r) * (d - r)};
+    }
+  }
+  if (changed == 0) return;
+  ++losses.changed;
+  const bool is_rounded = 2 * swallowed >= changed && 10 * swallowed_still >= 9 * swallowed;
+  if (is_rounded && (sums.energy == 0 || sums.is_lost())) {
+    ++losses.rounded;
+  } else if (100 * still >= 99 * changed) {
+    ++losses.still;
+  }
+}
+
+/// What became of a compressed matrix.
+struct Measured {
+  Recovery recovery;  ///< its error is not finite if an element of the output is not
+  RowLosses rows;
+  double peak = 0;  ///< the largest magnitude of the output
+};
+
+/// Decodes a compressed matrix onto its base, rounds to `to`, one band of rows at a time, and
+/// compares. `to` is the base's dtype or the fine-tune's. For a method without patches the whole
+/// matrix is one band, because its decoders read all of it for any part.
 template <concepts::Executor Executor>
-Recovery measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
-                          const AnyMatrix& base, const AnyMatrix& tuned, double unit,
+Measured measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
+                          const AnyMatrix& base, const AnyMatrix& tuned, double unit, DType to,
                           const Executor& executor) {
   constexpr std::size_t kBandBytes = std::size_t{1} << 18;
   constexpr std::size_t kBandRows = 64;  // a multiple of every patch size
@@ -88,28 +144,85 @@ Recovery measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
       delta.header.patch == 0
           ? rows
           : std::max(kBandBytes / row_bytes / kBandRows, std::size_t{1}) * kBandRows;
-  std::vector<Recovery> sums(ceil_div(rows, band));
-  run_each(executor, sums.size(), [&](std::size_t k) {
+  std::vector<Measured> bands(ceil_div(rows, band));
+  run_each(executor, bands.size(), [&](std::size_t k) {
     const std::size_t first = k * band;
     const std::size_t count = std::min(band, rows - first);
     const std::byte* from = base.row(first, cols);
     std::vector<std::byte> out(from, from + count * row_bytes);
-    codec.decode_add_block(delta, base.dtype, first, 0, out.data(), count, cols, 1.0,
-                           SerialExecutor{});
+    if (to == base.dtype) {
+      codec.decode_add_block(delta, base.dtype, first, 0, out.data(), count, cols, 1.0,
+                             SerialExecutor{});
+    } else {
+      const DType wide = compute_dtype(base.dtype);
+      std::vector<std::byte> sums(count * cols * dtype_bytes(wide));
+      convert_elements(out, base.dtype, wide, sums, SerialExecutor{});
+      CompressedView patches = delta;
+      patches.outliers = {};
+      codec.decode_add_block(patches, wide, first, 0, sums.data(), count, cols, 1.0,
+                             SerialExecutor{});
+      add_outliers_to_rounded(delta.outliers, first, count, cols, base.dtype, sums.data());
+      out.resize(count * cols * dtype_bytes(to));
+      convert_elements(sums, wide, to, out, SerialExecutor{});
+    }
+    const auto compare = [&]<class U, class W, class O>(const U* b, const W* t, const O* o) {
+      const auto value = []<class E>(const E* at) {
+        return [at](std::size_t i) { return static_cast<compute_t<E>>(at[i]); };
+      };
+      Measured& measured = bands[k];
+      measured.recovery = sum_recovery(count * cols, unit, value(b), value(t), value(o));
+      for (std::size_t i = 0; i < count; ++i) {
+        judge_row(b + i * cols, t + i * cols, o + i * cols, cols, unit, measured.rows);
+      }
+      if constexpr (!std::same_as<U, W>) {
+        for (std::size_t i = 0; i < count * cols; ++i) {
+          measured.peak = std::max(measured.peak,
+                                   std::abs(static_cast<double>(static_cast<compute_t<O>>(o[i]))));
+        }
+      }
+    };
     with_element(base.dtype, [&]<class U>() {
       with_element(tuned.dtype, [&]<class W>() {
-        const auto value = []<class E>(const E* at) {
-          return [at](std::size_t i) { return static_cast<compute_t<E>>(at[i]); };
-        };
-        sums[k] = sum_recovery(count * cols, unit, value(reinterpret_cast<const U*>(from)),
-                               value(reinterpret_cast<const W*>(tuned.row(first, cols))),
-                               value(reinterpret_cast<const U*>(out.data())));
+        const auto* b = reinterpret_cast<const U*>(from);
+        const auto* t = reinterpret_cast<const W*>(tuned.row(first, cols));
+        if (to == base.dtype) {
+          compare(b, t, reinterpret_cast<const U*>(out.data()));
+        } else {
+          compare(b, t, reinterpret_cast<const W*>(out.data()));
+        }
       });
     });
   });
-  Recovery total;
-  for (const Recovery& sum : sums) total += sum;
+  Measured total;
+  for (const Measured& measured : bands) {
+    total.recovery += measured.recovery;
+    total.rows += measured.rows;
+    total.peak = std::max(total.peak, measured.peak);
+  }
   return total;
+}
+
+/// Whether rounding to a narrower dtype swallows the delta of a substantial share of a matrix's
+/// rows, whatever codec it is for.
+inline bool is_beyond_precision(const AnyMatrix& base, const AnyMatrix& tuned, std::size_t rows,
+                                std::size_t cols, DType narrow) {
+  RowLosses losses;
+  with_element(base.dtype, [&]<class U>() {
+    with_element(tuned.dtype, [&]<class W>() {
+      with_element(narrow, [&]<class O>() {
+        std::vector<O> output(cols);
+        for (std::size_t i = 0; i < rows; ++i) {
+          const auto* t = reinterpret_cast<const W*>(tuned.row(i, cols));
+          for (std::size_t j = 0; j < cols; ++j) {
+            output[j] = O(static_cast<compute_t<O>>(static_cast<compute_t<W>>(t[j])));
+          }
+          judge_row(reinterpret_cast<const U*>(base.row(i, cols)), t, output.data(), cols, 1.0,
+                    losses);
+        }
+      });
+    });
+  });
+  return losses.changed != 0 && losses.is_substantial();
 }
 
 /// Converts sums over every matrix of a tensor, in units of `unit`, to sums of the elements

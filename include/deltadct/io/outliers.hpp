@@ -162,6 +162,22 @@ inline std::vector<std::byte> outlier_section(std::span<const std::vector<Outlie
   return section;
 }
 
+/// Adds outliers to rows of base and patches, rows x cols from row `first` of their matrix on,
+/// which are sums in the compute dtype of `dtype`. Outliers were chosen for sums rounded to
+/// `dtype`, and are added to such: the element is then exact in a wider dtype, too.
+inline void add_outliers_to_rounded(std::span<const Outlier> outliers, std::size_t first,
+                                    std::size_t rows, std::size_t cols, DType dtype,
+                                    std::byte* sums) {
+  with_element(dtype, [&]<class U>() {
+    using T = compute_t<U>;
+    for (const Outlier& outlier : outliers) {
+      if (outlier.row < first || outlier.row - first >= rows) continue;
+      T& x = reinterpret_cast<T*>(sums)[(outlier.row - first) * cols + outlier.col];
+      x = static_cast<T>(U(x)) + static_cast<T>(outlier.value);
+    }
+  });
+}
+
 namespace detail {
 
 /// Reads the gaps of a section and checks them.

@@ -5,6 +5,7 @@
 #include <deltadct/config.hpp>
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace deltadct::inline DELTADCT_ABI::io {
@@ -41,6 +42,29 @@ struct Recovery {
   static Recovery of(double energy, double gain, double snr_db) noexcept {
     return {energy, gain * energy, energy * std::pow(10.0, -snr_db / 10)};
   }
+};
+
+/// Rows of a matrix whose delta is lost. Sums over a whole tensor do not show them: one large
+/// element, one row or one matrix of a stack outweighs all the others.
+struct RowLosses {
+  std::uint64_t changed = 0;  ///< rows that differ from the base's
+  std::uint64_t rounded = 0;  ///< of these, rows lost because rounding swallows their own delta
+  std::uint64_t still = 0;    ///< of the others, rows restored as the base's
+
+  bool operator==(const RowLosses&) const = default;
+
+  RowLosses& operator+=(const RowLosses& other) noexcept {
+    changed += other.changed;
+    rounded += other.rounded;
+    still += other.still;
+    return *this;
+  }
+
+  std::uint64_t lost() const noexcept { return rounded + still; }
+
+  /// Whether that is a substantial share. Codecs that drop patches or elements leave some rows as
+  /// they were, so those count only if they are most.
+  bool is_substantial() const noexcept { return 4 * rounded > changed || 2 * lost() > changed; }
 };
 
 }  // namespace deltadct::inline DELTADCT_ABI::io

@@ -4,6 +4,7 @@
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/archive.hpp>
 #include <deltadct/io/atomic_file.hpp>
+#include <deltadct/io/outliers.hpp>
 #include <deltadct/io/codec_cache.hpp>
 #include <deltadct/io/convert.hpp>
 #include <deltadct/io/kept_targets.hpp>
@@ -237,8 +238,15 @@ class Restorer {
       const AnyCodec& with = codecs_.of(entry);
       for (std::size_t k = 0; k < delta.size(); ++k) with.validate(delta.view(k), dtype);
       for (std::size_t k = 0; k < delta.size(); ++k) {
-        with.decode_add(delta.view(k), dtype, base.data() + k * matrix, out.data() + k * matrix,
-                        1.0, executor_);
+        CompressedView view = delta.view(k);
+        const auto outliers = view.outliers;
+        // Their values are meant for sums that are rounded to entry.dtype.
+        if (dtype != entry.dtype) view.outliers = {};
+        with.decode_add(view, dtype, base.data() + k * matrix, out.data() + k * matrix, 1.0,
+                        executor_);
+        if (dtype == entry.dtype) continue;
+        add_outliers_to_rounded(outliers, 0, entry.stack.rows, entry.stack.cols, entry.dtype,
+                                out.data() + k * matrix);
       }
     });
     delta.release();

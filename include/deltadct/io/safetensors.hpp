@@ -144,9 +144,13 @@ class SafetensorsWriter {
   }
 
   /// Writes the header and puts the file in place. Call this once, last. Returns the bytes of the
-  /// file. Throws shape_mismatch if the last tensor lacks data, too_large if the header does not
-  /// fit its room, output_exists, io_failure.
+  /// file, after check(bytes), which may throw. Throws shape_mismatch if the last tensor lacks
+  /// data, too_large if the header does not fit its room, output_exists, io_failure.
   std::uint64_t finish(const Metadata& metadata = {}) {
+    return finish(metadata, [](std::uint64_t) {});
+  }
+  template <class Check>
+  std::uint64_t finish(const Metadata& metadata, Check&& check) {
     check_complete();
     const std::string text = detail::header_text(tensors_, metadata, place());
     if (text.size() > capacity_) {
@@ -160,6 +164,7 @@ class SafetensorsWriter {
     }
     file_.write_at(0, std::as_bytes(std::span<const char>(header(text))));
     const std::uint64_t file_bytes = file_.position();
+    check(file_bytes);
     file_.commit();
     return file_bytes;
   }
