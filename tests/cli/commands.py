@@ -1230,6 +1230,19 @@ class Folders(Case):
         self.assertEqual(self.files_of("out"),
                          {**self.FILES, "large.json": "x" * 5000, "vocab.txt": ""})
 
+    def test_no_warning_hides_a_greater_loss(self):
+        values = np.random.default_rng(7).standard_normal((64, 96)).astype("f4")
+        before = model.from_bf16(model.to_bf16(values))
+        model.write(self.folder / "base", {"w": ("BF16", model.to_bf16(before))})
+        model.write(self.folder / "tuneds" / "model.safetensors",
+                    {"w": ("F32", before * (1 + 1e-4 * values))})
+        for number in range(25):
+            (self.folder / "tuneds" / f"{number}.link").symlink_to("config.json")
+        lines = self.compress_folder("--preset", "unit_gain", run=self.warns).splitlines()
+        self.assertEqual(len(lines), 22)
+        self.assertIn("w: the delta is lost", lines[0])
+        self.assertEqual(lines[-1], "deltadct: warning: and 5 more things that are left out")
+
     def test_an_output_of_ones_own_is_replaced_and_nothing_else(self):
         self.compress_folder()
         self.apply()

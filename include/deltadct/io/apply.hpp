@@ -106,7 +106,8 @@ inline void add_companions(const DeltaArchive& archive, const ModelWriter& write
         {output.string(),
          std::to_string(count) +
              " files of the fine-tune's folder are left out, because the output is a "
-             "file; a name without .safetensors makes a folder that holds them"});
+             "file; a name without .safetensors makes a folder that holds them",
+         Loss::beside});
   }
 }
 

@@ -77,7 +77,7 @@ class CompanionFinder {
   using Entry = std::filesystem::directory_entry;
 
   void leave(const std::filesystem::path& path, const std::string& why) {
-    found_.warnings.push_back({path.string(), "not carried: " + why});
+    found_.warnings.push_back({path.string(), "not carried: " + why, Loss::beside});
   }
 
   /// The entries of a folder sorted by name, so that the order is the same on every file system.

@@ -247,7 +247,10 @@ class Compressor {
 
   void remember(const ManifestEntry& entry) {
     report_.add(entry);
-    if (entry.recovery && entry.recovery->is_lost()) report_.warnings.push_back(lost_delta(entry));
+    if (entry.recovery && entry.recovery->is_lost()) {
+      report_.warnings.push_back(lost_delta(entry));
+      report_.warnings.back().loss = Loss::weights;
+    }
     if (options_.on_entry) options_.on_entry(entry);
     note_twin(entry);
   }
