@@ -113,6 +113,14 @@ class AtomicFile {
     put(offset, bytes, Cache::use);
   }
 
+  /// Lets everybody run the file who may read it.
+  void make_executable() {
+    struct stat status {};
+    if (::fstat(descriptor_.get(), &status) != 0) fail("fstat");
+    const mode_t mode = status.st_mode & 07777;
+    if (::fchmod(descriptor_.get(), mode | ((mode & 0444) >> 2)) != 0) fail("fchmod");
+  }
+
   /// Attaches a text to the file as an extended attribute, where the file system supports these.
   void attach(const char* name, std::string_view text) noexcept {
     static_cast<void>(::fsetxattr(descriptor_.get(), name, text.data(), text.size(), 0));

@@ -4,7 +4,7 @@
 // Left out silently: hidden files (.git, .cache), the model's own shards and index, and the plan of
 // an interrupted run. Left out with a warning: weights in other formats or of other models,
 // anything that is not a regular file, symbolic links unless links are followed, files beyond the
-// limits, and names that no archive carries (file_entry.hpp).
+// limits, names that no archive carries (file_entry.hpp), and empty folders.
 #pragma once
 
 #include <deltadct/io/archive_writer.hpp>
@@ -21,6 +21,7 @@ struct CompanionFile {
   std::string name;  ///< relative to the folder, with '/' between its parts
   std::filesystem::path path;
   FileIdentity identity;
+  bool executable = false;
 };
 
 /// The files that a model has beside its weights.
@@ -102,7 +103,9 @@ class CompanionFinder {
       return leave(folder, "a symbolic link to a folder that holds it");
     }
     above_.push_back(real);
-    for (const Entry& entry : entries(folder)) {
+    const std::vector<Entry> held = entries(folder);
+    if (held.empty() && !prefix.empty()) leave(folder, "an empty folder");
+    for (const Entry& entry : held) {
       const std::string part = entry.path().filename().string();
       const bool is_passed_over = part.starts_with('.') || AtomicFolder::is_mark(part);
       if (!is_passed_over) look_at(entry, prefix + part);
@@ -166,7 +169,7 @@ class CompanionFinder {
       throw Error(Errc::limit_exceeded, folder_.string(),
                   "more than " + std::to_string(kMaxFiles) + " files; " + kLeaveThem);
     } else {
-      found_.files.push_back({name, path, file.identity()});
+      found_.files.push_back({name, path, file.identity(), ::access(path.c_str(), X_OK) == 0});
     }
   }
 
@@ -226,7 +229,8 @@ inline nlohmann::json identity_json(const CompanionFiles& companions) {
   nlohmann::json files = nlohmann::json::array({companions.folder});
   for (const CompanionFile& file : companions.files) {
     const FileIdentity& identity = file.identity;
-    files.push_back({file.name, identity.inode, identity.bytes, identity.modified_ns});
+    files.push_back(
+        {file.name, identity.inode, identity.bytes, identity.modified_ns, file.executable});
   }
   return files;
 }
@@ -262,7 +266,7 @@ inline void store_companions(const CompanionFiles& companions, ArchiveWriter& wr
       throw Error(Errc::io_failure, companion.path.string(), "changed since it was found");
     }
     const auto bytes = file.bytes(0, file.size(), storage);
-    writer.add(FileEntry{companion.name, file.size(), fingerprint(bytes), {}},
+    writer.add(FileEntry{companion.name, file.size(), fingerprint(bytes), {}, companion.executable},
                encode_lossless(bytes, {}, 1, SerialExecutor{}));
   }
 }
@@ -300,6 +304,7 @@ inline std::uint64_t restore_companions(const DeltaArchive& archive, const Atomi
         sum.add(piece);
         file.write(piece);
       });
+      if (entry.executable) file.make_executable();
       return sum.hex();
     });
   }

@@ -22,6 +22,7 @@ struct FileEntry {
   std::uint64_t bytes = 0;
   std::string sum;      ///< fingerprint of its bytes
   std::string section;  ///< fingerprint of the section file:NAME
+  bool executable = false;
 
   bool operator==(const FileEntry&) const = default;
 };
@@ -93,7 +94,10 @@ class FileNames {
 };
 
 inline nlohmann::json file_json(const FileEntry& file) {
-  return {{"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
+  nlohmann::json json = {
+      {"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
+  if (file.executable) json["executable"] = true;
+  return json;
 }
 
 inline FileEntry read_file_entry(const nlohmann::json& json, std::string_view where) {
@@ -103,6 +107,7 @@ inline FileEntry read_file_entry(const nlohmann::json& json, std::string_view wh
   file.bytes = json_unsigned(json_member(json, "bytes", place), place, "bytes");
   file.sum = json_string(json_member(json, "sum", place), place, "sum");
   file.section = json_string(json_member(json, "file", place), place, "file");
+  file.executable = json.contains("executable") && json["executable"] == true;
   return file;
 }
 
