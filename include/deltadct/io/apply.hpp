@@ -111,6 +111,21 @@ inline void add_companions(const DeltaArchive& archive, const ModelWriter& write
   }
 }
 
+/// Warns of metadata of an index where the output has none. How many parameters a model has is no
+/// loss: its tensors tell.
+inline void warn_of_index_metadata(const DeltaArchive& archive, const std::filesystem::path& output,
+                                   CheckpointReport& report) {
+  WarningCollector lost;
+  for (const auto& [key, value] : archive.index_metadata().items()) {
+    if (key == "total_parameters") continue;
+    lost.add(tensor_place(output.string(), key),
+             "metadata of the fine-tune's index, left out because the output has no index; "
+             "--max-shard-size makes one",
+             Loss::beside);
+  }
+  std::ranges::copy(lost.warnings(), std::back_inserter(report.warnings));
+}
+
 }  // namespace detail
 
 /// Writes the fine-tune, up to the loss of compression, to `output`, with its metadata and its
@@ -141,7 +156,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   if (layout == ModelLayout::folder) detail::check_companions(archive);
   ModelWriter writer(output, where, std::move(tensors), archive.metadata(),
                      detail::apply_plan(base, archive, options, factory), layout,
-                     companion_sums(archive));
+                     companion_sums(archive), archive.index_metadata());
+  if (where.max_shard_bytes == 0) detail::warn_of_index_metadata(archive, output, report);
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
     if (entry.mode == Mode::removed) {

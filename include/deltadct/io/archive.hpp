@@ -70,6 +70,9 @@ class DeltaArchive {
   /// The __metadata__ of the fine-tune.
   const Metadata& metadata() const noexcept { return metadata_; }
 
+  /// The metadata of the fine-tune's index, without total_size: an object.
+  const nlohmann::json& index_metadata() const noexcept { return index_metadata_; }
+
   /// Every file that the archive is read from.
   std::vector<ModelFile> files() const { return model_.files(); }
 
@@ -397,6 +400,7 @@ class DeltaArchive {
                        options, most_matrices() - matrices_);
     if (part == 1) metadata_ = std::move(manifest.metadata);
     if (part == 1) of_folder_ = manifest.folder;
+    if (part == 1) index_metadata_ = std::move(manifest.index_metadata);
     std::ranges::move(manifest.files, std::back_inserter(companions_));
     if (manifest.entries.size() > limits_.tensors - entries_.size()) {
       throw Error(Errc::limit_exceeded, where, "too many tensors");
@@ -509,6 +513,7 @@ class DeltaArchive {
   std::string identity_;
   Metadata metadata_;
   bool of_folder_ = false;
+  nlohmann::json index_metadata_ = nlohmann::json::object();
   std::vector<FileEntry> companions_;
   std::vector<ManifestEntry> entries_;
   std::vector<std::size_t> by_name_;

@@ -55,12 +55,17 @@ struct Sections {
 class ArchiveWriter {
  public:
   /// `names` are all the tensors and files that may be added; the headers reserve room for them.
-  /// `metadata` is the fine-tune's, and `of_folder` tells whether that was a folder. An interrupted
-  /// run can be resumed by one with the same plan.
+  /// `metadata` is the fine-tune's, `of_folder` tells whether that was a folder, and
+  /// `index_metadata` is an object: that of its index. An interrupted run can be resumed by one
+  /// with the same plan.
   ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
                 std::span<const std::string> names, Metadata metadata, std::string_view plan = {},
-                bool of_folder = false)
-      : path_(path), output_(output), metadata_(std::move(metadata)), of_folder_(of_folder) {
+                bool of_folder = false, nlohmann::json index_metadata = nlohmann::json::object())
+      : path_(path),
+        output_(output),
+        metadata_(std::move(metadata)),
+        index_metadata_(std::move(index_metadata)),
+        of_folder_(of_folder) {
     for (const std::string& name : names) room_left_ += room(name);
     if (output.max_shard_bytes != 0) {
       folder_.emplace(path, output.overwrite, output.resume, plan);
@@ -78,7 +83,7 @@ class ArchiveWriter {
   /// archive, the header takes all its reserved room.
   void expect(std::uint64_t bytes) {
     has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
-    const std::string empty = manifest_text({metadata_, {}, of_folder_, {}});
+    const std::string empty = manifest_text({metadata_, {}, of_folder_, {}, index_metadata_});
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
   }
 
@@ -216,7 +221,8 @@ class ArchiveWriter {
   void finish_part() {
     const bool first = parts_ == 1;
     const std::string text =
-        manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_});
+        manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_,
+                       first ? index_metadata_ : nlohmann::json::object()});
     // Nothing is written that could not be read.
     static_cast<void>(parse_manifest(text, path_.string(), kReadOwn));
     const auto bytes = std::as_bytes(std::span(text));
@@ -285,6 +291,7 @@ class ArchiveWriter {
   std::filesystem::path path_;
   OutputOptions output_;
   Metadata metadata_;
+  nlohmann::json index_metadata_;
   bool of_folder_;
   std::optional<AtomicFolder> folder_;
   std::optional<SafetensorsWriter> part_;

@@ -62,7 +62,8 @@ inline bool is_container(const InputFile& file) {
 class CompanionFinder {
  public:
   CompanionFinder(const Model& model, const std::filesystem::path& folder)
-      : folder_(folder), options_(model.options()), shards_(model.identity()) {
+      : folder_(folder), options_(model.options()) {
+    for (const ModelFile& file : model.files()) own_.push_back(file.identity);
     found_.folder = true;
     found_.links = options_.links;
   }
@@ -143,8 +144,8 @@ class CompanionFinder {
     return file_name_fault(is_folder ? name + "/x" : name);
   }
 
-  bool is_shard(const FileIdentity& identity) const {
-    return std::ranges::find(shards_, identity) != shards_.end();
+  bool is_of_model(const FileIdentity& identity) const {
+    return std::ranges::find(own_, identity) != own_.end();
   }
 
   InputFile open(const std::filesystem::path& path) const {
@@ -157,7 +158,7 @@ class CompanionFinder {
 
   void look_into(const std::filesystem::path& path, const std::string& name) {
     const InputFile file = open(path);
-    if (is_shard(file.identity())) return;
+    if (is_of_model(file.identity())) return;
     if (is_container(file)) {
       weights_.push_back(name);
     } else if (file.size() > options_.limits.file_bytes) {
@@ -174,9 +175,8 @@ class CompanionFinder {
   }
 
   void note_weights(const Entry& entry, const std::string& name) {
-    if (is_model_name(lower_case(name)) && name.ends_with(".json")) return;
     try {
-      if (is_shard(InputFile::open(entry.path(), Access::read).identity())) return;
+      if (is_of_model(InputFile::open(entry.path(), Access::read).identity())) return;
     } catch (const Error&) {  // whatever it is, it is not of this model
     }
     weights_.push_back(name);
@@ -191,7 +191,9 @@ class CompanionFinder {
     }
     if (weights_.size() > kNamed)
       text += " and " + std::to_string(weights_.size() - kNamed) + " more";
-    leave(folder_, text + ": weights that are not of this model, or of another format");
+    leave(folder_, text +
+                       ": weights, or indices of weights, that are not of this model, or of "
+                       "another format");
   }
 
   /// Keeps smaller files first, so that the larger ones are left out.
@@ -217,7 +219,7 @@ class CompanionFinder {
 
   std::filesystem::path folder_;
   const ReadOptions& options_;
-  std::vector<FileIdentity> shards_;
+  std::vector<FileIdentity> own_;             // of the model: its shards and its index
   std::vector<std::filesystem::path> above_;  // the folders being searched, outermost first
   FileNames names_;
   std::vector<std::string> weights_;  // weights that are not the model's

@@ -28,11 +28,13 @@ class Compressor {
         options_(options),
         encoder_(options, factory, executor, QuantizedScales(base, tuned)),
         companions_(std::move(companions)),
-        writer_(output, options.output, names(), tuned.metadata(), plan(), companions_.folder) {}
+        writer_(output, options.output, names(), tuned.merged_metadata(), plan(),
+                companions_.folder, tuned.whole_index_metadata()) {}
 
   CheckpointReport run(Plausibility pair, const ProgressFn& progress) {
     report_.weights_ratio = pair.weights_ratio;
     report_.warnings = std::move(pair.warnings);
+    std::ranges::copy(tuned_.lost_metadata(), std::back_inserter(report_.warnings));
     std::ranges::copy(companions_.warnings, std::back_inserter(report_.warnings));
     report_.files = companions_.files.size();
     store_companions(companions_, writer_);

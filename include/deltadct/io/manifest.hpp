@@ -111,10 +111,12 @@ struct ManifestEntry {
 
 /// The manifest of an archive, or of one part of a sharded one.
 struct Manifest {
-  Metadata metadata;  ///< of the fine-tune's file
+  Metadata metadata;  ///< of the fine-tune's files
   std::vector<ManifestEntry> entries;
   bool folder = false;             ///< whether the fine-tune was a folder
   std::vector<FileEntry> files{};  ///< the files of that folder
+  /// Of the fine-tune's index, without total_size: an object.
+  nlohmann::json index_metadata = nlohmann::json::object();
 };
 
 /// The shape that a tensor shares with its base if they differ only in the first extent; nothing if
@@ -536,6 +538,7 @@ inline std::string manifest_text(const Manifest& manifest) {
                          {"codecs", codecs},
                          {"tensors", std::move(tensors)}};
   if (manifest.folder) json["folder"] = true;
+  if (!manifest.index_metadata.empty()) json["index_metadata"] = manifest.index_metadata;
   for (const FileEntry& file : manifest.files) json["files"].push_back(detail::file_json(file));
   auto features = detail::required_by(manifest);
   if (!features.empty()) json["requires"] = std::move(features);
@@ -550,8 +553,8 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
                                        const Limits& limits) {
   nlohmann::json members = nlohmann::json::object();
   const auto take = [&](const std::string& key, nlohmann::json&& value) {
-    for (const char* known :
-         {"version", "requires", "metadata", "codecs", "tensors", "folder", "files"}) {
+    for (const char* known : {"version", "requires", "metadata", "codecs", "tensors", "folder",
+                              "files", "index_metadata"}) {
       if (key == known) members[key] = std::move(value);
     }
   };
@@ -560,9 +563,15 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
   return members;
 }
 
-/// Reads whether the fine-tune is a folder, and which files it has.
+/// Reads whether the fine-tune is a folder, which files it has, and what its index says.
 inline void read_folder(const nlohmann::json& json, Manifest& manifest, std::string_view file) {
   manifest.folder = json.contains("folder") && json["folder"] == true;
+  if (json.contains("index_metadata")) {
+    manifest.index_metadata = json["index_metadata"];
+    if (!manifest.index_metadata.is_object()) {
+      throw Error(Errc::bad_container, file, "index_metadata is not an object");
+    }
+  }
   if (!json.contains("files")) return;
   for (const auto& item : json_array(json["files"], file, "files")) {
     manifest.files.push_back(read_file_entry(item, file));

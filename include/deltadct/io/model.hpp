@@ -135,8 +135,42 @@ class Model {
     return shard < shards_.size() ? shards_[shard].metadata : none;
   }
 
+  /// The __metadata__ of all shards: every key, with its value in the first shard that has it.
+  Metadata merged_metadata() const {
+    Metadata merged;
+    for (const Shard& shard : shards_) merged.insert(shard.metadata.begin(), shard.metadata.end());
+    return merged;
+  }
+
   /// The strings in the metadata of the index; empty for a single file.
   const Metadata& index_metadata() const noexcept { return index_metadata_; }
+
+  /// All metadata of the index except total_size, as a JSON object; empty for a single file.
+  nlohmann::json whole_index_metadata() const {
+    nlohmann::json whole = nlohmann::json::object();
+    for (const auto& [key, text] : index_metadata_) whole[key] = text;
+    for (const auto& [key, value] : other_index_metadata_) whole[key] = value;
+    return whole;
+  }
+
+  /// What merged_metadata() and whole_index_metadata() leave out, as warnings: values that differ
+  /// between shards, and members of the index that no reader knows.
+  std::vector<Warning> lost_metadata() const {
+    WarningCollector lost;
+    const Metadata merged = merged_metadata();
+    for (const Shard& shard : shards_) {
+      for (const auto& [key, text] : shard.metadata) {
+        if (merged.at(key) == text) continue;
+        lost.add(detail::tensor_place(shard.path.string(), key),
+                 "metadata, left out because an earlier shard has another value", Loss::beside);
+      }
+    }
+    for (const std::string& key : unknown_in_index_) {
+      lost.add(detail::tensor_place(index_->path.string(), key),
+               "left out: an index has metadata and weight_map", Loss::beside);
+    }
+    return lost.warnings();
+  }
 
   /// Bytes of all tensors.
   std::uint64_t tensor_bytes() const noexcept {
@@ -255,6 +289,8 @@ class Model {
     detail::settle_tensors(path.string(), index, tensors_, warnings_);
     check_total(path, index);
     index_metadata_ = std::move(index.metadata);
+    other_index_metadata_ = std::move(index.other_metadata);
+    unknown_in_index_ = std::move(index.unknown);
   }
 
   void add_shard(const std::filesystem::path& path, Links links) {
@@ -309,6 +345,8 @@ class Model {
   std::vector<std::size_t> by_name_;
   std::optional<ModelFile> index_;
   Metadata index_metadata_;
+  std::map<std::string, nlohmann::json> other_index_metadata_;
+  std::vector<std::string> unknown_in_index_;
   std::uint64_t file_bytes_ = 0;
   WarningCollector warnings_;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // keeps the model movable

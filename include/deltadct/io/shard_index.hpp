@@ -18,8 +18,10 @@ namespace deltadct::inline DELTADCT_ABI::io {
 struct ShardIndex {
   std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
   std::map<std::string, std::string> metadata;             ///< its string values
+  std::map<std::string, nlohmann::json> other_metadata;    ///< its values of other types
   std::optional<std::uint64_t> total_size;
-  std::vector<Warning> warnings;  ///< about what was ignored
+  std::vector<std::string> unknown;  ///< members of the index itself that no reader knows
+  std::vector<Warning> warnings;     ///< about what was ignored
 };
 
 namespace detail {
@@ -59,6 +61,8 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
       read_total_size(index, item, where, options);
     } else if (item.is_string()) {
       index.metadata.emplace(key, item.get_ref<const std::string&>());
+    } else {
+      index.other_metadata.emplace(key, item);
     }
   }
 }
@@ -100,6 +104,8 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
     } else if (key == "weight_map") {
       detail::read_weight_map(index, value, where, limits);
       mapped = true;
+    } else {
+      index.unknown.push_back(key);
     }
   };
   parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
@@ -110,6 +116,7 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
 /// The text of an index.
 inline std::string shard_index_text(const ShardIndex& index) {
   nlohmann::json json = {{"metadata", index.metadata}, {"weight_map", nlohmann::json::object()}};
+  for (const auto& [key, value] : index.other_metadata) json["metadata"][key] = value;
   if (index.total_size) json["metadata"]["total_size"] = *index.total_size;
   for (const auto& [file, tensors] : index.shards) {
     for (const std::string& tensor : tensors) json["weight_map"][tensor] = file;
