@@ -887,6 +887,18 @@ class Sharded(Case):
         self.assertEqual({path.name for path in self.folder.iterdir()},
                          {"base", "tuned", "delta", "mine", "elsewhere"})
 
+    def test_a_model_of_somebody_elses_is_kept(self):
+        self.compress(*self.SIZE)
+        (self.folder / "mine").mkdir()
+        model.write(self.folder / "mine" / "model.safetensors", self.tuned)
+        message = self.apply_fails(FAILED, *self.SIZE, "--force", output="mine")
+        self.assertIn("holds 'model.safetensors'", message)
+        self.assertIn("remove this folder", message)
+        self.apply(*self.SIZE)
+        os.utime(self.folder / "out" / "model.safetensors.index.json")
+        self.assertIn("holds 'model.safetensors.index.json'",
+                      self.apply_fails(FAILED, *self.SIZE, "--force"))
+
     def test_a_folder_with_files_of_others_is_kept(self):
         self.compress(*self.SIZE)
         (self.folder / "delta" / "config.json").write_text("{}")

@@ -49,7 +49,7 @@ inline ModelLayout layout_of(const DeltaArchive& archive, const std::filesystem:
 }
 
 /// The options of the output, after a check that it leaves the inputs alone. With in_place the base
-/// may be replaced, as if Overwrite::yes were given.
+/// may be replaced, whatever Overwrite is given.
 inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive,
                                   const std::filesystem::path& output,
                                   const ApplyOptions& options) {
@@ -57,7 +57,7 @@ inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive
   Inputs inputs;
   inputs.add(archive.files());
   if (options.in_place && is_whole_model(output, base)) {
-    result.overwrite = Overwrite::yes;
+    result.overwrite = Overwrite::input;
   } else {
     inputs.add(base.files(),
                options.in_place

@@ -14,8 +14,12 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Whether an output may replace a file of the same name.
-enum class Overwrite : bool { no, yes };
+/// Whether an output may replace what has its name.
+enum class Overwrite {
+  no,
+  yes,    ///< a file; a folder only if this library wrote every file in it (folder.hpp)
+  input,  ///< also a folder that is an input, if the caller has made sure that this is all it holds
+};
 
 namespace detail {
 
@@ -39,6 +43,16 @@ inline std::string temporary_name(const std::filesystem::path& path) {
 
 inline bool is_temporary_name(std::string_view name) {
   return name.starts_with(kTemporaryPrefix) && name.ends_with(kTemporarySuffix);
+}
+
+/// The extended attribute by which a file is recognised as written by this library, and unchanged.
+inline constexpr const char* kWrittenAttribute = "user.deltadct.written";
+
+/// Its text: the size of the file, and the time at which it was last written. A file that is edited
+/// has another time; one that is put in its place has no such attribute.
+inline std::string written_text(const struct stat& status) {
+  return std::to_string(status.st_size) + " " + std::to_string(status.st_mtim.tv_sec) + "." +
+         std::to_string(status.st_mtim.tv_nsec);
 }
 
 }  // namespace detail
@@ -133,6 +147,7 @@ class AtomicFile {
     flush();
     if (failed_) throw Error(Errc::io_failure, path_.string(), "commit: an earlier write failed");
     if (detail::retry([&] { return ::fsync(descriptor_.get()); }) != 0) fail("fsync");
+    mark_as_written();
     if (mode_ != 0 && ::fchmod(descriptor_.get(), mode_) != 0) fail("chmod");
     if (temporary_.empty()) give_name();
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
@@ -160,6 +175,15 @@ class AtomicFile {
 
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     detail::throw_errno(path_, call, number);
+  }
+
+  void mark_as_written() noexcept {
+    struct stat status {};
+    if (::fstat(descriptor_.get(), &status) != 0) return;
+    try {
+      attach(detail::kWrittenAttribute, detail::written_text(status));
+    } catch (const std::bad_alloc&) {  // without the mark, the file counts as somebody else's
+    }
   }
 
   /// Copies the first `taken` bytes into the block, which must have room. Returns the others.
@@ -294,7 +318,7 @@ class AtomicFile {
   }
 
   void publish() const {
-    if (overwrite_ == Overwrite::yes) {
+    if (overwrite_ != Overwrite::no) {
       const int folder = folder_.get();
       if (::renameat(folder, temporary_.c_str(), folder, name_.c_str()) != 0) fail("rename");
     } else if (!detail::rename_new(folder_.get(), temporary_, name_)) {

@@ -5,8 +5,8 @@
 //     deltadct.plan          what is being written; only a run with the same plan can resume
 //     deltadct.replaced      marks an old output that has changed places with a new one
 //     *.safetensors, *.json  each complete as soon as it exists (AtomicFile)
-//     others, also deeper    the same; written_files.hpp tells them from foreign files
-//   NAME/                    from publish() on
+//     others, also deeper    the same
+//   NAME/                    from publish() on; written_files.hpp tells its files from foreign ones
 #pragma once
 
 #include <deltadct/io/atomic_file.hpp>
@@ -43,7 +43,7 @@ class AtomicFolder {
     // rmdir() removes an empty stage without a descriptor to list it.
     if (!mine_ || ::rmdir(stage_.c_str()) == 0) return;
     try {
-      if (!holds_complete_files()) remove(stage_, files_);
+      if (!holds_complete_files()) remove(stage_, files_, Proof::name);
     } catch (const std::exception&) {  // a later run starts over in what remains
     }
   }
@@ -85,7 +85,7 @@ class AtomicFolder {
   /// Puts the folder in place. Call this once, last.
   void publish() {
     sync(stage_);
-    const bool replaced = overwrite_ == Overwrite::yes && replace();
+    const bool replaced = overwrite_ != Overwrite::no && replace();
     if (!replaced && !detail::rename_new(AT_FDCWD, stage_.string(), path_.string())) {
       // Without a rename that refuses, plain rename() still refuses folders that are not empty.
       if (errno != EPERM && errno != EINVAL) fail("rename");
@@ -96,13 +96,20 @@ class AtomicFolder {
     static_cast<void>(sync_folder(path_.has_parent_path() ? path_.parent_path() : "."));
     try {
       ::unlink((path_ / kPlan).c_str());
-      if (replaced) remove(stage_, {});
+      // What somebody has put into the old output, or changed in it, since it was checked stays.
+      if (replaced) {
+        remove(stage_, {}, overwrite_ == Overwrite::input ? Proof::name : Proof::attribute);
+      }
     } catch (const std::exception&) {
     }
   }
 
  private:
   friend class StageRemover;
+
+  /// What shows that a shard or an index is from such a run: in a stage its name, in an output what
+  /// is attached to it.
+  enum class Proof { name, attribute };
 
   static constexpr const char* kPlan = "deltadct.plan";
   static constexpr const char* kReplaced = "deltadct.replaced";
@@ -162,26 +169,34 @@ class AtomicFolder {
   /// with the bytes that this run will write there. A folder counts as own; its contents are judged
   /// one by one.
   static bool is_own(const std::filesystem::path& folder,
-                     const std::filesystem::directory_entry& entry, const FileSums& expected) {
+                     const std::filesystem::directory_entry& entry, const FileSums& expected,
+                     Proof proof) {
     if (is_folder(entry)) return true;
     std::error_code ignored;
-    const std::string name = entry.path().filename().string();
+    const std::filesystem::path& path = entry.path();
+    const std::string name = path.filename().string();
     if (entry.symlink_status(ignored).type() != std::filesystem::file_type::regular) return false;
-    const bool named = name.ends_with(".safetensors") ||
-                       name.ends_with(".safetensors.index.json") || is_mark(name);
-    return (named && entry.path().parent_path() == folder) || detail::is_temporary_name(name) ||
-           detail::is_as_written(folder, entry.path(), expected);
+    const bool outermost = path.parent_path() == folder;
+    if (detail::is_temporary_name(name) || (outermost && is_mark(name))) return true;
+    const bool named = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    if (outermost && named) return proof == Proof::name || detail::is_marked(path);
+    return detail::is_as_written(folder, path, expected);
   }
 
-  /// A folder may be replaced only if it holds nothing but the files of such an output.
+  /// A folder may be replaced only if it holds nothing but the files of such an output. Names the
+  /// first other file.
   static void check_own(const std::filesystem::path& folder) {
+    std::string first;
     detail::for_each_entry(folder, [&](const auto& entry) {
-      if (is_own(folder, entry, {})) return;
-      throw Error(Errc::io_failure, folder.string(),
-                  "holds '" + entry.path().lexically_relative(folder).string() +
-                      "', which does not belong to such an output, or was changed; "
-                      "remove it first if it is not needed");
+      if (is_own(folder, entry, {}, Proof::attribute)) return;
+      const std::string name = entry.path().lexically_relative(folder).string();
+      if (first.empty() || name < first) first = name;
     });
+    if (first.empty()) return;
+    throw Error(Errc::io_failure, folder.string(),
+                "holds '" + first +
+                    "', of which nothing shows that such a run wrote it and nobody changed it; "
+                    "give another output, or remove this folder first if it is not needed");
   }
 
   void check_output() const {
@@ -189,7 +204,10 @@ class AtomicFolder {
     const auto status = std::filesystem::symlink_status(path_, error);
     if (!std::filesystem::exists(status)) return;
     if (overwrite_ == Overwrite::no) throw Error(Errc::output_exists, path_.string());
-    if (std::filesystem::is_directory(status)) return check_own(path_);
+    if (std::filesystem::is_directory(status)) {
+      if (overwrite_ != Overwrite::input) check_own(path_);
+      return;
+    }
     if (!std::filesystem::is_regular_file(status)) {
       throw Error(Errc::io_failure, path_.string(), "neither a folder nor a regular file");
     }
@@ -205,7 +223,7 @@ class AtomicFolder {
     }
     const bool ours = has(kPlan) || has(kReplaced);
     detail::for_each_entry(stage_, [&](const auto& entry) {
-      if (ours && is_own(stage_, entry, files_)) return;
+      if (ours && is_own(stage_, entry, files_, Proof::name)) return;
       throw Error(Errc::io_failure, stage_.string(), "exists, but not from an interrupted run");
     });
   }
@@ -277,12 +295,12 @@ class AtomicFolder {
   }
 
   /// Removes a file, or the files of such an output and then the folder.
-  static void remove(const std::filesystem::path& path, const FileSums& expected) {
+  static void remove(const std::filesystem::path& path, const FileSums& expected, Proof proof) {
     std::error_code ignored;
     if (is_folder(std::filesystem::directory_entry(path, ignored))) {
       detail::for_each_entry(path, [&](const auto& entry) {
         // A folder is removed only once it is empty.
-        if (is_own(path, entry, expected)) std::filesystem::remove(entry.path(), ignored);
+        if (is_own(path, entry, expected, proof)) std::filesystem::remove(entry.path(), ignored);
       });
     }
     std::filesystem::remove(path, ignored);
