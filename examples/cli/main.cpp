@@ -38,10 +38,23 @@ extern "C" void report_lost_input(int) {
   ::_exit(kFailed);
 }
 
-// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages.
+extern "C" void end_by_signal(int number) {
+  if (remove_stage) (*remove_stage)();
+  std::signal(number, SIG_DFL);
+  std::raise(number);  // which waits until this handler returns
+}
+
+// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages. And
+// SIGXFSZ: a file beyond the limit of the process is an error of the write, like a full disk.
 void begin_writing(const cli::Writing& writing, bool may_be_folder) {
   std::signal(SIGPIPE, SIG_IGN);
-  if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
+  std::signal(SIGXFSZ, SIG_IGN);
+  if (!may_be_folder && writing.max_shard_bytes == 0) return;
+  remove_stage.emplace(writing.output);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    // One that is ignored, as under nohup, stays so.
+    if (std::signal(number, end_by_signal) == SIG_IGN) std::signal(number, SIG_IGN);
+  }
 }
 
 void add_running(CLI::App& command, cli::Common& common) {

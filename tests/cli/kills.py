@@ -282,7 +282,7 @@ class Small(Case):
     def limited(self, operation, most, *options):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores
         return self.run_to_the_end(operation, *options, preexec_fn=limit)
 
     def check_failure(self, operation, code, message, old):
@@ -540,6 +540,8 @@ class Meanwhile(Case):
                 self.assertEqual(code, -number)
                 self.assertIsNone(contents(self.output))
                 self.check_leftovers()
+                if self.partial.exists():  # it holds something worth keeping
+                    self.assertNotEqual([file.name for file in self.partial.iterdir()], [PLAN])
 
 
 if __name__ == "__main__":

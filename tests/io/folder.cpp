@@ -148,6 +148,11 @@ TEST_SUITE("a folder") {
     const Folder folder;
     const io::StageRemover remove(folder / "out");
     remove();
+    fs::create_directory(folder / "out.partial");
+    put(folder / "out.partial" / "deltadct.plan", bytes_of("of another process"));
+    remove();
+    CHECK(files_of(folder / "out.partial").size() == 1);
+    fs::remove_all(folder / "out.partial");
     {
       AtomicFolder output(folder / "out", Overwrite::no, Resume::no, "plan");
       remove();

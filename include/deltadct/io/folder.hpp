@@ -13,6 +13,9 @@
 #include <deltadct/io/input_file.hpp>
 #include <deltadct/io/written_files.hpp>
 
+#include <atomic>
+#include <optional>
+
 #include <sys/file.h>
 
 namespace deltadct::inline DELTADCT_ABI::io {
@@ -35,6 +38,7 @@ class AtomicFolder {
     check_output();
     do make_stage();
     while (!lock());
+    held_.emplace();
     prepare(resume, plan);
   }
 
@@ -318,10 +322,20 @@ class AtomicFolder {
     if (!sync_folder(folder)) detail::throw_errno(folder, "fsync folder");
   }
 
+  /// Counts the stages that this process has locked, for StageRemover.
+  struct Held {
+    Held() noexcept { ++count; }
+    Held(const Held&) = delete;
+    ~Held() { --count; }
+
+    static inline std::atomic<int> count = 0;
+  };
+
   std::filesystem::path path_;
   std::filesystem::path stage_;
   Overwrite overwrite_;
   FileSums files_;
+  std::optional<Held> held_;
   detail::Descriptor plan_;
   bool mine_ = false;  // the stage: made or locked by this object, and not published
 };
@@ -339,6 +353,7 @@ class StageRemover {
   /// Makes only calls that are safe in a signal handler. Only rmdir() can tell whether the folder
   /// is otherwise empty, so the plan is moved aside first.
   void operator()() const noexcept {
+    if (AtomicFolder::Held::count == 0) return;  // the stage may be that of another process
     if (::rename(plan_.c_str(), aside_.c_str()) != 0) return;
     if (::rmdir(stage_.c_str()) == 0) {
       ::unlink(aside_.c_str());
