@@ -238,10 +238,10 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
                                   {"delta", &entry.delta_sum},
                                   {"lossless", &entry.lossless_sum},
                                   {"outliers", &entry.outliers_sum},
-                                  {"reason", &entry.reason},
-                                  {"target", &entry.target}}) {
+                                  {"reason", &entry.reason}}) {
     if (!text->empty()) json[key] = *text;
   }
+  if (entry.mode == Mode::tied) json["target"] = entry.target;  // a name may be empty
   if (!has_delta(entry.mode)) return json;
   const nlohmann::json codec = codec_json(entry.matrices.at(0));
   const auto known = std::ranges::find(codecs, codec);
