@@ -2265,9 +2265,35 @@ class CommandLine(Case):
                         ["--backend", ""], ["--preset", "best"], ["--non-finite", "drop"],
                         ["--io", "write"], ["--max-shard-size", "x"], ["--max-shard-size", ""],
                         ["--max-shard-size", "-1"], ["--max-shard-size", "1.5"],
+                        ["--size", "0"], ["--size", "0kB"], ["--size", "-5"], ["--size", " -5"],
+                        ["--size=-5MB"], ["--size", "x"], ["--size", ""], ["--bpw", "0"],
+                        ["--bpw", "-0"], ["--bpw", "-1"], ["--bpw", "nan"], ["--bpw", "inf"],
+                        ["--bpw", "1e999"], ["--bpw", ""], ["--bpw", "1x"], ["--output", ""],
                         ["--max-shard-size", "5parsecs"], ["--max-shard-size", "99999999TB"]):
-            message = self.compress_fails(USAGE, *options)
-            self.assertIn(options[0], message)
+            for preset in ([], ["--preset", "unit_gain"]):
+                message = self.compress_fails(USAGE, *preset, *options)
+                self.assertIn(options[0].split("=")[0], message)
+                self.assertEqual(message.count("\n"), 2, message)  # and where to look for help
+                self.assertLess(len(message), 400)
+
+    def test_an_empty_name_is_none(self):
+        for command in (["compress", "", "b", "-o", "c"], ["compress", "a", "", "-o", "c"],
+                        ["compress", "a", "b", "-o", ""], ["apply", "", "b", "-o", "c"],
+                        ["apply", "a", "", "-o", "c"], ["apply", "a", "b", "-o", ""],
+                        ["inspect", ""], ["verify", ""], ["verify", "a", "--base", ""],
+                        ["diff", "", "b", "c"], ["diff", "a", "", "c"], ["diff", "a", "b", ""]):
+            self.assertIn("empty name", self.fails(USAGE, *command))
+
+    def test_more_threads_than_can_be(self):
+        self.compress("--threads", "1", output="one")
+        for number in ("100000", "2147483647"):
+            environment = {**os.environ, "OMP_NUM_THREADS": number}
+            result = subprocess.run([CLI, "compress", self.path("base"), self.path("tuned"), "-o",
+                                     self.path("many"), "--force"],
+                                    cwd=self.folder / "elsewhere", env=environment,
+                                    capture_output=True, text=True, check=False)
+            self.assertEqual(result.returncode, DONE, result.stderr)
+            self.assertEqual(self.bytes("many"), self.bytes("one"))
 
     def test_options_that_are_not_the_presets(self):
         for options in (["--bpw", "1"], ["--preset", "unit_gain", "--bpw", "-1"],
