@@ -183,6 +183,14 @@ CLI::Option* add_renaming(CLI::App& command, cli::Reading& reading) {
       ->check(check_renaming);
 }
 
+// Whether a mix has a width that is one of the other kind of preset's.
+bool has_width(const std::string& mix, bool is_unit_gain) {
+  if (mix.empty()) return false;
+  const deltadct::RatioAllocator allocator = cli::parse_mix(mix);
+  return std::ranges::any_of(allocator.widths(),
+                             [&](int bits) { return is_unit_gain ? bits > 4 : bits < 0; });
+}
+
 void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("compress", "make a delta archive from BASE and TUNED");
   command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
@@ -248,6 +256,9 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
     const auto refuse = [&](const char* option, bool given) {
       if (given) throw CLI::ValidationError(option, "does not apply to --preset " + preset);
     };
+    const auto refuse_value = [&](const char* option, bool given, const char* why) {
+      if (given) throw CLI::ValidationError(option, why);
+    };
     const bool baseline = cli::is_baseline(preset);
     refuse("--patch", arguments.patch != 0 && baseline);
     refuse("--mix", !arguments.mix.empty() && baseline);
@@ -255,6 +266,11 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
     const bool has_budget = preset == "unit_gain" || preset == "delta_come";
     refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
     refuse("--size", arguments.bytes != 0 && !has_budget);
+    refuse_value("--patch", preset == "unit_gain" && arguments.patch != 0 && arguments.patch < 16,
+                 "must be 16, 32 or 64 with --preset unit_gain");
+    refuse_value("--mix", has_width(arguments.mix, preset == "unit_gain"),
+                 preset == "unit_gain" ? "has a width above 4, which unit_gain does not have"
+                                       : "has a width below 0, which only unit_gain has");
     begin_writing(common.writing, false);
     cli::compress(arguments, common);
   });
@@ -359,8 +375,6 @@ const char* switch_for(const deltadct::Error& error) {
       return "; --non-finite keep stores such tensors without loss";
     case deltadct::Errc::wrong_base:
       return "; apply --force-base continues anyway";
-    case deltadct::Errc::limit_exceeded:
-      return "; --limit NAME=NUMBER sets another limit";
     default:
       return "";
   }

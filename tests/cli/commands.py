@@ -1680,13 +1680,17 @@ class Limits(Case):
         base, bases, tuned, delta, new = map(self.path, ("base", "bases", "tuned", "delta", "new"))
         total = sum(array.nbytes for _, array in self.tuned.values())
         for limit, text, commands in (
-                ("tensors=9", "too many tensors", ("compress", "apply", "diff", "inspect")),
-                ("header=100", "header of \\d+ bytes|index of \\d+ bytes",
+                ("tensors=9", "too many tensors.*; --limit tensors=NUMBER allows more",
+                 ("compress", "apply", "diff", "inspect")),
+                ("header=100", "(header|index) of (\\d+) bytes; --limit header=\\2 allows it",
                  ("compress", "apply", "diff", "inspect", "shards")),
-                ("rank=2", "experts.weight.*rank 3", ("compress", "apply", "diff")),
-                ("depth=2", "nested more than 2 deep", ("compress", "apply", "diff", "inspect")),
-                ("shards=3", "too many shards", ("shards",)),
-                (f"bytes={total - 1}", "bytes of the tensors", ("inspect", "apply"))):
+                ("rank=2", "experts.weight.*rank 3; --limit rank=3 allows it",
+                 ("compress", "apply", "diff")),
+                ("depth=2", "nested more than 2 deep at byte.*--limit depth=NUMBER",
+                 ("compress", "apply", "diff", "inspect")),
+                ("shards=3", "too many shards; --limit shards=NUMBER", ("shards",)),
+                (f"bytes={total - 1}", "bytes of the tensors; --limit bytes=NUMBER",
+                 ("inspect", "apply"))):
             lines = {"compress": ["compress", base, tuned, "-o", new],
                      "apply": ["apply", base, delta, "-o", new],
                      "diff": ["diff", base, tuned, tuned], "inspect": ["inspect", delta],
@@ -2302,8 +2306,16 @@ class CommandLine(Case):
                         ["--preset", "unit_gain", "--no-dct"], ["--preset", "dare", "--bpw", "1"],
                         ["--preset", "bit_delta", "--patch", "16"],
                         ["--preset", "delta_come", "--mix", "1:1"],
-                        ["--preset", "ultra_delta", "--no-dct"]):
-            self.compress_fails(USAGE, *options)
+                        ["--preset", "ultra_delta", "--no-dct"],
+                        *[["--preset", "unit_gain", "--patch", patch] for patch in (4, 8, 12)],
+                        ["--preset", "unit_gain", "--mix", "8:1"],
+                        ["--preset", "unit_gain", "--mix", "6:0.5,1:0.5"], ["--mix", "-2:1"]):
+            self.assertIn(options[-2], self.compress_fails(USAGE, *options))
+
+    def test_outputs_of_no_fit_name(self):
+        for output in ("new/", "elsewhere/"):
+            self.assertIn("--max-shard-size", self.compress_fails(FAILED, output=output))
+        self.compress("--max-shard-size", "1MB", output="new/")
 
     def test_results_that_cannot_be_written(self):
         self.compress()

@@ -381,7 +381,8 @@ class DeltaArchive {
     }
     const std::string where = model_.shard_path(*section).string();
     if (section->bytes() > limits_.header_bytes) {
-      throw Error(Errc::limit_exceeded, where, name);
+      throw Error(Errc::limit_exceeded, where,
+                  name + detail::limit_advice("header", section->bytes()));
     }
     TensorBytes bytes;
     model_.read(*section, bytes);
@@ -403,7 +404,8 @@ class DeltaArchive {
     if (part == 1) index_metadata_ = std::move(manifest.index_metadata);
     std::ranges::move(manifest.files, std::back_inserter(companions_));
     if (manifest.entries.size() > limits_.tensors - entries_.size()) {
-      throw Error(Errc::limit_exceeded, where, "too many tensors");
+      throw Error(Errc::limit_exceeded, where,
+                  "too many tensors" + detail::limit_advice("tensors"));
     }
     for (const ManifestEntry& entry : manifest.entries) matrices_ += entry.matrices.size();
     std::ranges::move(manifest.entries, std::back_inserter(entries_));
@@ -486,7 +488,8 @@ class DeltaArchive {
       if (entry.mode == Mode::removed) continue;
       const std::uint64_t bytes = entry.bytes();
       if (bytes > limits_.bytes - total) {
-        throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
+        throw Error(Errc::limit_exceeded, place(entry),
+                    "bytes of the tensors" + detail::limit_advice("bytes"));
       }
       total += bytes;
     }

@@ -26,6 +26,9 @@ namespace detail {
 inline constexpr const char* kTemporaryPrefix = ".deltadct-";
 inline constexpr const char* kTemporarySuffix = ".tmp";
 
+inline constexpr const char* kWritesFolders =
+    "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders";
+
 /// A name that nobody can predict. It does not include the output's own name, which may already be
 /// as long as the file system allows.
 inline std::string temporary_name(const std::filesystem::path& path) {
@@ -252,7 +255,12 @@ class AtomicFile {
   // Every later call uses the folder's descriptor, so that a changed working folder or a renamed
   // parent cannot separate the temporary file from the output.
   void open_folder() {
-    if (name_.empty()) fail("open", path_.empty() ? ENOENT : EISDIR);
+    if (name_.empty()) {
+      throw Error(Errc::io_failure, path_.string(),
+                  path_.empty() ? "a file needs a name"
+                                : "the name is that of a folder, and the output is a file" +
+                                      std::string(detail::kWritesFolders));
+    }
     const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
     folder_ = detail::open_file(parent.c_str(), O_RDONLY | O_DIRECTORY);
     if (folder_.get() == -1) fail("open folder");
@@ -270,8 +278,7 @@ class AtomicFile {
     if (::fstatat(folder_.get(), name_.c_str(), &status, 0) != 0) return;  // a dangling link
     if (S_ISDIR(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(),
-                  "open: " + std::generic_category().message(EISDIR) +
-                      "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders");
+                  "open: " + std::generic_category().message(EISDIR) + detail::kWritesFolders);
     }
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");

@@ -34,7 +34,9 @@ class AtomicFolder {
                std::string_view plan, FileSums files = {})
       // After this constructor, the destructor runs whatever is thrown below.
       : AtomicFolder(path, overwrite, std::move(files)) {
-    if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
+    if (!path_.has_filename()) {
+      throw Error(Errc::io_failure, path.string(), "not a name that a folder can be given");
+    }
     check_output();
     do make_stage();
     while (!lock());

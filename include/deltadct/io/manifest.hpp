@@ -400,7 +400,8 @@ class ManifestReader {
     const auto& matrices = json_array(json_member(*json_, "matrices", where_), where_, "matrices");
     if (matrices.size() != entry.stack.count) fail("stack and matrices do not fit");
     if (matrices.size() > matrices_left_) {
-      throw Error(Errc::limit_exceeded, where_, "too many matrices");
+      throw Error(Errc::limit_exceeded, where_,
+                  "too many matrices for --limit tensors, or for the size of the file");
     }
     matrices_left_ -= matrices.size();
     entry.matrices.reserve(matrices.size());
@@ -591,7 +592,8 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file,
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
     throw Error(Errc::limit_exceeded, file,
-                "manifest of " + std::to_string(text.size()) + " bytes");
+                "manifest of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   const nlohmann::json json = detail::manifest_members(text, file, limits);
   const std::uint64_t version = json_unsigned(json_member(json, "version", file), file, "version");

@@ -297,7 +297,8 @@ class Model {
     detail::Container container = detail::open_container(path, options_, links);
     for (TensorInfo& tensor : container.header.tensors) {
       if (tensors_.size() == options_.limits.tensors) {
-        throw Error(Errc::limit_exceeded, path.string(), "too many tensors");
+        throw Error(Errc::limit_exceeded, path.string(),
+                    "too many tensors" + detail::limit_advice("tensors"));
       }
       tensors_.push_back({std::move(tensor), shards_.size()});
     }

@@ -109,7 +109,10 @@ inline Metadata read_metadata(const nlohmann::json& value, std::string_view file
                               const Limits& limits) {
   const std::string where = tensor_place(file, kMetadataKey);
   if (!value.is_object()) throw Error(Errc::bad_container, where, "not an object");
-  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many entries");
+  if (value.size() > limits.tensors) {
+    throw Error(Errc::limit_exceeded, where,
+                "too many entries" + limit_advice("tensors", value.size()));
+  }
   Metadata metadata;
   for (const auto& [key, text] : value.items()) {
     metadata.emplace(key, json_string(text, where, shortened(key)));
@@ -121,7 +124,8 @@ inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, const 
                                              std::string_view where, const Limits& limits) {
   const auto& extents = json_array(json_member(entry, key, where), where, key);
   if (extents.size() > limits.rank) {
-    throw Error(Errc::limit_exceeded, where, "rank " + std::to_string(extents.size()));
+    throw Error(Errc::limit_exceeded, where,
+                "rank " + std::to_string(extents.size()) + limit_advice("rank", extents.size()));
   }
   std::vector<std::uint64_t> shape;
   shape.reserve(extents.size());
@@ -220,7 +224,9 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
                                                   const ReadOptions& options = {}) {
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, where, "header of " + std::to_string(text.size()) + " bytes");
+    throw Error(Errc::limit_exceeded, where,
+                "header of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   // JSON allows leading spaces, the format does not.
   if (text.empty() || text.front() != '{') {

@@ -70,14 +70,17 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
 inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std::string_view where,
                             const Limits& limits) {
   if (!value.is_object()) throw Error(Errc::bad_index, where, "weight_map is not an object");
-  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many tensors");
+  if (value.size() > limits.tensors) {
+    throw Error(Errc::limit_exceeded, where,
+                "too many tensors" + limit_advice("tensors", value.size()));
+  }
   for (const auto& [tensor, item] : value.items()) {
     const std::string& file = json_string(item, where, shortened(tensor));
     auto found = index.shards.find(file);
     if (found == index.shards.end()) {
       check_shard_name(file, where);
       if (index.shards.size() == limits.shards) {
-        throw Error(Errc::limit_exceeded, where, "too many shards");
+        throw Error(Errc::limit_exceeded, where, "too many shards" + limit_advice("shards"));
       }
       found = index.shards.emplace(file, std::vector<std::string>{}).first;
     }
@@ -94,7 +97,9 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
                                     const ReadOptions& options = {}) {
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, where, "index of " + std::to_string(text.size()) + " bytes");
+    throw Error(Errc::limit_exceeded, where,
+                "index of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   ShardIndex index;
   bool mapped = false;
