@@ -174,6 +174,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   }
   report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
   detail::add_companions(archive, writer, output, report);
+  base.require_unchanged();
+  archive.require_unchanged();
   report.file_bytes += writer.finish();  // last: nothing may fail once the output is in place
   return report;
 }

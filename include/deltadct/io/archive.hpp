@@ -76,6 +76,9 @@ class DeltaArchive {
   /// Every file that the archive is read from.
   std::vector<ModelFile> files() const { return model_.files(); }
 
+  /// See Model::require_unchanged().
+  void require_unchanged() const { model_.require_unchanged(); }
+
   /// Whether the fine-tune was a folder.
   bool of_folder() const noexcept { return of_folder_; }
 

@@ -59,6 +59,9 @@ class Compressor {
     for (const ModelTensor& tensor : base_.tensors()) {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
+    base_.require_unchanged();
+    tuned_.require_unchanged();
+    require_unchanged(companions_.model_files());
     report_.file_bytes = writer_.finish();
     return std::move(report_);  // nothing may fail once the output is in place
   }

@@ -43,6 +43,17 @@ struct ModelFile {
   FileIdentity identity;
 };
 
+namespace detail {
+
+inline void require_unchanged(const std::vector<ModelFile>& files) {
+  for (const ModelFile& file : files) {
+    if (InputFile::open(file.path, Access::read).identity() == file.identity) continue;
+    throw Error(Errc::io_failure, file.path.string(), "changed while it was read");
+  }
+}
+
+}  // namespace detail
+
 /// Bytes of a tensor, which keep their shard open. An object that is reused from tensor to tensor
 /// allocates only as tensors grow.
 class TensorBytes {
@@ -196,6 +207,11 @@ class Model {
     if (index_) result.push_back(*index_);
     return result;
   }
+
+  /// Throws io_failure, naming the file, unless every file is still the one that was opened, of the
+  /// same size and not written since. Call it after the last read: bytes of a mapped file may be
+  /// those of another process.
+  void require_unchanged() const { detail::require_unchanged(files()); }
 
   /// The options with which it was opened.
   const ReadOptions& options() const noexcept { return options_; }
