@@ -1443,7 +1443,9 @@ class Modes(Case):
                 super().write_pair()
                 model.write(self.folder / ("base" if self.tuned else "tuned"), {}, METADATA)
                 self.remove("delta", "out")
-                self.compress(*options)
+                message = self.warns("compress", self.path("base"), self.path("tuned"), "-o",
+                                     self.path("delta"), *options)
+                self.assertIn("100 % of", message)
                 self.ok("verify", self.path("delta"), "--base", self.path("base"))
                 self.assert_same_tensors(self.apply(*options), self.tuned)
 
