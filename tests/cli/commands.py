@@ -1428,6 +1428,21 @@ class Modes(Case):
         text = self.ok("diff", self.path("base"), self.path("tuned"), self.path("out"))
         self.assertRegex(text, r"(?m)^embed +the base has none of this shape$")
 
+    def test_diff_says_if_it_compares_nothing(self):
+        integers = {"ids": ("I32", np.arange(8))}
+        model.write(self.folder / "integers", integers)
+        base, tuned, ints = map(self.path, ("base", "tuned", "integers"))
+        for options in ([], ["--json"]):
+            self.assertIn("no tensor of floating-point",
+                          self.warns("diff", ints, ints, ints, *options))
+            self.assertIn("BASE has none of its tensors",
+                          self.warns("diff", ints, tuned, tuned, *options))
+        self.compress()
+        for number, name in enumerate(("BASE", "TUNED", "OTHER")):
+            models = [base, tuned, tuned]
+            models[number] = self.path("delta")
+            self.assertIn(f"{name} is a delta archive: apply it", self.fails(FAILED, "diff", *models))
+
     def test_models_with_nothing_in_common(self):
         self.tuned = {f"other.{name}": tensor for name, tensor in self.tuned.items()}
         super().write_pair()
