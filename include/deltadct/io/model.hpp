@@ -322,6 +322,16 @@ class Model {
       warnings_.add(detail::tensor_place(path.string(), detail::kMetadataKey),
                     "it is null, and treated as absent, as by safetensors (--strict refuses it)");
     }
+    if (container.header.leading_blanks) {
+      warnings_.add(path.string(),
+                    "its header does not start with '{' but with blanks, which safetensors reads "
+                    "(--strict refuses it)");
+    }
+    if (container.header.array_entries) {
+      warnings_.add(path.string(),
+                    "entries of its header are arrays, which safetensors reads (--strict refuses "
+                    "them)");
+    }
     file_bytes_ += container.file.size();
     shards_.push_back({path,
                        links,
