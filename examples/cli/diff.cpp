@@ -96,15 +96,24 @@ void print_measures(const std::string& name, const Measures& m) {
               figure_text(8, 4, m.cosine()).c_str(), figure_text(8, 4, m.mean_abs_ratio()).c_str());
 }
 
+io::Model open_weights(const char* argument, io::Model model) {
+  if (!io::detail::is_archive(model.metadata())) return model;
+  throw Error(Errc::no_model, model.path().string(),
+              std::string(argument) +
+                  " is a delta archive: apply it to its base first, and give "
+                  "the result");
+}
+
 }  // namespace
 
 void diff(const std::string& base_path, const std::string& tuned_path,
           const std::string& other_path, bool json, const Common& common) {
-  const auto base = open_base(base_path, common);
-  const auto tuned = open_model(tuned_path, common);
-  const auto other = open_model(other_path, common);
+  const auto base = open_weights("BASE", open_base(base_path, common));
+  const auto tuned = open_weights("TUNED", open_model(tuned_path, common));
+  const auto other = open_weights("OTHER", open_model(other_path, common));
   Measures total;
   nlohmann::json tensors = nlohmann::json::array();
+  std::size_t compared_tensors = 0;
   std::vector<std::string> without_base;
   if (!json) {
     std::printf("%-44s %9s %8s %8s %8s\n", "tensor", "SNR dB", "gain", "cosine", "mean-abs");
@@ -121,6 +130,7 @@ void diff(const std::string& base_path, const std::string& tuned_path,
         [&] { return tuned.place(tensor); },
         [&] { return measure(base, *from, tuned, tensor, other, compared); });
     total.add(measures);
+    ++compared_tensors;
     if (json) {
       auto row = measures_json(measures);
       row["name"] = tensor.name;
@@ -128,6 +138,12 @@ void diff(const std::string& base_path, const std::string& tuned_path,
     } else {
       print_measures(tensor.name, measures);
     }
+  }
+  if (compared_tensors == 0) {
+    warn({tuned_path,
+          without_base.empty()
+              ? "it has no tensor of floating-point numbers, so nothing is compared"
+              : "BASE has none of its tensors in the same shape, so nothing is compared"});
   }
   if (json) {
     return print_json(

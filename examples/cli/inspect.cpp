@@ -31,7 +31,7 @@ nlohmann::json entry_json(const io::DeltaArchive& archive, const io::ManifestEnt
   }
   if (entry.base && entry.base->shape != entry.shape) json["base_shape"] = entry.base->shape;
   if (!entry.reason.empty()) json["reason"] = entry.reason;
-  if (!entry.target.empty()) json["target"] = entry.target;
+  if (entry.mode == io::Mode::tied) json["target"] = entry.target;
   if (entry.tuned_dtype) json["tuned_dtype"] = deltadct::dtype_name(*entry.tuned_dtype);
   if (entry.recovery) json["recovery"] = recovery_json(*entry.recovery);
   if (entry.lost) {
@@ -74,7 +74,7 @@ std::string remark(const io::ManifestEntry& entry) {
     append("base " + io::shape_text(entry.base->shape));
   }
   if (!entry.reason.empty()) append(entry.reason);
-  if (!entry.target.empty()) append("as " + entry.target);
+  if (entry.mode == io::Mode::tied) append("as " + entry.target);
   if (entry.tuned_dtype) append("from " + std::string(deltadct::dtype_name(*entry.tuned_dtype)));
   if (entry.recovery) append(recovery_text(*entry.recovery));
   if (entry.lost) {

@@ -6,11 +6,15 @@
 #include "names.hpp"
 #include "options.hpp"
 #include "text.hpp"
+#include "threads.hpp"
 
 #include <CLI/CLI.hpp>
 
 #include <deltadct/version.hpp>
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -38,10 +42,23 @@ extern "C" void report_lost_input(int) {
   ::_exit(kFailed);
 }
 
-// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages.
+extern "C" void end_by_signal(int number) {
+  if (remove_stage) (*remove_stage)();
+  std::signal(number, SIG_DFL);
+  std::raise(number);  // which waits until this handler returns
+}
+
+// Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages. And
+// SIGXFSZ: a file beyond the limit of the process is an error of the write, like a full disk.
 void begin_writing(const cli::Writing& writing, bool may_be_folder) {
   std::signal(SIGPIPE, SIG_IGN);
-  if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
+  std::signal(SIGXFSZ, SIG_IGN);
+  if (!may_be_folder && writing.max_shard_bytes == 0) return;
+  remove_stage.emplace(writing.output);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    // One that is ignored, as under nohup, stays so.
+    if (std::signal(number, end_by_signal) == SIG_IGN) std::signal(number, SIG_IGN);
+  }
 }
 
 void add_running(CLI::App& command, cli::Common& common) {
@@ -49,23 +66,45 @@ void add_running(CLI::App& command, cli::Common& common) {
       ->check(CLI::IsMember({"simd", "serial"}))
       ->capture_default_str();
   command.add_option("--threads", common.threads, "number of threads; 0 for one per core")
-      ->check(CLI::Range(0, 4096))
+      ->check(CLI::Range(0, cli::kMostThreads))
       ->capture_default_str();
 }
 
+// Nothing has an empty name. In the code, an empty name stands for one that is not given.
+std::string check_path(const std::string& text) {
+  return text.empty() ? "an empty name is none" : "";
+}
+
+// A size, such as 5GB. The transformation added last runs first: AsSizeValue takes -1 for a huge
+// number.
+CLI::Option* take_size(CLI::Option* option) {
+  const auto is_not_negative = [](std::string& text) -> std::string {
+    return text.find('-') != text.npos ? "a size cannot be negative" : "";
+  };
+  return option->transform(CLI::AsSizeValue(true))->transform(CLI::Validator(is_not_negative, ""));
+}
+
+// Checks run after transformations, which leave nothing but digits. In the code, 0 stands for no
+// size at all.
+std::string check_not_zero(const std::string& text) {
+  return text.find_first_not_of('0') == text.npos ? "a size cannot be 0" : "";
+}
+
+std::string check_bits(const std::string& text) {
+  double value = 0;
+  const char* const last = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), last, value);
+  const bool is_number = parsed.ec == std::errc{} && parsed.ptr == last;
+  return is_number && std::isfinite(value) && value > 0
+             ? ""
+             : "'" + text + "' is not a number of bits above 0";
+}
+
 void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
-  command.add_option("-o,--output", writing.output, what)->required();
-  // The transformation added last runs first: AsSizeValue takes -1 for a huge number.
-  CLI::Option* size =
-      command
-          .add_option("--max-shard-size", writing.max_shard_bytes,
-                      "write a folder of files of about this size, such as 5GB, and an index")
-          ->transform(CLI::AsSizeValue(true))
-          ->transform(CLI::Validator(
-              [](std::string& text) -> std::string {
-                return text.starts_with('-') ? "a size cannot be negative" : "";
-              },
-              ""));
+  command.add_option("-o,--output", writing.output, what)->required()->check(check_path);
+  CLI::Option* size = take_size(
+      command.add_option("--max-shard-size", writing.max_shard_bytes,
+                         "write a folder of files of about this size, such as 5GB, and an index"));
   command.add_flag("--resume", writing.resume, "continue an interrupted run of the same command")
       ->needs(size);
   command.add_flag("--force", writing.force, "replace an existing output");
@@ -172,11 +211,11 @@ void add_size(CLI::App& command, cli::CompressArguments& arguments) {
           .add_option("--bpw", arguments.bits_per_weight,
                       "bits of the archive for each weight of the tensors that changed, instead "
                       "of --mix; for unit_gain and delta_come")
-          ->check(CLI::PositiveNumber)
+          ->check(check_bits)
           ->excludes(mix);
-  command
-      .add_option("--size", arguments.bytes, "bytes of the archive, such as 60MB, instead of --bpw")
-      ->transform(CLI::AsSizeValue(true))
+  take_size(command.add_option("--size", arguments.bytes,
+                               "bytes of the archive, such as 60MB, instead of --bpw"))
+      ->check(check_not_zero)
       ->excludes(mix)
       ->excludes(bits);
 }
@@ -197,11 +236,22 @@ void add_selection(CLI::App& command, cli::CompressArguments& arguments) {
       ->capture_default_str();
 }
 
+// Whether a mix has a width that is one of the other kind of preset's.
+bool has_width(const std::string& mix, bool is_unit_gain) {
+  if (mix.empty()) return false;
+  const deltadct::RatioAllocator allocator = cli::parse_mix(mix);
+  return std::ranges::any_of(allocator.widths(),
+                             [&](int bits) { return is_unit_gain ? bits > 4 : bits < 0; });
+}
+
 // Throws unless every option that was given applies to the preset.
 void require_options_of_preset(const cli::CompressArguments& arguments) {
   const std::string& preset = arguments.preset;
   const auto refuse = [&](const char* option, bool given) {
     if (given) throw CLI::ValidationError(option, "does not apply to --preset " + preset);
+  };
+  const auto refuse_value = [&](const char* option, bool given, const char* why) {
+    if (given) throw CLI::ValidationError(option, why);
   };
   const bool baseline = cli::is_baseline(preset);
   refuse("--patch", arguments.patch != 0 && baseline);
@@ -210,13 +260,21 @@ void require_options_of_preset(const cli::CompressArguments& arguments) {
   const bool has_budget = preset == "unit_gain" || preset == "delta_come";
   refuse("--bpw", arguments.bits_per_weight != 0 && !has_budget);
   refuse("--size", arguments.bytes != 0 && !has_budget);
+  refuse_value("--patch", preset == "unit_gain" && arguments.patch != 0 && arguments.patch < 16,
+               "must be 16, 32 or 64 with --preset unit_gain");
+  refuse_value("--mix", has_width(arguments.mix, preset == "unit_gain"),
+               preset == "unit_gain" ? "has a width above 4, which unit_gain does not have"
+                                     : "has a width below 0, which only unit_gain has");
 }
 
 void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("compress", "make a delta archive from BASE and TUNED");
   command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
-      ->required();
-  command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")->required();
+      ->required()
+      ->check(check_path);
+  command.add_option("TUNED", arguments.tuned, "the fine-tune, likewise")
+      ->required()
+      ->check(check_path);
   add_method(command, arguments);
   add_size(command, arguments);
   add_selection(command, arguments);
@@ -241,9 +299,11 @@ void add_compress(CLI::App& app, cli::CompressArguments& arguments, cli::Common&
 void add_apply(CLI::App& app, cli::ApplyArguments& arguments, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("apply", "write BASE + DELTA");
   command.add_option("BASE", arguments.base, "the base: a safetensors file, or a folder of shards")
-      ->required();
+      ->required()
+      ->check(check_path);
   command.add_option("DELTA", arguments.delta, "delta archive: a file, or a folder of parts")
-      ->required();
+      ->required()
+      ->check(check_path);
   command.add_flag("--force-base", arguments.force_base,
                    "continue with a warning if BASE is not the one DELTA was made from");
   command.add_flag(
@@ -280,7 +340,8 @@ struct Files {
 void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("inspect", "list what DELTA holds, without decoding it");
   command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
-      ->required();
+      ->required()
+      ->check(check_path);
   command.add_flag("--json", files.json, "as JSON");
   add_reading(command, common.reading);
   command.callback([&] { cli::inspect(files.delta, files.json, common); });
@@ -289,9 +350,11 @@ void add_inspect(CLI::App& app, Files& files, cli::Common& common) {
 void add_verify(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command = *app.add_subcommand("verify", "check every tensor of DELTA");
   command.add_option("DELTA", files.delta, "delta archive: a file, or a folder of parts")
-      ->required();
+      ->required()
+      ->check(check_path);
   CLI::Option* base =
-      command.add_option("--base", files.base, "also check that it was made from this base");
+      command.add_option("--base", files.base, "also check that it was made from this base")
+          ->check(check_path);
   add_renaming(command, common.reading)->needs(base);
   add_reading(command, common.reading);
   add_running(command, common);
@@ -302,9 +365,14 @@ void add_diff(CLI::App& app, Files& files, cli::Common& common) {
   CLI::App& command =
       *app.add_subcommand("diff", "compare OTHER - BASE with TUNED - BASE, tensor by tensor");
   command.add_option("BASE", files.base, "the base: a safetensors file, or a folder of shards")
-      ->required();
-  command.add_option("TUNED", files.tuned, "the fine-tune, likewise")->required();
-  command.add_option("OTHER", files.other, "the model to judge, likewise")->required();
+      ->required()
+      ->check(check_path);
+  command.add_option("TUNED", files.tuned, "the fine-tune, likewise")
+      ->required()
+      ->check(check_path);
+  command.add_option("OTHER", files.other, "the model to judge, likewise")
+      ->required()
+      ->check(check_path);
   command.add_flag("--json", files.json, "as JSON");
   add_renaming(command, common.reading);
   add_reading(command, common.reading);
@@ -327,8 +395,6 @@ const char* switch_for(const deltadct::Error& error) {
       return "; --non-finite keep stores such tensors without loss";
     case deltadct::Errc::wrong_base:
       return "; apply --force-base continues anyway";
-    case deltadct::Errc::limit_exceeded:
-      return "; --limit NAME=NUMBER sets another limit";
     default:
       return "";
   }

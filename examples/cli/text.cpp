@@ -52,11 +52,20 @@ void warn(const io::Warning& warning) {
 }
 
 void warn(std::span<const io::Warning> warnings) {
-  // A model has hundreds of similar tensors, so the first warnings stand for the others.
+  // A model has hundreds of similar tensors, so the first warnings stand for the others. They never
+  // stand for a greater loss.
   constexpr std::size_t kMost = 20;
-  for (const io::Warning& warning : warnings.first(std::min(kMost, warnings.size()))) warn(warning);
-  if (warnings.size() <= kMost) return;
-  std::fprintf(stderr, "deltadct: warning: and %zu more\n", warnings.size() - kMost);
+  for (const io::Loss loss : {io::Loss::weights, io::Loss::beside, io::Loss::none}) {
+    std::size_t count = 0;
+    for (const io::Warning& warning : warnings) {
+      if (warning.loss == loss && count++ < kMost) warn(warning);
+    }
+    if (count <= kMost) continue;
+    std::fprintf(stderr, "deltadct: warning: and %zu more%s\n", count - kMost,
+                 loss == io::Loss::weights  ? " losses of weights"
+                 : loss == io::Loss::beside ? " things that are left out"
+                                            : "");
+  }
 }
 
 bool flush_results() {

@@ -26,6 +26,7 @@ void print_json(const nlohmann::json& result);
 
 /// Prints a line on stderr: "deltadct: warning: WHERE: WHAT".
 void warn(const deltadct::io::Warning& warning);
+/// The greatest losses first; of each kind of loss, the first ones and how many more there are.
 void warn(std::span<const deltadct::io::Warning> warnings);
 
 /// Flushes stdout. Returns false if that fails because stdout is closed or full.

@@ -5,6 +5,7 @@
   #include <omp.h>
 #endif
 
+#include <algorithm>
 #include <latch>
 #include <new>
 #include <system_error>
@@ -17,7 +18,9 @@ namespace {
 
 int wanted_threads(const Common& common) {
 #if defined(_OPENMP)
-  return common.threads > 0 ? common.threads : omp_get_max_threads();
+  // OMP_NUM_THREADS is bounded as --threads is: OpenMP's runtime ends a process in which it cannot
+  // start as many threads as it was told to.
+  return common.threads > 0 ? common.threads : std::min(omp_get_max_threads(), kMostThreads);
 #else
   static_cast<void>(common);
   return 1;

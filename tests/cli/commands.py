@@ -179,14 +179,14 @@ class Case(unittest.TestCase):
             stored = np.asarray(array, model.DTYPES[dtype]).tobytes()
             self.assertEqual(found[name][1].tobytes(), stored, name)
 
-    def interrupt(self, *arguments, killed, most=6000):
-        """Runs until a file is to have more than `most` bytes: that kills it, or is an error."""
+    def interrupt(self, *arguments, most=6000):
+        """Runs until a file is to have more than `most` bytes, which is an error, not a signal."""
         def limit():
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL if killed else signal.SIG_IGN)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         result = self.run_cli(*arguments, before=limit)
-        self.assertEqual(result.returncode, -signal.SIGXFSZ if killed else FAILED, result.stderr)
+        self.assertEqual(result.returncode, FAILED, result.stderr)
+        self.assertRegex(result.stderr, r"^deltadct: .*File too large.*\n$")
 
     def delta(self, name, other=None):
         """The difference of a tensor of a model from the base's, in doubles."""
@@ -887,6 +887,18 @@ class Sharded(Case):
         self.assertEqual({path.name for path in self.folder.iterdir()},
                          {"base", "tuned", "delta", "mine", "elsewhere"})
 
+    def test_a_model_of_somebody_elses_is_kept(self):
+        self.compress(*self.SIZE)
+        (self.folder / "mine").mkdir()
+        model.write(self.folder / "mine" / "model.safetensors", self.tuned)
+        message = self.apply_fails(FAILED, *self.SIZE, "--force", output="mine")
+        self.assertIn("holds 'model.safetensors'", message)
+        self.assertIn("remove this folder", message)
+        self.apply(*self.SIZE)
+        os.utime(self.folder / "out" / "model.safetensors.index.json")
+        self.assertIn("holds 'model.safetensors.index.json'",
+                      self.apply_fails(FAILED, *self.SIZE, "--force"))
+
     def test_a_folder_with_files_of_others_is_kept(self):
         self.compress(*self.SIZE)
         (self.folder / "delta" / "config.json").write_text("{}")
@@ -921,45 +933,41 @@ class Sharded(Case):
     def test_an_interrupted_run_is_resumed(self):
         size = ["--max-shard-size", "4kB"]
         for name, command, whole in self.operations(*size):
-            for killed in (False, True):
-                output = f"{name}.{killed}"
-                command_line = [*command, "-o", self.path(output), *size]
-                self.interrupt(*command_line, killed=killed)
-                self.assertFalse((self.folder / output).exists())
-                partial = self.folder / (output + ".partial")
-                parts = {path.name: path.stat() for path in partial.glob("*.safetensors")
-                         if not path.name.startswith(".")}
-                self.assertGreater(len(parts), 1)
-                # Complete parts are kept as they are.
-                self.ok(*command_line, "--resume")
-                self.assertEqual(self.folder_of(output), whole)
-                for part, status in parts.items():
-                    now = (self.folder / output / part).stat()
-                    self.assertEqual((now.st_ino, now.st_mtime_ns),
-                                     (status.st_ino, status.st_mtime_ns))
-                self.assertFalse(partial.exists())
+            command_line = [*command, "-o", self.path(name), *size]
+            self.interrupt(*command_line)
+            self.assertFalse((self.folder / name).exists())
+            partial = self.folder / (name + ".partial")
+            parts = {path.name: path.stat() for path in partial.glob("*.safetensors")
+                     if not path.name.startswith(".")}
+            self.assertGreater(len(parts), 1)
+            # Complete parts are kept as they are.
+            self.ok(*command_line, "--resume")
+            self.assertEqual(self.folder_of(name), whole)
+            for part, status in parts.items():
+                now = (self.folder / name / part).stat()
+                self.assertEqual((now.st_ino, now.st_mtime_ns),
+                                 (status.st_ino, status.st_mtime_ns))
+            self.assertFalse(partial.exists())
 
     def test_an_interrupted_run_is_started_over(self):
         size = ["--max-shard-size", "4kB"]
         for name, command, whole in self.operations(*size):
-            for killed in (False, True):
-                command_line = [*command, "-o", self.path(f"{name}.{killed}"), *size]
-                self.interrupt(*command_line, killed=killed)
-                self.ok(*command_line)
-                self.assertEqual(self.folder_of(f"{name}.{killed}"), whole)
-                self.assertFalse((self.folder / f"{name}.{killed}.partial").exists())
+            command_line = [*command, "-o", self.path(name), *size]
+            self.interrupt(*command_line)
+            self.ok(*command_line)
+            self.assertEqual(self.folder_of(name), whole)
+            self.assertFalse((self.folder / f"{name}.partial").exists())
 
     def test_an_interrupted_run_leaves_the_output_to_be_replaced(self):
         size = ["--max-shard-size", "4kB"]
         for name, command, whole in self.operations(*size):
-            output = self.folder / name
-            output.mkdir()
-            (output / "old.safetensors").write_bytes(b"old")
-            for killed in (False, True):
-                command_line = [*command, "-o", self.path(name), *size, "--force"]
-                self.interrupt(*command_line, killed=killed)
-                self.assertEqual(self.folder_of(name), {"old.safetensors": b"old"})
-            self.ok(*command_line, "--resume")
+            command_line = [*command, "-o", self.path(name), "--force"]
+            self.ok(*command_line, "--max-shard-size", "1GB")
+            old = self.folder_of(name)
+            self.assertNotEqual(old, whole)
+            self.interrupt(*command_line, *size)
+            self.assertEqual(self.folder_of(name), old)
+            self.ok(*command_line, *size, "--resume")
             self.assertEqual(self.folder_of(name), whole)
 
     def test_only_the_same_operation_is_resumed(self):
@@ -972,7 +980,7 @@ class Sharded(Case):
                             ["--max-shard-size", "5kB"])}
         for name, command, whole in self.operations(*size):
             command_line = [*command, "-o", self.path(name)]
-            self.interrupt(*command_line, *size, killed=True)
+            self.interrupt(*command_line, *size)
             for options in others[name]:
                 plain = [word for word in command_line if options[0] not in ("--mix",)
                          or word not in ("--mix", "8:1")]
@@ -993,7 +1001,7 @@ class Sharded(Case):
         size = ["--max-shard-size", "4kB"]
         for name, command, whole in self.operations(*size):
             command_line = [*command, "-o", self.path(name), *size]
-            self.interrupt(*command_line, killed=True)
+            self.interrupt(*command_line)
             self.ok(*command_line, "--resume", "--threads", "1", "--io", "read")
             self.assertEqual(self.folder_of(name), whole)
 
@@ -1230,6 +1238,19 @@ class Folders(Case):
         self.assertEqual(self.files_of("out"),
                          {**self.FILES, "large.json": "x" * 5000, "vocab.txt": ""})
 
+    def test_no_warning_hides_a_greater_loss(self):
+        values = np.random.default_rng(7).standard_normal((64, 96)).astype("f4")
+        before = model.from_bf16(model.to_bf16(values))
+        model.write(self.folder / "base", {"w": ("BF16", model.to_bf16(before))})
+        model.write(self.folder / "tuneds" / "model.safetensors",
+                    {"w": ("F32", before * (1 + 1e-4 * values))})
+        for number in range(25):
+            (self.folder / "tuneds" / f"{number}.link").symlink_to("config.json")
+        lines = self.compress_folder("--preset", "unit_gain", run=self.warns).splitlines()
+        self.assertEqual(len(lines), 22)
+        self.assertIn("w: the delta is lost", lines[0])
+        self.assertEqual(lines[-1], "deltadct: warning: and 5 more things that are left out")
+
     def test_an_output_of_ones_own_is_replaced_and_nothing_else(self):
         self.compress_folder()
         self.apply()
@@ -1251,7 +1272,7 @@ class Folders(Case):
         size = ["--max-shard-size", "20kB"]
         self.apply(*size, output="whole")
         command = ["apply", self.path("base"), self.path("delta"), *size, "-o", self.path("out")]
-        self.interrupt(*command, killed=True, most=20000)
+        self.interrupt(*command, most=20000)
         self.assertFalse((self.folder / "out").exists())
         self.assertTrue((self.folder / "out.partial").exists())
         self.ok(*command, "--resume")
@@ -1407,6 +1428,21 @@ class Modes(Case):
         text = self.ok("diff", self.path("base"), self.path("tuned"), self.path("out"))
         self.assertRegex(text, r"(?m)^embed +the base has none of this shape$")
 
+    def test_diff_says_if_it_compares_nothing(self):
+        integers = {"ids": ("I32", np.arange(8))}
+        model.write(self.folder / "integers", integers)
+        base, tuned, ints = map(self.path, ("base", "tuned", "integers"))
+        for options in ([], ["--json"]):
+            self.assertIn("no tensor of floating-point",
+                          self.warns("diff", ints, ints, ints, *options))
+            self.assertIn("BASE has none of its tensors",
+                          self.warns("diff", ints, tuned, tuned, *options))
+        self.compress()
+        for number, name in enumerate(("BASE", "TUNED", "OTHER")):
+            models = [base, tuned, tuned]
+            models[number] = self.path("delta")
+            self.assertIn(f"{name} is a delta archive: apply it", self.fails(FAILED, "diff", *models))
+
     def test_models_with_nothing_in_common(self):
         self.tuned = {f"other.{name}": tensor for name, tensor in self.tuned.items()}
         super().write_pair()
@@ -1422,7 +1458,9 @@ class Modes(Case):
                 super().write_pair()
                 model.write(self.folder / ("base" if self.tuned else "tuned"), {}, METADATA)
                 self.remove("delta", "out")
-                self.compress(*options)
+                message = self.warns("compress", self.path("base"), self.path("tuned"), "-o",
+                                     self.path("delta"), *options)
+                self.assertIn("100 % of", message)
                 self.ok("verify", self.path("delta"), "--base", self.path("base"))
                 self.assert_same_tensors(self.apply(*options), self.tuned)
 
@@ -1659,13 +1697,17 @@ class Limits(Case):
         base, bases, tuned, delta, new = map(self.path, ("base", "bases", "tuned", "delta", "new"))
         total = sum(array.nbytes for _, array in self.tuned.values())
         for limit, text, commands in (
-                ("tensors=9", "too many tensors", ("compress", "apply", "diff", "inspect")),
-                ("header=100", "header of \\d+ bytes|index of \\d+ bytes",
+                ("tensors=9", "too many tensors.*; --limit tensors=NUMBER allows more",
+                 ("compress", "apply", "diff", "inspect")),
+                ("header=100", "(header|index) of (\\d+) bytes; --limit header=\\2 allows it",
                  ("compress", "apply", "diff", "inspect", "shards")),
-                ("rank=2", "experts.weight.*rank 3", ("compress", "apply", "diff")),
-                ("depth=2", "nested more than 2 deep", ("compress", "apply", "diff", "inspect")),
-                ("shards=3", "too many shards", ("shards",)),
-                (f"bytes={total - 1}", "bytes of the tensors", ("inspect", "apply"))):
+                ("rank=2", "experts.weight.*rank 3; --limit rank=3 allows it",
+                 ("compress", "apply", "diff")),
+                ("depth=2", "nested more than 2 deep at byte.*--limit depth=NUMBER",
+                 ("compress", "apply", "diff", "inspect")),
+                ("shards=3", "too many shards; --limit shards=NUMBER", ("shards",)),
+                (f"bytes={total - 1}", "bytes of the tensors; --limit bytes=NUMBER",
+                 ("inspect", "apply"))):
             lines = {"compress": ["compress", base, tuned, "-o", new],
                      "apply": ["apply", base, delta, "-o", new],
                      "diff": ["diff", base, tuned, tuned], "inspect": ["inspect", delta],
@@ -1881,7 +1923,7 @@ class WrongBase(Case):
         self.edit("mask", "layers.0.attn.weight")
         command = ["apply", self.path("other"), self.path("delta"), "-o", self.path("forced"),
                    "--force-base", "--max-shard-size", "20kB"]
-        self.interrupt(*command, killed=True, most=25000)
+        self.interrupt(*command, most=25000)
         self.assertTrue(list((self.folder / "forced.partial").glob("model-*.safetensors")))
         warning = self.warns(*command, "--resume")
         self.assertIn("mask", warning)
@@ -2244,9 +2286,35 @@ class CommandLine(Case):
                         ["--backend", ""], ["--preset", "best"], ["--non-finite", "drop"],
                         ["--io", "write"], ["--max-shard-size", "x"], ["--max-shard-size", ""],
                         ["--max-shard-size", "-1"], ["--max-shard-size", "1.5"],
+                        ["--size", "0"], ["--size", "0kB"], ["--size", "-5"], ["--size", " -5"],
+                        ["--size=-5MB"], ["--size", "x"], ["--size", ""], ["--bpw", "0"],
+                        ["--bpw", "-0"], ["--bpw", "-1"], ["--bpw", "nan"], ["--bpw", "inf"],
+                        ["--bpw", "1e999"], ["--bpw", ""], ["--bpw", "1x"], ["--output", ""],
                         ["--max-shard-size", "5parsecs"], ["--max-shard-size", "99999999TB"]):
-            message = self.compress_fails(USAGE, *options)
-            self.assertIn(options[0], message)
+            for preset in ([], ["--preset", "unit_gain"]):
+                message = self.compress_fails(USAGE, *preset, *options)
+                self.assertIn(options[0].split("=")[0], message)
+                self.assertEqual(message.count("\n"), 2, message)  # and where to look for help
+                self.assertLess(len(message), 400)
+
+    def test_an_empty_name_is_none(self):
+        for command in (["compress", "", "b", "-o", "c"], ["compress", "a", "", "-o", "c"],
+                        ["compress", "a", "b", "-o", ""], ["apply", "", "b", "-o", "c"],
+                        ["apply", "a", "", "-o", "c"], ["apply", "a", "b", "-o", ""],
+                        ["inspect", ""], ["verify", ""], ["verify", "a", "--base", ""],
+                        ["diff", "", "b", "c"], ["diff", "a", "", "c"], ["diff", "a", "b", ""]):
+            self.assertIn("empty name", self.fails(USAGE, *command))
+
+    def test_more_threads_than_can_be(self):
+        self.compress("--threads", "1", output="one")
+        for number in ("100000", "2147483647"):
+            environment = {**os.environ, "OMP_NUM_THREADS": number}
+            result = subprocess.run([CLI, "compress", self.path("base"), self.path("tuned"), "-o",
+                                     self.path("many"), "--force"],
+                                    cwd=self.folder / "elsewhere", env=environment,
+                                    capture_output=True, text=True, check=False)
+            self.assertEqual(result.returncode, DONE, result.stderr)
+            self.assertEqual(self.bytes("many"), self.bytes("one"))
 
     def test_options_that_are_not_the_presets(self):
         for options in (["--bpw", "1"], ["--preset", "unit_gain", "--bpw", "-1"],
@@ -2255,8 +2323,16 @@ class CommandLine(Case):
                         ["--preset", "unit_gain", "--no-dct"], ["--preset", "dare", "--bpw", "1"],
                         ["--preset", "bit_delta", "--patch", "16"],
                         ["--preset", "delta_come", "--mix", "1:1"],
-                        ["--preset", "ultra_delta", "--no-dct"]):
-            self.compress_fails(USAGE, *options)
+                        ["--preset", "ultra_delta", "--no-dct"],
+                        *[["--preset", "unit_gain", "--patch", patch] for patch in (4, 8, 12)],
+                        ["--preset", "unit_gain", "--mix", "8:1"],
+                        ["--preset", "unit_gain", "--mix", "6:0.5,1:0.5"], ["--mix", "-2:1"]):
+            self.assertIn(options[-2], self.compress_fails(USAGE, *options))
+
+    def test_outputs_of_no_fit_name(self):
+        for output in ("new/", "elsewhere/"):
+            self.assertIn("--max-shard-size", self.compress_fails(FAILED, output=output))
+        self.compress("--max-shard-size", "1MB", output="new/")
 
     def test_results_that_cannot_be_written(self):
         self.compress()

@@ -64,6 +64,15 @@ def contents(path):
             for file in files}
 
 
+def mark_as_written(path):
+    """Marks a file as the tool does, so that it may be replaced."""
+    status = path.stat()
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
+    with contextlib.suppress(OSError):
+        os.setxattr(path, "user.deltadct.written",
+                    f"{status.st_size} {seconds}.{nanoseconds}".encode())
+
+
 def files_in(path):
     return [file for file in path.rglob("*") if not file.is_dir()]
 
@@ -163,7 +172,9 @@ class Case(unittest.TestCase):
         """An output to be replaced."""
         if operation.folder:
             self.output.mkdir()
-            (self.output / "old.safetensors").write_bytes(b"old")
+            old = self.output / "old.safetensors"
+            old.write_bytes(b"old")
+            mark_as_written(old)
         else:
             self.output.write_bytes(b"old")
         return contents(self.output)
@@ -271,7 +282,7 @@ class Small(Case):
     def limited(self, operation, most, *options):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores
         return self.run_to_the_end(operation, *options, preexec_fn=limit)
 
     def check_failure(self, operation, code, message, old):
@@ -529,6 +540,8 @@ class Meanwhile(Case):
                 self.assertEqual(code, -number)
                 self.assertIsNone(contents(self.output))
                 self.check_leftovers()
+                if self.partial.exists():  # it holds something worth keeping
+                    self.assertNotEqual([file.name for file in self.partial.iterdir()], [PLAN])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 
 #include "pair.hpp"
 
+#include <chrono>
+
 using namespace io_test;
 
 namespace {
@@ -72,6 +74,41 @@ TEST_SUITE("round trip") {
                                 : base.dtype == DType::f16 ? 0.1
                                                            : 0;
         CHECK(norm(difference(rebuilt, delta)) < (0.02 + rounding) * norm(delta));
+      }
+    }
+  }
+
+  TEST_CASE("an input that is written to meanwhile is an error that names it") {
+    const Pair pair = mixed_pair();
+    pair.compress(options_of(4));
+    const auto changes = [&](const std::string& name) {
+      return [&, name](const io::Progress& progress) {
+        if (progress.bytes_done != progress.bytes_total) return;
+        const fs::path path = pair.folder / name;
+        std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+        file.seekp(-1, std::ios::end);
+        file.put('x');
+        file.close();
+        fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1));
+      };
+    };
+    for (const Access access : {Access::map, Access::read}) {
+      for (const std::string name : {"base", "tuned", "delta"}) {
+        CAPTURE(name);
+        pair.write();
+        pair.compress(options_of(4));
+        const Bytes before = get(pair.folder / "delta");
+        const Error error = fails_leaving_nothing(pair.folder, [&] {
+          if (name == "tuned") {
+            pair.compress(options_of(4), access, changes(name));
+          } else {
+            pair.apply(Overwrite::no, access, changes(name));
+          }
+        });
+        CHECK(error.code() == Errc::io_failure);
+        CHECK(error.where() == (pair.folder / name).string());
+        CHECK(names(error, "changed while it was read"));
+        if (name != "delta") CHECK(get(pair.folder / "delta") == before);
       }
     }
   }

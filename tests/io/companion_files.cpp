@@ -110,13 +110,6 @@ nlohmann::json manifest_of(const fs::path& path) {
   return nlohmann::json::parse(text_of(text));
 }
 
-bool has_attributes(const Folder& folder) {
-  put_text(folder / "probe", "");
-  const bool has = ::setxattr((folder / "probe").c_str(), "user.deltadct.probe", "x", 1, 0) == 0;
-  fs::remove(folder / "probe");
-  return has;
-}
-
 io::ProgressFn stop_after(const std::string& name) {
   return [name](const io::Progress& progress) {
     if (progress.tensor == name) throw Error(Errc::too_large, "stopped");
@@ -180,6 +173,7 @@ TEST_SUITE("a folder") {
 
   TEST_CASE("of shards, by its own name or by its index") {
     const FolderPair pair;
+    if (!has_attributes(pair.folder)) return;
     write_sharded(pair.folder / "shards",
                   {{pair.tuned[0], pair.tuned[1]}, {pair.tuned[2], pair.tuned[3]}});
     pair.put("config.json", "{}", "shards");
@@ -189,6 +183,78 @@ TEST_SUITE("a folder") {
       CHECK(pair.companions("out") == Files{{"config.json", bytes_of("{}")}});
       pair.check_model();
     }
+  }
+
+  TEST_CASE("comes out with the metadata of all shards and of the index") {
+    const FolderPair pair;
+    const fs::path shards = pair.folder / "shards";
+    fs::create_directory(shards);
+    const std::span<const Tensor> tensors(pair.tuned);
+    write_model(shards / "a.safetensors", tensors.first(2), {{"format", "pt"}, {"of", "a"}});
+    write_model(shards / "b.safetensors", tensors.subspan(2), {{"of", "b"}, {"only", "here"}});
+    const nlohmann::json index = {
+        {"metadata", {{"total_size", 4 * 32 * 32 * 4}, {"note", "x"}, {"n", {1, nullptr}}}},
+        {"more", 1},
+        {"weight_map",
+         {{"t0", "a.safetensors"},
+          {"t1", "a.safetensors"},
+          {"t2", "b.safetensors"},
+          {"t3", "b.safetensors"}}}};
+    pair.put("model.safetensors.index.json", index.dump(), "shards");
+    const CheckpointReport report = pair.compress(FolderPair::lossless(), {}, "shards");
+    REQUIRE(report.warnings.size() == 2);
+    CHECK(warned(report.warnings, shards / "b.safetensors: of", "left out"));
+    CHECK(warned(report.warnings, shards / "model.safetensors.index.json: more", "left out"));
+
+    const io::Metadata merged{{"format", "pt"}, {"of", "a"}, {"only", "here"}};
+    CHECK(pair.apply("out", kShards).warnings.empty());
+    const Model out = Model::open(pair.folder / "out");
+    for (std::size_t i = 0; i < out.shards(); ++i) CHECK(out.metadata(i) == merged);
+    CHECK(nlohmann::json::parse(text_of(get(pair.folder / "out/model.safetensors.index.json")))
+              .at("metadata") == index["metadata"]);
+
+    const CheckpointReport whole = pair.apply("whole");
+    CHECK(Model::open(pair.folder / "whole").metadata() == merged);
+    REQUIRE(whole.warnings.size() == 1);
+    CHECK(warned(whole.warnings, pair.folder / "whole: n", "left out"));
+    CHECK(warned(whole.warnings, pair.folder / "whole: n", "and 1 more"));
+  }
+
+  TEST_CASE("counted parameters in an index are no loss where there is none") {
+    const FolderPair pair;
+    write_sharded(pair.folder / "shards", {pair.tuned});
+    const fs::path path = pair.folder / "shards/model.safetensors.index.json";
+    nlohmann::json index = nlohmann::json::parse(text_of(get(path)));
+    index["metadata"]["total_parameters"] = 4096;
+    put_text(path, index.dump());
+    CHECK(pair.compress(FolderPair::lossless(), {}, "shards").warnings.empty());
+    CHECK(pair.apply().warnings.empty());
+  }
+
+  TEST_CASE("metadata of an index that are no object are refused in an archive") {
+    const nlohmann::json manifest = {{"version", 1},
+                                     {"metadata", nlohmann::json::object()},
+                                     {"codecs", nlohmann::json::array()},
+                                     {"tensors", nlohmann::json::array()},
+                                     {"index_metadata", {1, 2}}};
+    CHECK(caught([&] { io::parse_manifest(manifest.dump(), "x"); }).code() == Errc::bad_container);
+  }
+
+  TEST_CASE("keeps what can be run so") {
+    const FolderPair pair;
+    pair.put("run.sh", "#!/bin/sh");
+    pair.put("config.json", "{}");
+    fs::permissions(pair.folder / "tuned/run.sh", fs::perms::owner_exec, fs::perm_options::add);
+    pair.compress();
+    const nlohmann::json manifest = manifest_of(pair.folder / "delta");
+    CHECK(!manifest["files"][0].contains("executable"));
+    CHECK(manifest["files"][1]["executable"] == true);
+    pair.apply();
+    const auto mode = [&](const char* name) {
+      return fs::status(pair.folder / name).permissions();
+    };
+    CHECK((mode("out/run.sh") & fs::perms::owner_exec) != fs::perms::none);
+    CHECK((mode("out/config.json") & fs::perms::owner_exec) == fs::perms::none);
   }
 
   TEST_CASE("comes out as a file where the output's name asks for one, and that is told") {
@@ -260,6 +326,7 @@ TEST_SUITE("left out") {
     pair.put("deltadct.plan", "x");
     pair.put("x.partial/deltadct.replaced", "x");
     pair.put(".gitattributes", "x");
+    write_sharded(pair.folder / "tuned/.other", {pair.tuned});
     pair.put(".git/HEAD", "x");
     pair.put("a/.cache/x", "x");
     const CheckpointReport report = pair.compress();
@@ -279,6 +346,19 @@ TEST_SUITE("left out") {
     REQUIRE(report.warnings.size() == 1);
     CHECK(warned(report.warnings, pair.folder / "tuned", "a.PT, archive, b.pth"));
     CHECK(warned(report.warnings, pair.folder / "tuned", "and 5 more"));
+  }
+
+  TEST_CASE("indices of other models, and empty folders, and that is told") {
+    const FolderPair pair;
+    pair.put("other.safetensors.index.json", "{}");
+    pair.put("onnx/model.safetensors.index.json", "{}");
+    fs::create_directories(pair.folder / "tuned/a/empty");
+    const CheckpointReport report = pair.compress();
+    REQUIRE(report.warnings.size() == 2);
+    CHECK(warned(report.warnings, pair.folder / "tuned",
+                 "onnx/model.safetensors.index.json, other.safetensors.index.json: "));
+    CHECK(warned(report.warnings, pair.folder / "tuned/a/empty", "an empty folder"));
+    for (const Warning& warning : report.warnings) CHECK(warning.loss == io::Loss::beside);
   }
 
   TEST_CASE("what is not a regular file, and links that are not followed") {

@@ -488,6 +488,21 @@ TEST_SUITE("tied") {
     CHECK(data(pair.out(), "c") == data(pair.out(), "a"));
   }
 
+  TEST_CASE("to a tensor of any name, even of none") {
+    const Tensor base = noise("", DType::f32, {64, 64}, 1);
+    const Tensor tuned = moved(base, kStep, 2);
+    for (const bool lossless : {false, true}) {
+      const Pair pair({base, renamed(base, "y")}, {tuned, renamed(tuned, "y")});
+      CompressOptions options = options_of(4);
+      options.lossless = lossless;
+      CHECK(pair.compress(options).count(Mode::tied) == 1);
+      CHECK(pair.archive().find("y")->target.empty());
+      pair.verify(true);
+      pair.apply();
+      CHECK(data(pair.out(), "y") == data(pair.out(), ""));
+    }
+  }
+
   TEST_CASE("what is tied to a tensor kept without loss comes back bit for bit") {
     const Tensor base = noise("a", DType::i64, {512}, 1);
     const Tensor tuned = flipped(base);

@@ -131,6 +131,21 @@ struct Pair {
   std::vector<Tensor> tuned;
 };
 
+/// Whether the file system has the attributes by which outputs are recognised.
+inline bool has_attributes(const Folder& folder) {
+  put_text(folder / "probe", "");
+  const bool has = ::setxattr((folder / "probe").c_str(), "user.deltadct.probe", "x", 1, 0) == 0;
+  fs::remove(folder / "probe");
+  return has;
+}
+
+/// Writes a file as an output is written.
+inline void write_own(const fs::path& path, std::string_view text) {
+  io::AtomicFile file(path, Overwrite::yes);
+  file.write(view_of(text));
+  file.commit();
+}
+
 inline Pair one_pair(DType dtype, Shape shape) {
   const Tensor base = noise("w", dtype, std::move(shape), 1);
   return {{base}, {moved(base, kStep, 2)}};

@@ -67,9 +67,32 @@ TEST_CASE("io/safetensors: valid headers that are easily refused") {
 }
 
 TEST_CASE("io/safetensors: the header is an object from its first byte on") {
-  for (const char* header : {"", " {}", "\n{}", "[]", "1", "\"\"", "null", "\xEF\xBB\xBF{}"}) {
+  for (const char* header : {"", " ", "\n\n", " []", "\v{}", "[]", "1", "\"\"", "null",
+                             "\xEF\xBB\xBF{}", " \xEF\xBB\xBF{}"}) {
     check_bad(header, 0, "");
   }
+}
+
+TEST_CASE("io/safetensors: what the format does not allow and safetensors reads") {
+  const deltadct::io::ReadOptions strictly{.strictness = deltadct::io::Strictness::strict};
+  const std::pair<std::string, std::vector<std::uint64_t>> headers[] = {
+      {" \t\r\n{" + entry("a", "U8", "1,3", "0,3") + "}", {1, 3}},
+      {R"({"a":["U8",[3,1],[0,3]]})", {3, 1}},
+  };
+  for (const auto& [text, shape] : headers) {
+    CAPTURE(text);
+    const auto header = deltadct::io::parse_safetensors_header(text, 3, "x");
+    REQUIRE(header.tensors.size() == 1);
+    CHECK(header.tensors[0].shape == shape);
+    CHECK(header.leading_blanks == (text[0] == ' '));
+    CHECK(header.array_entries == (text[0] != ' '));
+    const Error error =
+        caught([&] { deltadct::io::parse_safetensors_header(text, 3, "x", strictly); });
+    CHECK(error.code() == Errc::bad_container);
+  }
+  check_bad(R"({"a":["U8",[3],[0,3],1]})", 3, "a");
+  check_bad(R"({"a":["U8",[3]]})", 3, "a");
+  check_bad(R"({"a":[[3],"U8",[0,3]]})", 3, "a");
 }
 
 TEST_CASE("io/safetensors: the header is JSON, all of it") {

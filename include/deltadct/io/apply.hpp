@@ -50,7 +50,7 @@ inline ModelLayout layout_of(const DeltaArchive& archive, const std::filesystem:
 }
 
 /// The options of the output, after a check that it leaves the inputs alone. With in_place the base
-/// may be replaced, as if Overwrite::yes were given.
+/// may be replaced, whatever Overwrite is given.
 inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive,
                                   const std::filesystem::path& output,
                                   const ApplyOptions& options) {
@@ -58,7 +58,7 @@ inline OutputOptions apply_output(const Model& base, const DeltaArchive& archive
   Inputs inputs;
   inputs.add(archive.files());
   if (options.in_place && is_whole_model(output, base)) {
-    result.overwrite = Overwrite::yes;
+    result.overwrite = Overwrite::input;
   } else {
     inputs.add(base.files(),
                options.in_place
@@ -107,8 +107,24 @@ inline void add_companions(const DeltaArchive& archive, const ModelWriter& write
         {output.string(),
          std::to_string(count) +
              " files of the fine-tune's folder are left out, because the output is a "
-             "file; a name without .safetensors makes a folder that holds them"});
+             "file; a name without .safetensors makes a folder that holds them",
+         Loss::beside});
   }
+}
+
+/// Warns of metadata of an index where the output has none. How many parameters a model has is no
+/// loss: its tensors tell.
+inline void warn_of_index_metadata(const DeltaArchive& archive, const std::filesystem::path& output,
+                                   CheckpointReport& report) {
+  WarningCollector lost;
+  for (const auto& [key, value] : archive.index_metadata().items()) {
+    if (key == "total_parameters") continue;
+    lost.add(tensor_place(output.string(), key),
+             "metadata of the fine-tune's index, left out because the output has no index; "
+             "--max-shard-size makes one",
+             Loss::beside);
+  }
+  std::ranges::copy(lost.warnings(), std::back_inserter(report.warnings));
 }
 
 }  // namespace detail
@@ -141,7 +157,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   if (layout == ModelLayout::folder) detail::check_companions(archive);
   ModelWriter writer(output, where, std::move(tensors), archive.metadata(),
                      detail::apply_plan(base, archive, options, factory), layout,
-                     companion_sums(archive));
+                     companion_sums(archive), archive.index_metadata());
+  if (where.max_shard_bytes == 0) detail::warn_of_index_metadata(archive, output, report);
   std::uint64_t done = 0;
   for (const ManifestEntry& entry : archive.entries()) {
     if (entry.mode == Mode::removed) {
@@ -158,6 +175,8 @@ inline CheckpointReport apply_archive(const Model& base, const DeltaArchive& arc
   }
   report.wrong_bases.assign(restorer.wrong_bases().begin(), restorer.wrong_bases().end());
   detail::add_companions(archive, writer, output, report);
+  base.require_unchanged();
+  archive.require_unchanged();
   report.file_bytes += writer.finish();  // last: nothing may fail once the output is in place
   return report;
 }

@@ -57,8 +57,14 @@ class DeltaArchive {
   /// The __metadata__ of the fine-tune.
   const Metadata& metadata() const noexcept { return contents_.metadata(); }
 
+  /// The metadata of the fine-tune's index, without total_size: an object.
+  const nlohmann::json& index_metadata() const noexcept { return contents_.index_metadata(); }
+
   /// Every file that the archive is read from.
   std::vector<ModelFile> files() const { return model().files(); }
+
+  /// See Model::require_unchanged().
+  void require_unchanged() const { model().require_unchanged(); }
 
   /// Whether the fine-tune was a folder.
   bool of_folder() const noexcept { return contents_.of_folder(); }

@@ -47,6 +47,7 @@ class ArchiveContents {
   const std::vector<FileEntry>& companions() const noexcept { return companions_; }
   const std::string& identity() const noexcept { return identity_; }
   const Metadata& metadata() const noexcept { return metadata_; }
+  const nlohmann::json& index_metadata() const noexcept { return index_metadata_; }
   bool of_folder() const noexcept { return of_folder_; }
 
   /// The tensor of that name, or nullptr.
@@ -140,7 +141,8 @@ class ArchiveContents {
     }
     const std::string where = model_.shard_path(*section).string();
     if (section->bytes() > limits_.header_bytes) {
-      throw Error(Errc::limit_exceeded, where, name);
+      throw Error(Errc::limit_exceeded, where,
+                  name + detail::limit_advice("header", section->bytes()));
     }
     TensorBytes bytes;
     model_.read(*section, bytes);
@@ -159,9 +161,13 @@ class ArchiveContents {
                        options, most_matrices() - matrices_);
     if (part == 1) metadata_ = std::move(manifest.metadata);
     if (part == 1) of_folder_ = manifest.folder;
+    if (part == 1 && !manifest.index_metadata.empty()) {
+      index_metadata_ = nlohmann::json::parse(manifest.index_metadata);
+    }
     std::ranges::move(manifest.files, std::back_inserter(companions_));
     if (manifest.entries.size() > limits_.tensors - entries_.size()) {
-      throw Error(Errc::limit_exceeded, where, "too many tensors");
+      throw Error(Errc::limit_exceeded, where,
+                  "too many tensors" + detail::limit_advice("tensors"));
     }
     for (const ManifestEntry& entry : manifest.entries) matrices_ += entry.matrices.size();
     std::ranges::move(manifest.entries, std::back_inserter(entries_));
@@ -245,7 +251,8 @@ class ArchiveContents {
       if (entry.mode == Mode::removed) continue;
       const std::uint64_t bytes = entry.bytes();
       if (bytes > limits_.bytes - total) {
-        throw Error(Errc::limit_exceeded, place(entry), "bytes of the tensors");
+        throw Error(Errc::limit_exceeded, place(entry),
+                    "bytes of the tensors" + detail::limit_advice("bytes"));
       }
       total += bytes;
     }
@@ -259,6 +266,7 @@ class ArchiveContents {
   std::string identity_;
   Metadata metadata_;
   bool of_folder_ = false;
+  nlohmann::json index_metadata_ = nlohmann::json::object();
   std::vector<FileEntry> companions_;
   std::vector<ManifestEntry> entries_;
   std::vector<std::size_t> by_name_;

@@ -6,9 +6,9 @@
 #include <deltadct/io/manifest_reader.hpp>
 #include <deltadct/io/manifest_writer.hpp>
 #include <deltadct/io/model.hpp>
-#include <functional>
 #include <deltadct/io/output.hpp>
 #include <deltadct/io/sections.hpp>
+#include <functional>
 
 #include <algorithm>
 #include <array>
@@ -28,12 +28,17 @@ namespace deltadct::inline DELTADCT_ABI::io {
 class ArchiveWriter {
  public:
   /// `names` are all the tensors and files that may be added; the headers reserve room for them.
-  /// `metadata` is the fine-tune's, and `of_folder` tells whether that was a folder. An interrupted
-  /// run can be resumed by one with the same plan.
+  /// `metadata` is the fine-tune's, `of_folder` tells whether that was a folder, and
+  /// `index_metadata` is an object: that of its index. An interrupted run can be resumed by one
+  /// with the same plan.
   ArchiveWriter(const std::filesystem::path& path, const OutputOptions& output,
                 std::span<const std::string> names, Metadata metadata, std::string_view plan = {},
-                bool of_folder = false)
-      : path_(path), output_(output), metadata_(std::move(metadata)), of_folder_(of_folder) {
+                bool of_folder = false, nlohmann::json index_metadata = nlohmann::json::object())
+      : path_(path),
+        output_(output),
+        metadata_(std::move(metadata)),
+        index_metadata_(std::move(index_metadata)),
+        of_folder_(of_folder) {
     for (const std::string& name : names) room_left_ += room(name);
     if (output.max_shard_bytes != 0) {
       folder_.emplace(path, output.overwrite, output.resume, plan);
@@ -51,7 +56,7 @@ class ArchiveWriter {
   /// archive, the header takes all its reserved room.
   void expect(std::uint64_t bytes) {
     has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
-    const std::string empty = manifest_text({metadata_, {}, of_folder_, {}});
+    const std::string empty = manifest_text({metadata_, {}, of_folder_, {}, index_text()});
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
   }
 
@@ -116,6 +121,10 @@ class ArchiveWriter {
   }
 
  private:
+  std::string index_text() const {
+    return index_metadata_.empty() ? std::string() : index_metadata_.dump();
+  }
+
   // Room in a header for metadata and manifest. room() adds, for each section, its name and at most
   // 100 bytes of punctuation, dtype, extent and offsets.
   static constexpr std::size_t kFixedRoom = 512;
@@ -126,9 +135,12 @@ class ArchiveWriter {
   static constexpr std::size_t kSectionInIndex = 40;
   static constexpr std::size_t kCodecBytes = 80;
 
-  /// How the writer reads back what it wrote.
-  static constexpr ReadOptions kReadOwn{.unknown_dtype = UnknownDType::keep,
-                                        .strictness = Strictness::strict};
+  /// How the writer reads back what it wrote. The limits on what it was made from were the
+  /// caller's.
+  static constexpr ReadOptions kReadOwn{
+      .limits = {.tensors = ~std::size_t{0}, .rank = ~std::size_t{0}, .depth = 1'000'000},
+      .unknown_dtype = UnknownDType::keep,
+      .strictness = Strictness::strict};
   static std::size_t room(const std::string& name) {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }
@@ -194,7 +206,8 @@ class ArchiveWriter {
   void finish_part(const std::function<void(std::uint64_t)>& check) {
     const bool first = parts_ == 1;
     const std::string text =
-        manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_});
+        manifest_text({first ? metadata_ : Metadata{}, entries_, first && of_folder_, files_,
+                       first ? index_text() : std::string()});
     // Nothing is written that could not be read.
     static_cast<void>(parse_manifest(text, path_.string(), kReadOwn));
     const auto bytes = std::as_bytes(std::span(text));
@@ -263,6 +276,7 @@ class ArchiveWriter {
   std::filesystem::path path_;
   OutputOptions output_;
   Metadata metadata_;
+  nlohmann::json index_metadata_;
   bool of_folder_;
   std::optional<AtomicFolder> folder_;
   std::optional<SafetensorsWriter> part_;

@@ -14,13 +14,20 @@
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
-/// Whether an output may replace a file of the same name.
-enum class Overwrite : bool { no, yes };
+/// Whether an output may replace what has its name.
+enum class Overwrite {
+  no,
+  yes,    ///< a file; a folder only if this library wrote every file in it (folder.hpp)
+  input,  ///< also a folder that is an input, if the caller has made sure that this is all it holds
+};
 
 namespace detail {
 
 inline constexpr const char* kTemporaryPrefix = ".deltadct-";
 inline constexpr const char* kTemporarySuffix = ".tmp";
+
+inline constexpr const char* kWritesFolders =
+    "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders";
 
 /// A name that nobody can predict. It does not include the output's own name, which may already be
 /// as long as the file system allows.
@@ -39,6 +46,16 @@ inline std::string temporary_name(const std::filesystem::path& path) {
 
 inline bool is_temporary_name(std::string_view name) {
   return name.starts_with(kTemporaryPrefix) && name.ends_with(kTemporarySuffix);
+}
+
+/// The extended attribute by which a file is recognised as written by this library, and unchanged.
+inline constexpr const char* kWrittenAttribute = "user.deltadct.written";
+
+/// Its text: the size of the file, and the time at which it was last written. A file that is edited
+/// has another time; one that is put in its place has no such attribute.
+inline std::string written_text(const struct stat& status) {
+  return std::to_string(status.st_size) + " " + std::to_string(status.st_mtim.tv_sec) + "." +
+         std::to_string(status.st_mtim.tv_nsec);
 }
 
 }  // namespace detail
@@ -113,6 +130,14 @@ class AtomicFile {
     put(offset, bytes, Cache::use);
   }
 
+  /// Lets everybody run the file who may read it.
+  void make_executable() {
+    struct stat status {};
+    if (::fstat(descriptor_.get(), &status) != 0) fail("fstat");
+    const mode_t mode = status.st_mode & 07777;
+    if (::fchmod(descriptor_.get(), mode | ((mode & 0444) >> 2)) != 0) fail("fchmod");
+  }
+
   /// Attaches a text to the file as an extended attribute, where the file system supports these.
   void attach(const char* name, std::string_view text) noexcept {
     static_cast<void>(::fsetxattr(descriptor_.get(), name, text.data(), text.size(), 0));
@@ -125,6 +150,7 @@ class AtomicFile {
     flush();
     if (failed_) throw Error(Errc::io_failure, path_.string(), "commit: an earlier write failed");
     if (detail::retry([&] { return ::fsync(descriptor_.get()); }) != 0) fail("fsync");
+    mark_as_written();
     if (mode_ != 0 && ::fchmod(descriptor_.get(), mode_) != 0) fail("chmod");
     if (temporary_.empty()) give_name();
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
@@ -152,6 +178,15 @@ class AtomicFile {
 
   [[noreturn]] void fail(std::string_view call, int number = errno) const {
     detail::throw_errno(path_, call, number);
+  }
+
+  void mark_as_written() noexcept {
+    struct stat status {};
+    if (::fstat(descriptor_.get(), &status) != 0) return;
+    try {
+      attach(detail::kWrittenAttribute, detail::written_text(status));
+    } catch (const std::bad_alloc&) {  // without the mark, the file counts as somebody else's
+    }
   }
 
   /// Copies the first `taken` bytes into the block, which must have room. Returns the others.
@@ -220,7 +255,12 @@ class AtomicFile {
   // Every later call uses the folder's descriptor, so that a changed working folder or a renamed
   // parent cannot separate the temporary file from the output.
   void open_folder() {
-    if (name_.empty()) fail("open", path_.empty() ? ENOENT : EISDIR);
+    if (name_.empty()) {
+      throw Error(Errc::io_failure, path_.string(),
+                  path_.empty() ? "a file needs a name"
+                                : "the name is that of a folder, and the output is a file" +
+                                      std::string(detail::kWritesFolders));
+    }
     const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
     folder_ = detail::open_file(parent.c_str(), O_RDONLY | O_DIRECTORY);
     if (folder_.get() == -1) fail("open folder");
@@ -238,8 +278,7 @@ class AtomicFile {
     if (::fstatat(folder_.get(), name_.c_str(), &status, 0) != 0) return;  // a dangling link
     if (S_ISDIR(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(),
-                  "open: " + std::generic_category().message(EISDIR) +
-                      "; OutputOptions::max_shard_bytes (--max-shard-size) writes folders");
+                  "open: " + std::generic_category().message(EISDIR) + detail::kWritesFolders);
     }
     if (!S_ISREG(status.st_mode)) {
       throw Error(Errc::io_failure, path_.string(), "open: not a regular file");
@@ -286,7 +325,7 @@ class AtomicFile {
   }
 
   void publish() const {
-    if (overwrite_ == Overwrite::yes) {
+    if (overwrite_ != Overwrite::no) {
       const int folder = folder_.get();
       if (::renameat(folder, temporary_.c_str(), folder, name_.c_str()) != 0) fail("rename");
     } else if (!detail::rename_new(folder_.get(), temporary_, name_)) {

@@ -4,7 +4,7 @@
 // Left out silently: hidden files (.git, .cache), the model's own shards and index, and the plan of
 // an interrupted run. Left out with a warning: weights in other formats or of other models,
 // anything that is not a regular file, symbolic links unless links are followed, files beyond the
-// limits, and names that no archive carries (file_entry.hpp).
+// limits, names that no archive carries (file_entry.hpp), and empty folders.
 #pragma once
 
 #include <deltadct/io/archive.hpp>
@@ -22,6 +22,7 @@ struct CompanionFile {
   std::string name;  ///< relative to the folder, with '/' between its parts
   std::filesystem::path path;
   FileIdentity identity;
+  bool executable = false;
 };
 
 /// The files that a model has beside its weights.
@@ -62,7 +63,8 @@ inline bool is_container(const InputFile& file) {
 class CompanionFinder {
  public:
   CompanionFinder(const Model& model, const std::filesystem::path& folder)
-      : folder_(folder), options_(model.options()), shards_(model.identity()) {
+      : folder_(folder), options_(model.options()) {
+    for (const ModelFile& file : model.files()) own_.push_back(file.identity);
     found_.folder = true;
     found_.links = options_.links;
   }
@@ -78,7 +80,7 @@ class CompanionFinder {
   using Entry = std::filesystem::directory_entry;
 
   void leave(const std::filesystem::path& path, const std::string& why) {
-    found_.warnings.push_back({path.string(), "not carried: " + why});
+    found_.warnings.push_back({path.string(), "not carried: " + why, Loss::beside});
   }
 
   /// The entries of a folder sorted by name, so that the order is the same on every file system.
@@ -103,7 +105,9 @@ class CompanionFinder {
       return leave(folder, "a symbolic link to a folder that holds it");
     }
     above_.push_back(real);
-    for (const Entry& entry : entries(folder)) {
+    const std::vector<Entry> held = entries(folder);
+    if (held.empty() && !prefix.empty()) leave(folder, "an empty folder");
+    for (const Entry& entry : held) {
       const std::string part = entry.path().filename().string();
       const bool is_passed_over = part.starts_with('.') || AtomicFolder::is_mark(part);
       if (!is_passed_over) look_at(entry, prefix + part);
@@ -141,8 +145,8 @@ class CompanionFinder {
     return file_name_fault(is_folder ? name + "/x" : name);
   }
 
-  bool is_shard(const FileIdentity& identity) const {
-    return std::ranges::find(shards_, identity) != shards_.end();
+  bool is_of_model(const FileIdentity& identity) const {
+    return std::ranges::find(own_, identity) != own_.end();
   }
 
   InputFile open(const std::filesystem::path& path) const {
@@ -155,7 +159,7 @@ class CompanionFinder {
 
   void look_into(const std::filesystem::path& path, const std::string& name) {
     const InputFile file = open(path);
-    if (is_shard(file.identity())) return;
+    if (is_of_model(file.identity())) return;
     if (is_container(file)) {
       weights_.push_back(name);
     } else if (file.size() > options_.limits.file_bytes) {
@@ -167,14 +171,13 @@ class CompanionFinder {
       throw Error(Errc::limit_exceeded, folder_.string(),
                   "more than " + std::to_string(kMaxFiles) + " files; " + kLeaveThem);
     } else {
-      found_.files.push_back({name, path, file.identity()});
+      found_.files.push_back({name, path, file.identity(), ::access(path.c_str(), X_OK) == 0});
     }
   }
 
   void note_weights(const Entry& entry, const std::string& name) {
-    if (is_model_name(lower_case(name)) && name.ends_with(".json")) return;
     try {
-      if (is_shard(InputFile::open(entry.path(), Access::read).identity())) return;
+      if (is_of_model(InputFile::open(entry.path(), Access::read).identity())) return;
     } catch (const Error&) {  // whatever it is, it is not of this model
     }
     weights_.push_back(name);
@@ -189,7 +192,9 @@ class CompanionFinder {
     }
     if (weights_.size() > kNamed)
       text += " and " + std::to_string(weights_.size() - kNamed) + " more";
-    leave(folder_, text + ": weights that are not of this model, or of another format");
+    leave(folder_, text +
+                       ": weights, or indices of weights, that are not of this model, or of "
+                       "another format");
   }
 
   /// Keeps smaller files first, so that the larger ones are left out.
@@ -215,7 +220,7 @@ class CompanionFinder {
 
   std::filesystem::path folder_;
   const ReadOptions& options_;
-  std::vector<FileIdentity> shards_;
+  std::vector<FileIdentity> own_;             // of the model: its shards and its index
   std::vector<std::filesystem::path> above_;  // the folders being searched, outermost first
   FileNames names_;
   std::vector<std::string> weights_;  // weights that are not the model's
@@ -227,7 +232,8 @@ inline nlohmann::json identity_json(const CompanionFiles& companions) {
   nlohmann::json files = nlohmann::json::array({companions.folder});
   for (const CompanionFile& file : companions.files) {
     const FileIdentity& identity = file.identity;
-    files.push_back({file.name, identity.inode, identity.bytes, identity.modified_ns});
+    files.push_back(
+        {file.name, identity.inode, identity.bytes, identity.modified_ns, file.executable});
   }
   return files;
 }
@@ -263,7 +269,7 @@ inline void store_companions(const CompanionFiles& companions, ArchiveWriter& wr
       throw Error(Errc::io_failure, companion.path.string(), "changed since it was found");
     }
     const auto bytes = file.bytes(0, file.size(), storage);
-    writer.add(FileEntry{companion.name, file.size(), fingerprint(bytes), {}},
+    writer.add(FileEntry{companion.name, file.size(), fingerprint(bytes), {}, companion.executable},
                encode_lossless(bytes, {}, 1, SerialExecutor{}));
   }
 }
@@ -301,6 +307,7 @@ inline std::uint64_t restore_companions(const DeltaArchive& archive, const Atomi
         sum.add(piece);
         file.write(piece);
       });
+      if (entry.executable) file.make_executable();
       return sum.hex();
     });
   }

@@ -29,11 +29,13 @@ class Compressor {
         options_(options),
         encoder_(base, tuned, options, factory, executor),
         companions_(std::move(companions)),
-        writer_(output, options.output, names(), tuned.metadata(), plan(), companions_.folder) {}
+        writer_(output, options.output, names(), tuned.merged_metadata(), plan(),
+                companions_.folder, tuned.whole_index_metadata()) {}
 
   CheckpointReport run(Plausibility pair, const ProgressFn& progress) {
     report_.weights_ratio = pair.weights_ratio;
     report_.warnings = std::move(pair.warnings);
+    std::ranges::copy(tuned_.lost_metadata(), std::back_inserter(report_.warnings));
     std::ranges::copy(companions_.warnings, std::back_inserter(report_.warnings));
     report_.files = companions_.files.size();
     store_companions(companions_, writer_);
@@ -58,6 +60,9 @@ class Compressor {
     for (const ModelTensor& tensor : base_.tensors()) {
       if (tuned_.find(tensor.name) == nullptr && !resumed.contains(tensor.name)) remove(tensor);
     }
+    base_.require_unchanged();
+    tuned_.require_unchanged();
+    require_unchanged(companions_.model_files());
     report_.file_bytes = writer_.finish([&](std::uint64_t bytes) { require_wanted(bytes); });
     return std::move(report_);  // nothing may fail once the output is in place
   }
@@ -302,7 +307,10 @@ class Compressor {
 
   void remember(const ManifestEntry& entry) {
     report_.add(entry);
-    if (entry.lost) report_.warnings.push_back(lost_delta(entry));
+    if (entry.lost) {
+      report_.warnings.push_back(lost_delta(entry));
+      report_.warnings.back().loss = Loss::weights;
+    }
     if (options_.on_entry) options_.on_entry(entry);
     note_twin(entry);
   }

@@ -26,6 +26,7 @@ struct FileEntry {
   std::uint64_t bytes = 0;
   std::string sum;      ///< fingerprint of its bytes
   std::string section;  ///< fingerprint of the section file:NAME
+  bool executable = false;
 
   bool operator==(const FileEntry&) const = default;
 };

@@ -5,13 +5,16 @@
 //     deltadct.plan          what is being written; only a run with the same plan can resume
 //     deltadct.replaced      marks an old output that has changed places with a new one
 //     *.safetensors, *.json  each complete as soon as it exists (AtomicFile)
-//     others, also deeper    the same; written_files.hpp tells them from foreign files
-//   NAME/                    from publish() on
+//     others, also deeper    the same
+//   NAME/                    from publish() on; written_files.hpp tells its files from foreign ones
 #pragma once
 
 #include <deltadct/io/atomic_file.hpp>
 #include <deltadct/io/input_file.hpp>
 #include <deltadct/io/written_files.hpp>
+
+#include <atomic>
+#include <optional>
 
 #include <sys/file.h>
 
@@ -31,10 +34,13 @@ class AtomicFolder {
                std::string_view plan, FileSums files = {})
       // After this constructor, the destructor runs whatever is thrown below.
       : AtomicFolder(path, overwrite, std::move(files)) {
-    if (!path_.has_filename()) detail::throw_errno(path, "mkdir", EINVAL);
+    if (!path_.has_filename()) {
+      throw Error(Errc::io_failure, path.string(), "not a name that a folder can be given");
+    }
     check_output();
     do make_stage();
     while (!lock());
+    held_.emplace();
     prepare(resume, plan);
   }
 
@@ -43,7 +49,7 @@ class AtomicFolder {
     // rmdir() removes an empty stage without a descriptor to list it.
     if (!mine_ || ::rmdir(stage_.c_str()) == 0) return;
     try {
-      if (!holds_complete_files()) remove(stage_, files_);
+      if (!holds_complete_files()) remove(stage_, files_, Proof::name);
     } catch (const std::exception&) {  // a later run starts over in what remains
     }
   }
@@ -85,7 +91,7 @@ class AtomicFolder {
   /// Puts the folder in place. Call this once, last.
   void publish() {
     sync(stage_);
-    const bool replaced = overwrite_ == Overwrite::yes && replace();
+    const bool replaced = overwrite_ != Overwrite::no && replace();
     if (!replaced && !detail::rename_new(AT_FDCWD, stage_.string(), path_.string())) {
       // Without a rename that refuses, plain rename() still refuses folders that are not empty.
       if (errno != EPERM && errno != EINVAL) fail("rename");
@@ -96,13 +102,20 @@ class AtomicFolder {
     static_cast<void>(sync_folder(path_.has_parent_path() ? path_.parent_path() : "."));
     try {
       ::unlink((path_ / kPlan).c_str());
-      if (replaced) remove(stage_, {});
+      // What somebody has put into the old output, or changed in it, since it was checked stays.
+      if (replaced) {
+        remove(stage_, {}, overwrite_ == Overwrite::input ? Proof::name : Proof::attribute);
+      }
     } catch (const std::exception&) {
     }
   }
 
  private:
   friend class StageRemover;
+
+  /// What shows that a shard or an index is from such a run: in a stage its name, in an output what
+  /// is attached to it.
+  enum class Proof { name, attribute };
 
   static constexpr const char* kPlan = "deltadct.plan";
   static constexpr const char* kReplaced = "deltadct.replaced";
@@ -162,26 +175,34 @@ class AtomicFolder {
   /// with the bytes that this run will write there. A folder counts as own; its contents are judged
   /// one by one.
   static bool is_own(const std::filesystem::path& folder,
-                     const std::filesystem::directory_entry& entry, const FileSums& expected) {
+                     const std::filesystem::directory_entry& entry, const FileSums& expected,
+                     Proof proof) {
     if (is_folder(entry)) return true;
     std::error_code ignored;
-    const std::string name = entry.path().filename().string();
+    const std::filesystem::path& path = entry.path();
+    const std::string name = path.filename().string();
     if (entry.symlink_status(ignored).type() != std::filesystem::file_type::regular) return false;
-    const bool named = name.ends_with(".safetensors") ||
-                       name.ends_with(".safetensors.index.json") || is_mark(name);
-    return (named && entry.path().parent_path() == folder) || detail::is_temporary_name(name) ||
-           detail::is_as_written(folder, entry.path(), expected);
+    const bool outermost = path.parent_path() == folder;
+    if (detail::is_temporary_name(name) || (outermost && is_mark(name))) return true;
+    const bool named = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    if (outermost && named) return proof == Proof::name || detail::is_marked(path);
+    return detail::is_as_written(folder, path, expected);
   }
 
-  /// A folder may be replaced only if it holds nothing but the files of such an output.
+  /// A folder may be replaced only if it holds nothing but the files of such an output. Names the
+  /// first other file.
   static void check_own(const std::filesystem::path& folder) {
+    std::string first;
     detail::for_each_entry(folder, [&](const auto& entry) {
-      if (is_own(folder, entry, {})) return;
-      throw Error(Errc::io_failure, folder.string(),
-                  "holds '" + entry.path().lexically_relative(folder).string() +
-                      "', which does not belong to such an output, or was changed; "
-                      "remove it first if it is not needed");
+      if (is_own(folder, entry, {}, Proof::attribute)) return;
+      const std::string name = entry.path().lexically_relative(folder).string();
+      if (first.empty() || name < first) first = name;
     });
+    if (first.empty()) return;
+    throw Error(Errc::io_failure, folder.string(),
+                "holds '" + first +
+                    "', of which nothing shows that such a run wrote it and nobody changed it; "
+                    "give another output, or remove this folder first if it is not needed");
   }
 
   void check_output() const {
@@ -189,7 +210,10 @@ class AtomicFolder {
     const auto status = std::filesystem::symlink_status(path_, error);
     if (!std::filesystem::exists(status)) return;
     if (overwrite_ == Overwrite::no) throw Error(Errc::output_exists, path_.string());
-    if (std::filesystem::is_directory(status)) return check_own(path_);
+    if (std::filesystem::is_directory(status)) {
+      if (overwrite_ != Overwrite::input) check_own(path_);
+      return;
+    }
     if (!std::filesystem::is_regular_file(status)) {
       throw Error(Errc::io_failure, path_.string(), "neither a folder nor a regular file");
     }
@@ -205,7 +229,7 @@ class AtomicFolder {
     }
     const bool ours = has(kPlan) || has(kReplaced);
     detail::for_each_entry(stage_, [&](const auto& entry) {
-      if (ours && is_own(stage_, entry, files_)) return;
+      if (ours && is_own(stage_, entry, files_, Proof::name)) return;
       throw Error(Errc::io_failure, stage_.string(), "exists, but not from an interrupted run");
     });
   }
@@ -277,12 +301,12 @@ class AtomicFolder {
   }
 
   /// Removes a file, or the files of such an output and then the folder.
-  static void remove(const std::filesystem::path& path, const FileSums& expected) {
+  static void remove(const std::filesystem::path& path, const FileSums& expected, Proof proof) {
     std::error_code ignored;
     if (is_folder(std::filesystem::directory_entry(path, ignored))) {
       detail::for_each_entry(path, [&](const auto& entry) {
         // A folder is removed only once it is empty.
-        if (is_own(path, entry, expected)) std::filesystem::remove(entry.path(), ignored);
+        if (is_own(path, entry, expected, proof)) std::filesystem::remove(entry.path(), ignored);
       });
     }
     std::filesystem::remove(path, ignored);
@@ -300,10 +324,20 @@ class AtomicFolder {
     if (!sync_folder(folder)) detail::throw_errno(folder, "fsync folder");
   }
 
+  /// Counts the stages that this process has locked, for StageRemover.
+  struct Held {
+    Held() noexcept { ++count; }
+    Held(const Held&) = delete;
+    ~Held() { --count; }
+
+    static inline std::atomic<int> count = 0;
+  };
+
   std::filesystem::path path_;
   std::filesystem::path stage_;
   Overwrite overwrite_;
   FileSums files_;
+  std::optional<Held> held_;
   detail::Descriptor plan_;
   bool mine_ = false;  // the stage: made or locked by this object, and not published
 };
@@ -321,6 +355,7 @@ class StageRemover {
   /// Makes only calls that are safe in a signal handler. Only rmdir() can tell whether the folder
   /// is otherwise empty, so the plan is moved aside first.
   void operator()() const noexcept {
+    if (AtomicFolder::Held::count == 0) return;  // the stage may be that of another process
     if (::rename(plan_.c_str(), aside_.c_str()) != 0) return;
     if (::rmdir(stage_.c_str()) == 0) {
       ::unlink(aside_.c_str());

@@ -125,8 +125,13 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  [[noreturn]] bool refuse(std::string_view what, Errc code = Errc::bad_container) const {
-    throw Error(code, where_, std::string(what) + " at byte " + std::to_string(bytes_read_));
+  /// The limit on tensors bounds the values of a text, too.
+  static constexpr const char* kMoreTensors = "; --limit tensors=NUMBER allows more";
+
+  [[noreturn]] bool refuse(std::string_view what, Errc code = Errc::bad_container,
+                           const char* advice = "") const {
+    throw Error(code, where_,
+                std::string(what) + " at byte " + std::to_string(bytes_read_) + advice);
   }
 
   bool streams_members() const noexcept { return sink_ != nullptr && open_.size() == 1; }
@@ -147,7 +152,9 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   void count_value() {
-    if (++values_ > bounds_.values) refuse("too many values", Errc::limit_exceeded);
+    if (++values_ <= bounds_.values) return;
+    refuse("too many values", Errc::limit_exceeded,
+           bounds_.values < kMaxJsonValues ? kMoreTensors : "");
   }
 
   /// Counts an item of the innermost open array. An error names the member that holds the array.
@@ -155,12 +162,14 @@ class StrictJsonHandler final : public nlohmann::json_sax<nlohmann::json> {
     if (before < bounds_.items) return;
     const auto key = std::find_if(keys_.rbegin(), keys_.rend(),
                                   [](const std::string& name) { return !name.empty(); });
-    refuse("too many " + (key == keys_.rend() ? "items" : *key), Errc::limit_exceeded);
+    refuse("too many " + (key == keys_.rend() ? "items" : *key), Errc::limit_exceeded,
+           kMoreTensors);
   }
 
   bool open(json&& empty) {
     if (open_.size() >= static_cast<std::size_t>(std::max(bounds_.depth, 0))) {
-      refuse("nested more than " + std::to_string(bounds_.depth) + " deep");
+      refuse("nested more than " + std::to_string(bounds_.depth) + " deep", Errc::bad_container,
+             "; --limit depth=NUMBER allows more");
     }
     if (sink_ != nullptr && open_.empty() && !empty.is_object()) refuse("not an object");
     require_items(empty.is_array());

@@ -123,10 +123,12 @@ struct ManifestEntry {
 
 /// The manifest of an archive, or of one part of a sharded one.
 struct Manifest {
-  Metadata metadata;  ///< of the fine-tune's file
+  Metadata metadata;  ///< of the fine-tune's files
   std::vector<ManifestEntry> entries;
   bool folder = false;             ///< whether the fine-tune was a folder
   std::vector<FileEntry> files{};  ///< the files of that folder
+  /// Of the fine-tune's index, without total_size: the JSON of an object, or nothing.
+  std::string index_metadata{};
 };
 
 /// The shape that a tensor shares with its base if they differ only in the first extent; nothing if

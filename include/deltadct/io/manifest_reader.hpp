@@ -168,7 +168,8 @@ class ManifestReader {
     const auto& matrices = json_array(json_member(*json_, "matrices", where_), where_, "matrices");
     if (matrices.size() != entry.stack.count) fail("stack and matrices do not fit");
     if (matrices.size() > matrices_left_) {
-      throw Error(Errc::limit_exceeded, where_, "too many matrices");
+      throw Error(Errc::limit_exceeded, where_,
+                  "too many matrices for --limit tensors, or for the size of the file");
     }
     matrices_left_ -= matrices.size();
     entry.matrices.reserve(matrices.size());
@@ -284,6 +285,7 @@ inline FileEntry read_file_entry(const nlohmann::json& json, std::string_view wh
   file.bytes = json_unsigned(json_member(json, "bytes", place), place, "bytes");
   file.sum = json_string(json_member(json, "sum", place), place, "sum");
   file.section = json_string(json_member(json, "file", place), place, "file");
+  file.executable = json.contains("executable") && json["executable"] == true;
   return file;
 }
 
@@ -303,8 +305,8 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
                                        const Limits& limits) {
   nlohmann::json members = nlohmann::json::object();
   const auto take = [&](const std::string& key, nlohmann::json&& value) {
-    for (const char* known :
-         {"version", "requires", "metadata", "codecs", "tensors", "folder", "files"}) {
+    for (const char* known : {"version", "requires", "metadata", "codecs", "tensors", "folder",
+                              "files", "index_metadata"}) {
       if (key == known) members[key] = std::move(value);
     }
   };
@@ -313,9 +315,16 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
   return members;
 }
 
-/// Reads whether the fine-tune is a folder, and which files it has.
+/// Reads whether the fine-tune is a folder, which files it has, and what its index says.
 inline void read_folder(const nlohmann::json& json, Manifest& manifest, std::string_view file) {
   manifest.folder = json.contains("folder") && json["folder"] == true;
+  if (json.contains("index_metadata")) {
+    const nlohmann::json& metadata = json["index_metadata"];
+    if (!metadata.is_object()) {
+      throw Error(Errc::bad_container, file, "index_metadata is not an object");
+    }
+    if (!metadata.empty()) manifest.index_metadata = metadata.dump();
+  }
   if (!json.contains("files")) return;
   for (const auto& item : json_array(json["files"], file, "files")) {
     manifest.files.push_back(read_file_entry(item, file));
@@ -335,7 +344,8 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file,
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
     throw Error(Errc::limit_exceeded, file,
-                "manifest of " + std::to_string(text.size()) + " bytes");
+                "manifest of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   const nlohmann::json json = detail::manifest_members(text, file, limits);
   const std::uint64_t version = json_unsigned(json_member(json, "version", file), file, "version");

@@ -72,10 +72,10 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
                                   {"delta", &entry.delta_sum},
                                   {"lossless", &entry.lossless_sum},
                                   {"outliers", &entry.outliers_sum},
-                                  {"reason", &entry.reason},
-                                  {"target", &entry.target}}) {
+                                  {"reason", &entry.reason}}) {
     if (!text->empty()) json[key] = *text;
   }
+  if (entry.mode == Mode::tied) json["target"] = entry.target;  // a name may be empty
   if (!has_delta(entry.mode)) return json;
   const nlohmann::json codec = codec_json(entry.matrices.at(0));
   const auto known = std::ranges::find(codecs, codec);
@@ -90,7 +90,10 @@ inline nlohmann::json entry_json(const ManifestEntry& entry, std::vector<nlohman
 }
 
 inline nlohmann::json file_json(const FileEntry& file) {
-  return {{"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
+  nlohmann::json json = {
+      {"name", file.name}, {"bytes", file.bytes}, {"sum", file.sum}, {"file", file.section}};
+  if (file.executable) json["executable"] = true;
+  return json;
 }
 
 }  // namespace detail
@@ -107,6 +110,9 @@ inline std::string manifest_text(const Manifest& manifest) {
                          {"codecs", codecs},
                          {"tensors", std::move(tensors)}};
   if (manifest.folder) json["folder"] = true;
+  if (!manifest.index_metadata.empty()) {
+    json["index_metadata"] = nlohmann::json::parse(manifest.index_metadata);
+  }
   for (const FileEntry& file : manifest.files) json["files"].push_back(detail::file_json(file));
   auto features = detail::required_by(manifest);
   if (!features.empty()) json["requires"] = std::move(features);

@@ -44,6 +44,18 @@ struct ModelFile {
   FileIdentity identity;
 };
 
+namespace detail {
+
+/// Throws io_failure if a file is not the one that was opened, or has changed since.
+inline void require_unchanged(const std::vector<ModelFile>& files) {
+  for (const ModelFile& file : files) {
+    if (InputFile::open(file.path, Access::read).identity() == file.identity) continue;
+    throw Error(Errc::io_failure, file.path.string(), "changed while it was read");
+  }
+}
+
+}  // namespace detail
+
 /// A model whose headers have been checked and whose tensors can be read.
 ///
 /// A shard is open only while a TensorBytes holds bytes of it, so thousands of shards need no open
@@ -103,8 +115,42 @@ class Model {
     return shard < shards_.size() ? shards_[shard].metadata : none;
   }
 
+  /// The __metadata__ of all shards: every key, with its value in the first shard that has it.
+  Metadata merged_metadata() const {
+    Metadata merged;
+    for (const Shard& shard : shards_) merged.insert(shard.metadata.begin(), shard.metadata.end());
+    return merged;
+  }
+
   /// The strings in the metadata of the index; empty for a single file.
   const Metadata& index_metadata() const noexcept { return index_metadata_; }
+
+  /// All metadata of the index except total_size, as a JSON object; empty for a single file.
+  nlohmann::json whole_index_metadata() const {
+    nlohmann::json whole = nlohmann::json::object();
+    for (const auto& [key, text] : index_metadata_) whole[key] = text;
+    for (const auto& [key, value] : other_index_metadata_) whole[key] = value;
+    return whole;
+  }
+
+  /// What merged_metadata() and whole_index_metadata() leave out, as warnings: values that differ
+  /// between shards, and members of the index that no reader knows.
+  std::vector<Warning> lost_metadata() const {
+    WarningCollector lost;
+    const Metadata merged = merged_metadata();
+    for (const Shard& shard : shards_) {
+      for (const auto& [key, text] : shard.metadata) {
+        if (merged.at(key) == text) continue;
+        lost.add(detail::tensor_place(shard.path.string(), key),
+                 "metadata, left out because an earlier shard has another value", Loss::beside);
+      }
+    }
+    for (const std::string& key : unknown_in_index_) {
+      lost.add(detail::tensor_place(index_->path.string(), key),
+               "left out: an index has metadata and weight_map", Loss::beside);
+    }
+    return lost.warnings();
+  }
 
   /// Bytes of all tensors.
   std::uint64_t tensor_bytes() const noexcept {
@@ -130,6 +176,11 @@ class Model {
     if (index_) result.push_back(*index_);
     return result;
   }
+
+  /// Throws io_failure, naming the file, unless every file is still the one that was opened, of the
+  /// same size and not written since. Call it after the last read: bytes of a mapped file may be
+  /// those of another process.
+  void require_unchanged() const { detail::require_unchanged(files()); }
 
   /// The options with which it was opened.
   const ReadOptions& options() const noexcept { return options_; }
@@ -223,19 +274,32 @@ class Model {
     detail::settle_tensors(path.string(), index, tensors_, warnings_);
     check_total(path, index);
     index_metadata_ = std::move(index.metadata);
+    other_index_metadata_ = std::move(index.other_metadata);
+    unknown_in_index_ = std::move(index.unknown);
   }
 
   void add_shard(const std::filesystem::path& path, Links links) {
     detail::Container container = detail::open_container(path, options_, links);
     for (TensorInfo& tensor : container.header.tensors) {
       if (tensors_.size() == options_.limits.tensors) {
-        throw Error(Errc::limit_exceeded, path.string(), "too many tensors");
+        throw Error(Errc::limit_exceeded, path.string(),
+                    "too many tensors" + detail::limit_advice("tensors"));
       }
       tensors_.push_back({std::move(tensor), shards_.size()});
     }
     if (container.header.null_metadata) {
       warnings_.add(detail::tensor_place(path.string(), detail::kMetadataKey),
                     "it is null, and treated as absent, as by safetensors (--strict refuses it)");
+    }
+    if (container.header.leading_blanks) {
+      warnings_.add(path.string(),
+                    "its header does not start with '{' but with blanks, which safetensors reads "
+                    "(--strict refuses it)");
+    }
+    if (container.header.array_entries) {
+      warnings_.add(path.string(),
+                    "entries of its header are arrays, which safetensors reads (--strict refuses "
+                    "them)");
     }
     file_bytes_ += container.file.size();
     shards_.push_back({path,
@@ -277,6 +341,8 @@ class Model {
   std::vector<std::size_t> by_name_;
   std::optional<ModelFile> index_;
   Metadata index_metadata_;
+  std::map<std::string, nlohmann::json> other_index_metadata_;
+  std::vector<std::string> unknown_in_index_;
   std::uint64_t file_bytes_ = 0;
   WarningCollector warnings_;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // keeps the model movable

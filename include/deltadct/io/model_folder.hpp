@@ -30,8 +30,9 @@ inline std::pair<ShardIndex, FileIdentity> read_index(const std::filesystem::pat
                                                       const ReadOptions& options, Links links) {
   const InputFile file = InputFile::open(path, Access::read, links);
   if (file.size() > options.limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, path.string(),
-                "index of " + std::to_string(file.size()) + " bytes");
+    throw Error(
+        Errc::limit_exceeded, path.string(),
+        "index of " + std::to_string(file.size()) + " bytes" + limit_advice("header", file.size()));
   }
   std::vector<std::byte> storage;
   const auto bytes = file.bytes(0, file.size(), storage);

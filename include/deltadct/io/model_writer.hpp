@@ -26,12 +26,16 @@ enum class ModelLayout {
 class ModelWriter {
  public:
   /// `tensors` come in the order in which they will be written; their offsets are ignored. `files`
-  /// are the files that a folder will hold beside them. An interrupted run can be resumed by one
-  /// with the same plan.
+  /// are the files that a folder will hold beside them. `index_metadata` is an object, for the
+  /// index of shards. An interrupted run can be resumed by one with the same plan.
   ModelWriter(const std::filesystem::path& path, const OutputOptions& output,
               std::vector<TensorInfo> tensors, Metadata metadata, std::string_view plan = {},
-              ModelLayout layout = ModelLayout::file, FileSums files = {})
-      : path_(path), output_(output), metadata_(std::move(metadata)) {
+              ModelLayout layout = ModelLayout::file, FileSums files = {},
+              nlohmann::json index_metadata = nlohmann::json::object())
+      : path_(path),
+        output_(output),
+        metadata_(std::move(metadata)),
+        index_metadata_(std::move(index_metadata)) {
     divide(std::move(tensors));
     if (output.max_shard_bytes != 0 || layout == ModelLayout::folder) {
       folder_.emplace(path, output.overwrite, output.resume, plan, std::move(files));
@@ -79,6 +83,9 @@ class ModelWriter {
       return file_bytes_;
     }
     ShardIndex index;
+    for (const auto& [key, value] : index_metadata_.items()) {
+      index.other_metadata.emplace(key, value);
+    }
     index.total_size = 0;
     for (std::size_t i = 0; i < shards_.size(); ++i) {
       auto& names = index.shards[shard_name(i)];
@@ -145,6 +152,7 @@ class ModelWriter {
   std::filesystem::path path_;
   OutputOptions output_;
   Metadata metadata_;
+  nlohmann::json index_metadata_;
   std::vector<Shard> shards_;
   std::optional<AtomicFolder> folder_;
   std::optional<SafetensorsWriter> writer_;

@@ -229,7 +229,41 @@ class PairJudge {
     } else if (least > kFewAlone) {
       warn(tuned_.path().string(), counterparts_.text() + counterparts_.advice());
     }
-    if (2 * least <= 1) warn_of_transposed();
+    if (2 * least <= 1) {
+      warn_of_transposed();
+      warn_of_part(base_, counterparts_.tuned_share, "BASE", "TUNED", "stored in full");
+      warn_of_part(tuned_, counterparts_.base_share, "TUNED", "BASE", "removed");
+    }
+  }
+
+  /// Whether a file's name is that of one of several shards, such as
+  /// model-00001-of-00003.safetensors.
+  static bool is_shard_name(const std::string& name) {
+    const std::size_t of = name.find("-of-");
+    const auto digits = [&](std::size_t begin, std::size_t end) {
+      return begin < end && end <= name.size() &&
+             name.find_first_not_of("0123456789", begin) >= end;
+    };
+    if (of == name.npos) return false;
+    const std::size_t dash = name.rfind('-', of - 1);
+    return of != 0 && dash != name.npos && digits(dash + 1, of) &&
+           digits(of + 4, name.find('.', of) == name.npos ? name.size() : name.find('.', of));
+  }
+
+  /// Warns if most weights of one model are missing in the other, which has few of its own.
+  void warn_of_part(const Model& part, double share, const char* argument, const char* whole,
+                    const char* result) {
+    if (2 * share <= 1) return;
+    std::string text = percent_text(share) + " of " + whole + "'s weights have no counterpart in " +
+                       argument + ", and are " + result;
+    if (part.shards() == 1 && is_shard_name(part.files().front().path.filename().string())) {
+      text += std::string("; ") + argument +
+              " is named like one shard of a model: give the folder that holds all shards";
+    } else {
+      text += std::string("; is ") + argument + " the whole model?";
+    }
+    warn(part.path().string(), text);
+    found_.warnings.back().loss = Loss::weights;
   }
 
   std::optional<std::string> transposed_text(const Counterparts::Two& two) const {

@@ -28,10 +28,12 @@ class QuantizedScales {
 
   /// Whether a floating-point tensor belongs to codes: it is named like a scale or a zero point, it
   /// is in one module with codes ("mlp.up_proj.weight", "mlp.up_proj.scales"), or its name is that
-  /// of codes with a suffix ("w", "w_scale_inv").
+  /// of codes with a suffix ("w", "w_scale_inv"). Where there are codes, it suffices that one part
+  /// of the name is named so ("scales.layers.0", "proj_scale.value").
   bool contains(std::string_view name) const {
     const auto module = module_of(name);
     if (modules_.contains(module) || is_named_so(name.substr(module.size()))) return true;
+    if (!codes_.empty() && has_part_named_so(name)) return true;
     for (std::size_t end = name.find_last_of("._"); end != name.npos && end != 0;
          end = name.find_last_of("._", end - 1)) {
       if (codes_.contains(name.substr(0, end))) return true;
@@ -60,6 +62,17 @@ class QuantizedScales {
       if (!leaf.ends_with(ending)) continue;
       const std::string_view before = leaf.substr(0, leaf.size() - ending.size());
       if (before.empty() || before.ends_with('_') || before.ends_with('.')) return true;
+    }
+    return false;
+  }
+
+  static bool has_part_named_so(std::string_view name) noexcept {
+    for (std::size_t begin = 0; begin <= name.size();) {
+      const std::size_t end = std::min(name.find('.', begin), name.size());
+      const std::string_view part = name.substr(begin, end - begin);
+      // bitsandbytes calls its scales SCB or absmax.
+      if (is_named_so(part) || part == "SCB" || part == "absmax") return true;
+      begin = end + 1;
     }
     return false;
   }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace deltadct::inline DELTADCT_ABI::io {
 
@@ -27,6 +28,19 @@ struct Limits {
   std::uint64_t file_bytes = std::uint64_t{64} << 20;    ///< of a file beside the weights
   std::uint64_t files_bytes = std::uint64_t{256} << 20;  ///< of all these files together
 };
+
+namespace detail {
+
+/// The end of an error about a limit: which one it is on the command line, and the value that
+/// suffices if it is known.
+inline std::string limit_advice(const char* name) {
+  return std::string("; --limit ") + name + "=NUMBER allows more";
+}
+inline std::string limit_advice(const char* name, std::uint64_t needed) {
+  return std::string("; --limit ") + name + "=" + std::to_string(needed) + " allows it";
+}
+
+}  // namespace detail
 
 /// Whether the checksums of an archive are compared. Ignoring them is memory-safe: nothing is read
 /// out of bounds. But altered weights go unnoticed.

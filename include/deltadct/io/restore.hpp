@@ -4,10 +4,10 @@
 #include <deltadct/any_codec.hpp>
 #include <deltadct/io/archive.hpp>
 #include <deltadct/io/atomic_file.hpp>
-#include <deltadct/io/outliers.hpp>
 #include <deltadct/io/codec_cache.hpp>
 #include <deltadct/io/convert.hpp>
 #include <deltadct/io/kept_targets.hpp>
+#include <deltadct/io/outliers.hpp>
 
 #include <set>
 

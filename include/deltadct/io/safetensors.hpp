@@ -43,7 +43,9 @@ inline std::uint64_t header_length(const InputFile& file, const Limits& limits) 
     throw Error(Errc::bad_container, where,
                 text + " in a file of " + std::to_string(file.size()) + " bytes");
   }
-  if (length > limits.header_bytes) throw Error(Errc::limit_exceeded, where, text);
+  if (length > limits.header_bytes) {
+    throw Error(Errc::limit_exceeded, where, text + limit_advice("header", length));
+  }
   return length;
 }
 

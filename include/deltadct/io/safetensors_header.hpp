@@ -6,7 +6,8 @@
 // data_offsets count from the start of the data, which the tensors fill one after another without
 // holes. The order of the header need not be that of the data. Rank 0 (one element) and extents of
 // 0 (no bytes) are valid. The rules are those of huggingface/safetensors 0.8, which also ignores
-// unknown members of a tensor's entry.
+// unknown members of a tensor's entry. It opens three things that the format does not allow: null
+// metadata, blanks before the first brace, and an entry that is an array of its three values.
 #pragma once
 
 #include <deltadct/io/json.hpp>
@@ -29,7 +30,9 @@ namespace deltadct::inline DELTADCT_ABI::io {
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;
   Metadata metadata;
-  bool null_metadata = false;  ///< it is null, and treated as absent
+  bool null_metadata = false;   ///< it is null, and treated as absent
+  bool leading_blanks = false;  ///< before the first brace
+  bool array_entries = false;   ///< some entries are arrays: dtype, shape, data_offsets
 };
 
 namespace detail {
@@ -38,7 +41,10 @@ inline Metadata read_metadata(const nlohmann::json& value, std::string_view file
                               const Limits& limits) {
   const std::string where = tensor_place(file, kMetadataKey);
   if (!value.is_object()) throw Error(Errc::bad_container, where, "not an object");
-  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many entries");
+  if (value.size() > limits.tensors) {
+    throw Error(Errc::limit_exceeded, where,
+                "too many entries" + limit_advice("tensors", value.size()));
+  }
   Metadata metadata;
   for (const auto& [key, text] : value.items()) {
     metadata.emplace(key, json_string(text, where, shortened(key)));
@@ -50,7 +56,8 @@ inline std::vector<std::uint64_t> read_shape(const nlohmann::json& entry, const 
                                              std::string_view where, const Limits& limits) {
   const auto& extents = json_array(json_member(entry, key, where), where, key);
   if (extents.size() > limits.rank) {
-    throw Error(Errc::limit_exceeded, where, "rank " + std::to_string(extents.size()));
+    throw Error(Errc::limit_exceeded, where,
+                "rank " + std::to_string(extents.size()) + limit_advice("rank", extents.size()));
   }
   std::vector<std::uint64_t> shape;
   shape.reserve(extents.size());
@@ -110,6 +117,15 @@ inline TensorInfo read_tensor(const std::string& name, const nlohmann::json& ent
   return info;
 }
 
+/// The entry that an array of its values stands for.
+inline nlohmann::json entry_of_array(nlohmann::json&& values) {
+  nlohmann::json entry = nlohmann::json::object();
+  entry["dtype"] = std::move(values[0]);
+  entry["shape"] = std::move(values[1]);
+  entry["data_offsets"] = std::move(values[2]);
+  return entry;
+}
+
 /// The most JSON values in one member of the header: the metadata's entries, or a shape and the
 /// rest of a tensor's entry, with room for members that are ignored.
 inline std::size_t member_values(const Limits& limits) noexcept {
@@ -149,20 +165,29 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
                                                   const ReadOptions& options = {}) {
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, where, "header of " + std::to_string(text.size()) + " bytes");
-  }
-  // JSON allows leading spaces, the format does not.
-  if (text.empty() || text.front() != '{') {
-    throw Error(Errc::bad_container, where, "the header does not start with '{'");
+    throw Error(Errc::limit_exceeded, where,
+                "header of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   SafetensorsHeader header;
+  // JSON allows leading blanks, the format does not.
+  const std::size_t first = options.is_strict() ? 0 : text.find_first_not_of(" \t\r\n");
+  if (first >= text.size() || text[first] != '{') {
+    throw Error(Errc::bad_container, where, "the header does not start with '{'");
+  }
+  header.leading_blanks = first != 0;
   const auto take = [&](const std::string& name, nlohmann::json&& value) {
     if (name == detail::kMetadataKey && value.is_null() && !options.is_strict()) {
       header.null_metadata = true;
     } else if (name == detail::kMetadataKey) {
       header.metadata = detail::read_metadata(value, where, limits);
     } else if (header.tensors.size() == limits.tensors) {
-      throw Error(Errc::limit_exceeded, detail::tensor_place(where, name), "too many tensors");
+      throw Error(Errc::limit_exceeded, detail::tensor_place(where, name),
+                  "too many tensors" + detail::limit_advice("tensors"));
+    } else if (value.is_array() && value.size() == 3 && !options.is_strict()) {
+      header.array_entries = true;
+      const nlohmann::json entry = detail::entry_of_array(std::move(value));
+      header.tensors.push_back(detail::read_tensor(name, entry, where, options));
     } else {
       header.tensors.push_back(detail::read_tensor(name, value, where, options));
     }

@@ -18,8 +18,10 @@ namespace deltadct::inline DELTADCT_ABI::io {
 struct ShardIndex {
   std::map<std::string, std::vector<std::string>> shards;  ///< file name -> tensor names
   std::map<std::string, std::string> metadata;             ///< its string values
+  std::map<std::string, nlohmann::json> other_metadata;    ///< its values of other types
   std::optional<std::uint64_t> total_size;
-  std::vector<Warning> warnings;  ///< about what was ignored
+  std::vector<std::string> unknown;  ///< members of the index itself that no reader knows
+  std::vector<Warning> warnings;     ///< about what was ignored
 };
 
 namespace detail {
@@ -59,6 +61,8 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
       read_total_size(index, item, where, options);
     } else if (item.is_string()) {
       index.metadata.emplace(key, item.get_ref<const std::string&>());
+    } else {
+      index.other_metadata.emplace(key, item);
     }
   }
 }
@@ -66,14 +70,17 @@ inline void read_index_metadata(ShardIndex& index, const nlohmann::json& value,
 inline void read_weight_map(ShardIndex& index, const nlohmann::json& value, std::string_view where,
                             const Limits& limits) {
   if (!value.is_object()) throw Error(Errc::bad_index, where, "weight_map is not an object");
-  if (value.size() > limits.tensors) throw Error(Errc::limit_exceeded, where, "too many tensors");
+  if (value.size() > limits.tensors) {
+    throw Error(Errc::limit_exceeded, where,
+                "too many tensors" + limit_advice("tensors", value.size()));
+  }
   for (const auto& [tensor, item] : value.items()) {
     const std::string& file = json_string(item, where, shortened(tensor));
     auto found = index.shards.find(file);
     if (found == index.shards.end()) {
       check_shard_name(file, where);
       if (index.shards.size() == limits.shards) {
-        throw Error(Errc::limit_exceeded, where, "too many shards");
+        throw Error(Errc::limit_exceeded, where, "too many shards" + limit_advice("shards"));
       }
       found = index.shards.emplace(file, std::vector<std::string>{}).first;
     }
@@ -90,7 +97,9 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
                                     const ReadOptions& options = {}) {
   const Limits& limits = options.limits;
   if (text.size() > limits.header_bytes) {
-    throw Error(Errc::limit_exceeded, where, "index of " + std::to_string(text.size()) + " bytes");
+    throw Error(Errc::limit_exceeded, where,
+                "index of " + std::to_string(text.size()) + " bytes" +
+                    detail::limit_advice("header", text.size()));
   }
   ShardIndex index;
   bool mapped = false;
@@ -100,6 +109,8 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
     } else if (key == "weight_map") {
       detail::read_weight_map(index, value, where, limits);
       mapped = true;
+    } else {
+      index.unknown.push_back(key);
     }
   };
   parse_json_members(text, where, take, limits.depth, detail::member_values(limits));
@@ -110,6 +121,7 @@ inline ShardIndex parse_shard_index(std::string_view text, std::string_view wher
 /// The text of an index.
 inline std::string shard_index_text(const ShardIndex& index) {
   nlohmann::json json = {{"metadata", index.metadata}, {"weight_map", nlohmann::json::object()}};
+  for (const auto& [key, value] : index.other_metadata) json["metadata"][key] = value;
   if (index.total_size) json["metadata"]["total_size"] = *index.total_size;
   for (const auto& [file, tensors] : index.shards) {
     for (const std::string& tensor : tensors) json["weight_map"][tensor] = file;

@@ -1,12 +1,14 @@
 // Finds out which files of a folder this library wrote and nobody has changed since. They may be
 // removed without losing anything.
 //
-// A file beside the shards may have any name, so its name proves nothing. Where the file system has
-// extended attributes, the fingerprint of its bytes is attached (kSumAttribute). An editor that
-// replaces the file drops the attribute; one that writes into it makes it wrong. Most copies lack
-// it, too. A file for which there is no proof counts as somebody else's.
+// A name proves nothing: everybody's model is called model.safetensors. Where the file system has
+// extended attributes, a shard or an index carries its size and the time at which it was written
+// (kWrittenAttribute), and a small file beside them the fingerprint of its bytes (kSumAttribute).
+// An editor that replaces the file drops the attribute; one that writes into it makes it wrong.
+// Most copies lack it, too. A file for which there is no proof counts as somebody else's.
 #pragma once
 
+#include <deltadct/io/atomic_file.hpp>
 #include <deltadct/io/fingerprint.hpp>
 #include <deltadct/io/input_file.hpp>
 
@@ -26,11 +28,18 @@ namespace detail {
 
 inline constexpr const char* kSumAttribute = "user.deltadct.sum";
 
-/// The fingerprint attached to a file; empty if there is none.
-inline std::string attached_sum(const std::filesystem::path& path) {
+/// The text attached to a file under that name; empty if there is none.
+inline std::string attached_text(const std::filesystem::path& path, const char* name) {
   std::array<char, 64> text{};
-  const auto length = ::lgetxattr(path.c_str(), kSumAttribute, text.data(), text.size());
+  const auto length = ::lgetxattr(path.c_str(), name, text.data(), text.size());
   return length <= 0 ? std::string() : std::string(text.data(), static_cast<std::size_t>(length));
+}
+
+/// Whether a shard or an index is as this library wrote it.
+inline bool is_marked(const std::filesystem::path& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 &&
+         attached_text(path, kWrittenAttribute) == written_text(status);
 }
 
 /// The fingerprint of a regular file's bytes; nothing if it cannot be read.
@@ -52,7 +61,7 @@ inline std::optional<std::string> file_sum(const std::filesystem::path& path) {
 /// Whether a file of a folder is as it was written there, or as `expected` says it will be.
 inline bool is_as_written(const std::filesystem::path& folder, const std::filesystem::path& path,
                           const FileSums& expected) {
-  const std::string attached = attached_sum(path);
+  const std::string attached = attached_text(path, kSumAttribute);
   const auto found = expected.find(path.lexically_relative(folder).generic_string());
   if (attached.empty() && found == expected.end()) return false;
   const auto sum = file_sum(path);
