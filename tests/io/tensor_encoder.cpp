@@ -3,6 +3,7 @@
 // tensors.
 #include "pair.hpp"
 
+#include <deltadct/baseline/any_baseline.hpp>
 #include <deltadct/io/checkpoint.hpp>
 
 using namespace io_test;
@@ -613,4 +614,38 @@ TEST_CASE("tensor_encoder: outliers leave a budget what patches need") {
     options.bytes = least + more;
     CHECK(pair.compress(options).file_bytes <= options.bytes);
   }
+}
+
+TEST_CASE("tensor_encoder: a budget holds for an archive in many parts") {
+  std::vector<Tensor> base;
+  std::vector<Tensor> tuned;
+  for (unsigned k = 0; k < 12; ++k) {
+    base.push_back(noise("layer." + std::to_string(k), DType::f32, {96, 128}, k + 1));
+    tuned.push_back(moved(base.back(), 0.01, k + 50));
+  }
+  const Pair pair(base, tuned);
+  for (const std::uint64_t shard : {12'000u, 20'000u, 1'000'000u}) {
+    CompressOptions options = unit_gain();
+    options.output.max_shard_bytes = shard;
+    options.bytes = 1;
+    const std::string text = caught([&] { pair.compress(options); }).what();
+    const auto least = std::strtoull(text.c_str() + text.find("possible: ") + 10, nullptr, 10);
+    for (const std::uint64_t more : {1000u, 5000u}) {
+      options.bytes = least + more;
+      CHECK(pair.compress(options).file_bytes <= options.bytes);
+    }
+  }
+}
+
+TEST_CASE("tensor_encoder: rows that a method drops on purpose are not told as lost") {
+  const Tensor narrow = noise("narrow", DType::bf16, {128, 16}, 2);
+  const Pair pair({narrow}, {moved(narrow, 0.05, 3)});
+  const deltadct::AnyBaseline method = deltadct::Dare{};
+  CompressOptions options;
+  options.codec = deltadct::baseline_spec(method);
+  const CheckpointReport report = io::compress_model(
+      Model::open(pair.folder / "base"), Model::open(pair.folder / "tuned"), pair.folder / "delta",
+      options, deltadct::with_baselines(serial_codec, method), SerialExecutor{});
+  CHECK(pair.mode("narrow") == Mode::delta);
+  CHECK(report.warnings.empty());
 }

@@ -58,6 +58,10 @@ class ArchiveWriter {
     has_whole_room_ = !folder_ && bytes > SafetensorsWriter::kMostHeld;
     const std::string empty = manifest_text({metadata_, {}, of_folder_, {}, index_text()});
     bytes_ += empty.size() + kCodecBytes + (has_whole_room_ ? capacity_ : kFixedHeader);
+    if (!folder_) return;
+    // Two neighbouring parts are more than one part can hold, of data or of headers.
+    const std::uint64_t share = std::max<std::uint64_t>(output_.max_shard_bytes / 16, 1);
+    bytes_ += (2 * bytes / (15 * share) + 2 * room_left_ / share) * kPartBytes;
   }
 
   /// Size of the archive if it ended here, within a few bytes; and the part of it that belongs to
@@ -134,6 +138,7 @@ class ArchiveWriter {
   static constexpr std::size_t kSectionHeader = 60;
   static constexpr std::size_t kSectionInIndex = 40;
   static constexpr std::size_t kCodecBytes = 80;
+  static constexpr std::size_t kPartBytes = 400;  // header, manifest and index of one more part
 
   /// How the writer reads back what it wrote. The limits on what it was made from were the
   /// caller's.

@@ -86,10 +86,14 @@ void judge_row(const U* base, const W* tuned, const O* output, std::size_t n, do
   Recovery sums;
   if constexpr (std::same_as<U, W> && std::same_as<U, O>) {
     using Bits = deltadct::detail::FloatBits<U>;
-    for (std::size_t i = 0; i < n; ++i) {
-      const bool differs = std::bit_cast<Bits>(tuned[i]) != std::bit_cast<Bits>(base[i]);
-      changed += differs;
-      still += differs && std::bit_cast<Bits>(output[i]) == std::bit_cast<Bits>(base[i]);
+    // A few runs show that most rows came back otherwise than the base's.
+    constexpr std::size_t kRun = 256;
+    for (std::size_t at = 0; at < n && 100 * (changed - still) <= n; at += kRun) {
+      for (std::size_t i = at; i < std::min(n, at + kRun); ++i) {
+        const bool differs = std::bit_cast<Bits>(tuned[i]) != std::bit_cast<Bits>(base[i]);
+        changed += differs;
+        still += differs && std::bit_cast<Bits>(output[i]) == std::bit_cast<Bits>(base[i]);
+      }
     }
   } else {
     const auto value = []<class E>(E x) {
