@@ -131,8 +131,8 @@ namespace detail {
 template <class T>
 inline constexpr bool is_compute_type = std::is_same_v<T, float> || std::is_same_v<T, double>;
 template <class T>
-inline constexpr bool is_element_type = is_compute_type<T> || std::is_same_v<T, half> ||
-                                        std::is_same_v<T, bfloat16>;
+inline constexpr bool is_element_type =
+    is_compute_type<T> || std::is_same_v<T, half> || std::is_same_v<T, bfloat16>;
 
 }  // namespace detail
 
