@@ -27,6 +27,20 @@ TEST_SUITE("text") {
     CHECK(io::parse_manifest(text.dump(), "file").entries.size() == manifest().entries.size());
   }
 
+  TEST_CASE("rows that are lost are two numbers and whether the fine-tune's dtype keeps them") {
+    const std::pair<const char*, Errc> malformed[] = {{"[1, 2]", Errc::corrupt_data},
+                                                      {"[1, 2, 3]", Errc::corrupt_data},
+                                                      {"7", Errc::bad_container},
+                                                      {"[-1, 2, true]", Errc::bad_container},
+                                                      {"[1, null, true]", Errc::bad_container}};
+    for (const auto& each : malformed) {
+      const json lost = json::parse(each.first);
+      const Error error = altered([&](json& changed) { entry_named(changed, "a")["lost"] = lost; });
+      CHECK(error.code() == each.second);
+      CHECK(names(error, "a"));
+    }
+  }
+
   TEST_CASE("a required feature is refused by name, none is fine") {
     const Error error = altered([](json& m) { m["requires"] = {"magic", "more"}; });
     CHECK(error.code() == Errc::unsupported_version);
