@@ -127,10 +127,10 @@ TEST_CASE("io/atomic_file: outputs that cannot be replaced by a file are refused
   };
   check_names(open(folder / "folder"), Errc::io_failure, folder / "folder", std::strerror(EISDIR));
   check_names(open(folder / "folder/"), Errc::io_failure, folder / "folder/",
-              std::strerror(EISDIR));
+              "the name is that of a folder");
   check_names(open(folder / "pipe"), Errc::io_failure, folder / "pipe", "not a regular file");
   check_names(open("/dev/null"), Errc::io_failure, "/dev/null", "not a regular file");
-  check_names(open(""), Errc::io_failure, "", std::strerror(ENOENT));
+  check_names(open(""), Errc::io_failure, "", "a file needs a name");
   check_names(open(folder / "none/out"), Errc::io_failure, folder / "none/out",
               std::strerror(ENOENT));
   check_names(open(folder / "file/out"), Errc::io_failure, folder / "file/out",
