@@ -28,10 +28,10 @@ TEST_CASE("io/quantized_scales: names of scales beside codes") {
       {"weight", "SCB"},
       {"x.weight", "x.weight.absmax"},
   };
-  for (const auto& [codes, name] : pairs) {
-    CAPTURE(name);
+  for (const auto& pair : pairs) {
+    CAPTURE(pair.second);
     for (const DType dtype : {DType::f8_e4m3, DType::i8, DType::u8}) {
-      CHECK(scales_beside(folder, codes, dtype).contains(name));
+      CHECK(scales_beside(folder, pair.first, dtype).contains(pair.second));
     }
   }
 }

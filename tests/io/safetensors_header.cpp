@@ -79,11 +79,12 @@ TEST_CASE("io/safetensors: what the format does not allow and safetensors reads"
       {" \t\r\n{" + entry("a", "U8", "1,3", "0,3") + "}", {1, 3}},
       {R"({"a":["U8",[3,1],[0,3]]})", {3, 1}},
   };
-  for (const auto& [text, shape] : headers) {
+  for (const auto& each : headers) {
+    const std::string& text = each.first;
     CAPTURE(text);
     const auto header = deltadct::io::parse_safetensors_header(text, 3, "x");
     REQUIRE(header.tensors.size() == 1);
-    CHECK(header.tensors[0].shape == shape);
+    CHECK(header.tensors[0].shape == each.second);
     CHECK(header.leading_blanks == (text[0] == ' '));
     CHECK(header.array_entries == (text[0] != ' '));
     const Error error =
