@@ -1,11 +1,10 @@
 // Starts threads before they are needed.
 #include "threads.hpp"
 
-#if defined(_OPENMP)
-  #include <omp.h>
-#endif
-
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <latch>
 #include <new>
 #include <system_error>
@@ -16,11 +15,25 @@ namespace cli {
 
 namespace {
 
+#if defined(_OPENMP)
+// OMP_NUM_THREADS can name any number, and OpenMP's runtimes end a process, or hang, if it is too
+// large. It is read here, and taken away from LLVM's runtime, which reads it at its first call.
+// More threads than processors are of no use.
+int default_threads() {
+  const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const char* const text = std::getenv("OMP_NUM_THREADS");
+  if (text == nullptr) return processors;
+  int number = processors;
+  std::from_chars(text, text + std::strlen(text), number);
+  ::unsetenv("OMP_NUM_THREADS");
+  return std::clamp(number, 1, processors);
+}
+#endif
+
 int wanted_threads(const Common& common) {
 #if defined(_OPENMP)
-  // OMP_NUM_THREADS is bounded as --threads is: OpenMP's runtime ends a process in which it cannot
-  // start as many threads as it was told to.
-  return common.threads > 0 ? common.threads : std::min(omp_get_max_threads(), kMostThreads);
+  const int threads = default_threads();
+  return common.threads > 0 ? common.threads : threads;
 #else
   static_cast<void>(common);
   return 1;
