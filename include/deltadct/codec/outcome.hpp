@@ -30,12 +30,12 @@ struct PatchSums {
 /// Adds a patch without codes: so many elements, which decode to `stored`, the stored form of their
 /// mean.
 template <class Policy, class T>
-DELTADCT_HD void add_constant(PatchSums& sums, T mean, T stored, double elements) noexcept {
+DELTADCT_HD PatchSums constant_sums(T mean, T stored, double elements) noexcept {
   const auto constant = static_cast<double>(stored);
-  sums.add({0,
-            Policy::Rescale::reconstructed_constant(static_cast<double>(mean) * elements, elements,
-                                                    constant),
-            std::abs(constant), static_cast<double>(lost_of(mean, stored))});
+  return {0,
+          Policy::Rescale::reconstructed_constant(static_cast<double>(mean) * elements, elements,
+                                                  constant),
+          std::abs(constant), static_cast<double>(lost_of(mean, stored))};
 }
 
 /// An upper bound of the elements of a patch, given its largest coefficient: the norm of the patch
@@ -48,8 +48,9 @@ DELTADCT_HD double largest_element(T coefficient) noexcept {
 /// An upper bound of the error of an element, given the largest error of gain times a coefficient.
 template <class Policy, class T>
 DELTADCT_HD double lost_element(T coefficient) noexcept {
-  constexpr double gain = Policy::Transform::template gain<Policy::patch>;
-  return Policy::patch * static_cast<double>(coefficient) / gain;
+  constexpr double factor =
+      Policy::patch / static_cast<double>(Policy::Transform::template gain<Policy::patch>);
+  return factor * static_cast<double>(coefficient);
 }
 
 /// The place of a patch, for messages.

@@ -38,7 +38,7 @@ struct PatchThreads {
   /// spills. Without this limit, ptxas spills in order to fit more blocks.
   template <class U>
   static constexpr int registers = sizeof(T) == 8 ? 255
-                                   : P <= 8       ? 64
+                                   : P <= 8       ? (sizeof(U) == 4 ? 72 : 64)
                                    : P == 12      ? 128
                                    : P == 16      ? (sizeof(U) == 4 ? 96 : 80)
                                                   : (sizeof(U) == 4 ? 255 : 168);

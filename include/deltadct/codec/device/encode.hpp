@@ -122,6 +122,7 @@ class DeviceEncoder {
     }
     queue.launch(Quantize{delta_, region, packed, arrays, workspace.means, workspace.sums,
                           workspace.outcome});
+    queue.launch(RefusalKernel<Policy, U, Subtracts>{delta_, region, workspace.outcome});
     sum(queue, workspace);
   }
 

@@ -130,6 +130,17 @@ struct MeasureKernel {
   }
 };
 
+/// Calls fn(row, column, element) for the elements of a patch.
+template <int P, class Delta, class Fn>
+DELTADCT_HD void for_each_element(const Delta& delta, const DeviceRegion& region,
+                                  std::uint32_t index, const Fn& fn) noexcept {
+  const std::int64_t i = std::int64_t{index / region.grid_cols} * P;
+  const std::int64_t j = std::int64_t{index % region.grid_cols} * P;
+  for (int r = 0; r < P && i + r < region.rows; ++r) {
+    for (int c = 0; c < P && j + c < region.cols; ++c) fn(r, c, delta.at(i + r, j + c));
+  }
+}
+
 /// Measures the patches that MeasureKernel could not. Those are the few whose terms leave the range
 /// of T, which are scaled first; or all patches, if the scorer has no terms. One thread per patch.
 template <class Policy, concepts::Element U, bool Subtracts>
@@ -155,44 +166,65 @@ struct RemeasureKernel {
   template <int>
   DELTADCT_HD void run(unsigned block, int thread, Thread&, Shared&) const noexcept {
     const std::uint32_t index = block * threads + static_cast<unsigned>(thread);
-    if (index >= patches || !is_nan(scores[index])) return;
+    if (index >= patches || !std::isnan(scores[index])) return;
     T peak = 0;
     double original = 0;
-    for_each(index, [&](int, int, T x) {
+    for_each_element<P>(delta, region, index, [&](int, int, T x) {
       peak = Lanes<T>::max(peak, Lanes<T>::abs(x));
       original += Rescale::original(static_cast<double>(x));
     });
-    scores[index] = rankable(score_of(index, unit_of(peak)));
+    // Before the score, whose root is a call that would spill it.
     sums[index].original = original;
+    scores[index] = rankable(score_of(index, unit_of(peak)));
   }
 
  private:
   DELTADCT_HD T score_of(std::uint32_t index, [[maybe_unused]] T unit) const noexcept {
     if constexpr (requires { Scorer::term(unit); }) {
       T terms = 0;
-      for_each(index, [&](int, int, T x) { terms += Scorer::term(x * unit); });
+      for_each_element<P>(delta, region, index,
+                          [&](int, int, T x) { terms += Scorer::term(x * unit); });
       T score = 0;
       static_cast<void>(Scorer::from_sum(terms, score));
-      // The score of unit times the patch is unit^degree times that of the patch.
-      for (int n = 0; n < Scorer::degree; ++n) score = score / unit;
+      // The score of unit times the patch is unit^degree times that of the patch. Units are powers
+      // of two; a division is a call, around which registers are spilled.
+      const T inverse = std::ldexp(T(1), -std::ilogb(unit));
+      for (int n = 0; n < Scorer::degree; ++n) score = score * inverse;
       return score;
     } else {
       constexpr auto area = static_cast<std::size_t>(P) * P;
       alignas(64) T patch[area] = {};
-      for_each(index, [&](int r, int c, T x) { patch[r * P + c] = x; });
+      for_each_element<P>(delta, region, index, [&](int r, int c, T x) { patch[r * P + c] = x; });
       return static_cast<T>(
           Scorer{}.template operator()<P, T>(std::span<const T, area>(patch, area)));
     }
   }
+};
 
-  /// Calls fn(row, column, element) for the elements of a patch.
-  template <class Fn>
-  DELTADCT_HD void for_each(std::uint32_t index, const Fn& fn) const noexcept {
-    const std::int64_t i = std::int64_t{index / region.grid_cols} * P;
-    const std::int64_t j = std::int64_t{index % region.grid_cols} * P;
-    for (int r = 0; r < P && i + r < region.rows; ++r) {
-      for (int c = 0; c < P && j + c < region.cols; ++c) fn(r, c, delta.at(i + r, j + c));
-    }
+/// Looks at the first patch that could not be stored, after all others: whether it holds a value
+/// that is not finite. One thread does that, so that the kernel that found it keeps its registers.
+template <class Policy, concepts::Element U, bool Subtracts>
+struct RefusalKernel {
+  using T = compute_t<typename Policy::Element>;
+  static constexpr int threads = 32;
+  static constexpr int phases = 1;
+  static constexpr bool is_warp_wide = true;
+  struct Thread {};
+  struct Shared {};
+
+  DeviceDelta<T, U, Subtracts> delta;
+  DeviceRegion region;
+  DeviceOutcome* outcome;
+
+  unsigned blocks() const noexcept { return region.blocks == 0 ? 0 : 1; }
+
+  template <int>
+  DELTADCT_HD void run(unsigned, int thread, Thread&, Shared&) const noexcept {
+    if (thread != 0 || outcome->failed == DeviceOutcome::kNone) return;
+    Magnitudes<T> elements{};
+    for_each_element<Policy::patch>(delta, region, outcome->failed,
+                                    [&](int, int, T x) { elements.see(x); });
+    if (!elements.are_finite()) keep_least(&outcome->not_finite, outcome->failed);
   }
 };
 

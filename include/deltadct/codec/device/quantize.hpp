@@ -112,10 +112,7 @@ struct QuantizeKernel {
     } else if constexpr (Phase == kStore) {
       if constexpr (fit == Fitting::extremes)
         set_range(own, join_ranges(parts, Threads::per_patch));
-      part = quantize_elements(patch, place, k, own, coefficients, words);
-      if constexpr (reconstructs && kInverse == -1) {
-        if (own.is_stored) Columns::template inverse_first<P>(own.x, exchange);
-      }
+      part = quantize_elements(patch, place, k, own, coefficients, exchange, words);
     } else if constexpr (Phase == kInverse) {
       if constexpr (reconstructs) {
         if (own.is_stored) Columns::template inverse_first<P>(own.x, exchange);
@@ -159,17 +156,9 @@ struct QuantizeKernel {
     return stored_value<T>(bounds, k);
   }
 
-  /// Reports that a patch cannot be stored: as not finite if one of its elements is not, else as
-  /// failed.
+  /// Records a patch that cannot be stored. RefusalKernel finds out why.
   DELTADCT_HD void fail(const Patch& patch) const noexcept {
-    Magnitudes<T> elements{};
-    const std::int64_t left = patch.j - Threads::spatial_column(patch.t, 0);
-    for (std::int64_t i = patch.i; i < patch.i + P && i < region.rows; ++i) {
-      for (std::int64_t j = left; j < left + P && j < region.cols; ++j)
-        elements.see(delta.at(i, j));
-    }
-    keep_least(elements.are_finite() ? &outcome->failed : &outcome->not_finite,
-               static_cast<std::uint32_t>(patch.index));
+    keep_least(&outcome->failed, static_cast<std::uint32_t>(patch.index));
   }
 
   DELTADCT_HD void store_constant(const Patch& patch, PatchPlace place,
@@ -177,9 +166,12 @@ struct QuantizeKernel {
     const T mean = means[patch.index];
     const T stored = store(bounds_of(place, k), 0, Quantizer<0>::constant(mean));
     if (!is_finite(stored)) return fail(patch);
+    const PatchSums own =
+        constant_sums<Policy>(mean, stored, static_cast<double>(patch.elements(region)));
     PatchSums& sum = sums[patch.index];
-    sum = {sum.original, 0, 0, 0};
-    add_constant<Policy>(sum, mean, stored, static_cast<double>(patch.elements(region)));
+    sum.reconstructed = own.reconstructed;
+    sum.largest = own.largest;
+    sum.lost = own.lost;
   }
 
   DELTADCT_HD DELTADCT_INLINE void transform_rows(const Patch& patch,
@@ -302,6 +294,7 @@ struct QuantizeKernel {
   DELTADCT_HD DELTADCT_INLINE Part<T> quantize_elements(const Patch& patch, PatchPlace place,
                                                         const DeviceClass& k, Thread& own,
                                                         const T* coefficients,
+                                                        const Exchange<T, P>& exchange,
                                                         std::uint32_t* words) const noexcept {
     Part<T> compared{T(0), T(0)};
     with_width<Policy::template Quantizer, N>(own.bits, [&]<int Bits>() {
@@ -328,7 +321,14 @@ struct QuantizeKernel {
         const typename Q::template Encoder<T> encoder(bounds, fitted, gain);
         const typename Q::template Decoder<T> decoder(
             bounds, compares_elements ? own.unit * gain : T(1) / gain);
-        compared = pack_elements<Bits>(patch.t, own, encoder, decoder, words);
+        if constexpr (reconstructs && kInverse == -1) {
+          // For each width by itself: coefficients that live on after all widths would be spilled.
+          V y[P];
+          pack_elements<Bits>(patch.t, own, encoder, decoder, y, words);
+          Columns::template inverse_first<P>(y, exchange);
+        } else {
+          compared = pack_elements<Bits>(patch.t, own, encoder, decoder, own.x, words);
+        }
       }
     });
     return compared;
@@ -348,9 +348,9 @@ struct QuantizeKernel {
   }
 
   template <int Bits, class Encoder, class Decoder>
-  DELTADCT_HD DELTADCT_INLINE static Part<T> pack_elements(int t, Thread& own,
+  DELTADCT_HD DELTADCT_INLINE static Part<T> pack_elements(int t, const Thread& own,
                                                            const Encoder& encoder,
-                                                           const Decoder& decoder,
+                                                           const Decoder& decoder, V (&decoded)[P],
                                                            std::uint32_t* words) noexcept {
     Part<T> compared{T(0), T(0)};
     repeat<lanes>([&](int l) DELTADCT_INLINE_LAMBDA {
@@ -363,7 +363,7 @@ struct QuantizeKernel {
           sum.a = sum.a + Rescale::original(x * own.unit);
           sum.b = sum.b + Rescale::reconstructed(x * own.unit, decoder(code));
         } else if constexpr (reconstructs) {
-          lane(own.x[c], l) = decoder(code);
+          lane(decoded[c], l) = decoder(code);
         }
         return static_cast<std::uint32_t>(code);
       };

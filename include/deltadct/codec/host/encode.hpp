@@ -160,7 +160,7 @@ class MatrixEncoder {
         unit.sums.original +=
             sum_patch<P, double>(patch, [](double x) { return Policy::Rescale::original(x); });
       }
-      add_constant<Policy>(unit.sums, mean, stored, static_cast<double>(extent.elements()));
+      unit.sums.add(constant_sums<Policy>(mean, stored, static_cast<double>(extent.elements())));
       return;
     }
     std::byte* codes = out.codes.data() + (view.codes_of(place) - view.codes.data());
