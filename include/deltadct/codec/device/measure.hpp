@@ -149,7 +149,7 @@ struct RemeasureKernel {
   using Scorer = typename Policy::Scorer;
   using Rescale = typename Policy::Rescale;
   static constexpr int P = Policy::patch;
-  static constexpr int threads = 256;
+  static constexpr int threads = 128;
   static constexpr int phases = 1;
   static constexpr bool is_warp_wide = true;
   struct Thread {};
