@@ -25,7 +25,7 @@ struct Likeness {
   double cosine = 1;
   bool comparable = false;  ///< whether neither is constant and both have enough elements
 
-  /// D| / |W|: 0 if nothing changed, infinite if only W is zero.
+  /// |D| / |W|: 0 if nothing changed, infinite if only W is zero.
   double ratio() const noexcept {
     return delta_square == 0 ? 0 : std::sqrt(delta_square / weights_square);
   }

@@ -1,5 +1,5 @@
-// Judges whether a fine-tune can belong to a base. This is checked before anything is written,
-// because a delta from the wrong base is larger than the weights and of no use.
+// Judges whether a fine-tune can belong to a base, before anything is written: a delta from the
+// wrong base is larger than the weights and of no use.
 //
 // The names are compared first, then a sample of the weights (see likeness.hpp). A pair is refused
 // if most of the weights do not fit; if only a few do not, there is a warning.
@@ -13,9 +13,7 @@ namespace deltadct::inline DELTADCT_ABI::io {
 
 /// What is known about a pair that is not refused.
 struct Plausibility {
-  /// D| / |W| over all floating-point tensors of rank 2 or more that both models have, from a
-  /// sample.
-  double weights_ratio = 0;
+  double weights_ratio = 0;  ///< |D| / |W| of a sample of the tensors of rank 2 or more in both
   std::vector<Warning> warnings;
 };
 
