@@ -345,16 +345,12 @@ template <concepts::Policy Policy, concepts::Element U>
 std::size_t CudaKernels<Policy, U>::sorting_bytes(std::size_t patches) {
   std::size_t scores = 0;
   std::size_t classes = 0;
-  const T* values = nullptr;
-  T* sorted = nullptr;
-  const std::uint32_t* index = nullptr;
-  std::uint32_t* order = nullptr;
   using Queue = detail::CudaQueue;
   detail::check_cuda(
-      Queue::sort_scores(nullptr, scores, values, sorted, index, order, patches, nullptr),
+      Queue::sort_scores<T>(nullptr, scores, nullptr, nullptr, nullptr, nullptr, patches, nullptr),
       "cub::DeviceRadixSort");
   detail::check_cuda(
-      Queue::sort_classes(nullptr, classes, index, order, index, order, patches, nullptr),
+      Queue::sort_classes(nullptr, classes, nullptr, nullptr, nullptr, nullptr, patches, nullptr),
       "cub::DeviceRadixSort");
   return std::max(scores, classes);
 }

@@ -27,8 +27,8 @@ struct PatchSums {
   }
 };
 
-/// Adds a patch without codes: so many elements, which decode to `stored`, the stored form of their
-/// mean.
+/// The sums of a patch without codes that has that many elements. They decode to `stored`, the
+/// stored form of their mean. `original` is 0: it is summed elsewhere.
 template <class Policy, class T>
 DELTADCT_HD PatchSums constant_sums(T mean, T stored, double elements) noexcept {
   const auto constant = static_cast<double>(stored);

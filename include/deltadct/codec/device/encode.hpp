@@ -3,7 +3,8 @@
 //     1. measure    every patch: finite or not, score, mean, the rescale factor's sums
 //     2. rank       a stable sort by score gives ranks, then classes and places
 //     3. quantize   transform, fit, quantize, pack, compare
-//     4. sum        the sums of all patches, for the rescale factor
+//     4. refuse     why the first patch that cannot be stored cannot
+//     5. sum        the sums of all patches, for the rescale factor
 //
 // The caller supplies the queue: on a device, it runs kernels on a stream and sorts with CUB.
 #pragma once

@@ -1,5 +1,4 @@
-// Encoding on a device, once every patch has its bits: transform, fit, quantize, pack, and compare
-// with the decoded patch.
+// Encoding on a device, once every patch has its bits: transform, fit, quantize, pack, compare.
 #pragma once
 
 #include <deltadct/codec/device/dequantize.hpp>
@@ -9,8 +8,7 @@
 
 namespace deltadct::inline DELTADCT_ABI::detail {
 
-/// The phases depend on what the bounds are fitted to. Each phase leaves results in shared memory
-/// for the next one.
+/// The phases depend on what bounds are fitted to. Each leaves its results in shared memory.
 template <class Policy, concepts::Element U, bool Subtracts>
 struct QuantizeKernel {
   using T = compute_t<typename Policy::Element>;
@@ -34,9 +32,8 @@ struct QuantizeKernel {
   static constexpr int kLayDown = fit == Fitting::coefficients ? 2 : -1;
   /// Bounds are stored, and the codes that depend on them are packed.
   static constexpr int kStore = fit == Fitting::energy ? 5 : fit == Fitting::extremes ? 2 : 3;
-  /// The decoded patch is transformed back. Other fits begin this in kStore. A fit to all
-  /// coefficients cannot, because in kStore threads still read the coefficients from the same
-  /// shared memory.
+  /// The decoded patch is transformed back. Other fits begin this in kStore, where a fit to all
+  /// coefficients still reads them from the same shared memory.
   static constexpr int kInverse = fit == Fitting::coefficients ? 4 : -1;
   /// Codes go to memory, and the decoded patch is compared with the original.
   static constexpr int kWrite = kInverse == -1 ? kStore + 1 : kInverse + 1;
@@ -142,8 +139,7 @@ struct QuantizeKernel {
   static constexpr auto gain = static_cast<T>(Policy::Transform::template gain<P>);
   /// Whether Rescale's comparison needs the patch transformed back.
   static constexpr bool reconstructs = Plan::sums_originals;
-  /// Whether each coefficient is compared with what its code stands for. An energy fit knows the
-  /// sums.
+  /// Whether each coefficient is compared with its level. An energy fit knows the sums.
   static constexpr bool compares_elements = Plan::compares_coefficients && fit != Fitting::energy;
 
   DELTADCT_HD Bound* bounds_of(PatchPlace place, const DeviceClass& k) const noexcept {
@@ -166,8 +162,8 @@ struct QuantizeKernel {
     const T mean = means[patch.index];
     const T stored = store(bounds_of(place, k), 0, Quantizer<0>::constant(mean));
     if (!is_finite(stored)) return fail(patch);
-    const PatchSums own =
-        constant_sums<Policy>(mean, stored, static_cast<double>(patch.elements(region)));
+    const auto elements = static_cast<double>(patch.elements(region));
+    const PatchSums own = constant_sums<Policy>(mean, stored, elements);
     PatchSums& sum = sums[patch.index];
     sum.reconstructed = own.reconstructed;
     sum.largest = own.largest;
