@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 [[ ! -x /usr/local/cuda/bin/nvcc ]] || PATH=$PATH:/usr/local/cuda/bin
 
 packages=(
-  g++ clang libomp-dev cmake ninja-build ccache
+  g++ clang clang-format clang-tidy libomp-dev cmake ninja-build ccache
   libxsimd-dev libeigen3-dev libfftw3-dev libtbb-dev nlohmann-json3-dev libxxhash-dev libzstd-dev libcli11-dev
   doctest-dev libbenchmark-dev
   python3 python3-numpy python3-scipy

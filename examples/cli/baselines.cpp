@@ -11,15 +11,15 @@ bool is_baseline(const std::string& preset) {
          preset == deltadct::Dare::name || preset == deltadct::UltraDelta::name;
 }
 
-deltadct::CodecFactory with_baselines(deltadct::CodecFactory others) {
-  return deltadct::with_baselines(std::move(others));
+deltadct::CodecFactory with_baselines(const deltadct::CodecFactory& others) {
+  return deltadct::with_baselines(others);
 }
 
 deltadct::CodecFactory with_preset(const CompressArguments& arguments,
                                    const deltadct::io::Model& base,
                                    const deltadct::io::Model& tuned,
                                    deltadct::io::CompressOptions& options,
-                                   deltadct::CodecFactory others) {
+                                   const deltadct::CodecFactory& others) {
   deltadct::AnyBaseline baseline;
   if (arguments.preset == deltadct::DeltaCome::name) {
     baseline = deltadct::DeltaCome{};
@@ -30,7 +30,7 @@ deltadct::CodecFactory with_preset(const CompressArguments& arguments,
         deltadct::UltraDelta::survey(deltadct::io::survey_deltas(base, tuned, options.selected));
   }
   options.codec = deltadct::baseline_spec(baseline);
-  return deltadct::with_baselines(std::move(others), std::move(baseline));
+  return deltadct::with_baselines(others, baseline);
 }
 
 }  // namespace cli

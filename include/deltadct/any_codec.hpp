@@ -45,7 +45,7 @@ class AnyAllocator {
   AnyAllocator() = default;
   AnyAllocator(std::initializer_list<BitShare> mix) : chosen_(RatioAllocator(mix)) {}
   AnyAllocator(RatioAllocator allocator) : chosen_(std::move(allocator)) {}
-  AnyAllocator(BudgetAllocator allocator) : chosen_(std::move(allocator)) {}
+  AnyAllocator(BudgetAllocator allocator) : chosen_(allocator) {}
 
   std::span<const int> widths() const {
     return std::visit([](const auto& a) { return std::span<const int>(a.widths()); }, chosen_);

@@ -59,7 +59,7 @@ inline std::unique_ptr<AnyCodec> make_baseline_codec(const CodecSpec& spec,
 
 /// A factory that makes the codecs of baselines, `chosen` with its settings, and leaves codecs with
 /// patches to `others`.
-inline CodecFactory with_baselines(CodecFactory others, AnyBaseline chosen = {}) {
+inline CodecFactory with_baselines(const CodecFactory& others, const AnyBaseline& chosen = {}) {
   return [=](const CodecSpec& spec) {
     return spec.patch == 0 ? make_baseline_codec(spec, chosen) : others(spec);
   };

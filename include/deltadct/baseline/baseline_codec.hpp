@@ -207,7 +207,7 @@ class BaselineCodec {
     method_.encode(MatrixView<const Compute>(delta, rows, cols), out.codes);
     out.header.whole_bytes = out.codes.size();
     // The decoded values may be larger than the original ones.
-    const Compute largest = Method::template check<Compute>(out.codes, rows, cols);
+    const auto largest = Method::template check<Compute>(out.codes, rows, cols);
     if (!detail::all_finite(&largest, 1)) {
       throw Error(Errc::out_of_range, "delta",
                   "beyond what " + std::string(Method::name) + " decodes to");

@@ -23,10 +23,10 @@ DELTADCT_HD DELTADCT_INLINE void prefetch(const void* at) noexcept {
 template <class T>
 DELTADCT_INLINE void prefetch_run(const T* from, std::size_t n) noexcept {
   constexpr std::uintptr_t line = 64;
-  const auto begin = reinterpret_cast<std::uintptr_t>(from);
-  for (std::uintptr_t at = begin / line * line; at < begin + n * sizeof(T); at += line) {
-    prefetch(reinterpret_cast<const void*>(at));
-  }
+  const auto* begin = reinterpret_cast<const char*>(from);
+  const char* end = begin + n * sizeof(T);
+  for (const char* at = begin - reinterpret_cast<std::uintptr_t>(from) % line; at < end; at += line)
+    prefetch(at);
 }
 
 /// Part of a matrix that will be read or written soon.

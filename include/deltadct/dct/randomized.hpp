@@ -18,9 +18,9 @@ namespace detail {
 /// j of random number i is set.
 template <class T, int P>
 struct SignTable {
-  alignas(64) T factor[P * P];
+  alignas(64) T factor[P * P]{};
 
-  constexpr SignTable() noexcept : factor{} {
+  constexpr SignTable() noexcept {
     for (int i = 0; i < P; ++i) {
       const std::uint64_t signs = random_bits(0, static_cast<std::uint64_t>(i));
       for (int j = 0; j < P; ++j) factor[i * P + j] = (signs >> j & 1) == 0 ? T(1) : T(-1);

@@ -230,9 +230,9 @@ struct MappedSink {
 /// A transform that maps the elements of a patch and then applies Base. Self has a name and
 ///   map<P>(V x, int i, int j) -> V   of row i, columns j, j + 1, ..., one per lane
 /// which must be its own inverse and must not change magnitudes. Backends run the base.
-template <class Self, class Base_>
+template <class Self, class BaseTransform>
 struct MappedTransform {
-  using Base = Base_;
+  using Base = BaseTransform;
   static constexpr bool is_orthogonal = Base::is_orthogonal;
 
   template <int P>

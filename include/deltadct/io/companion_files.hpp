@@ -62,8 +62,8 @@ inline bool is_container(const InputFile& file) {
 /// Searches a folder for files to carry.
 class CompanionFinder {
  public:
-  CompanionFinder(const Model& model, const std::filesystem::path& folder)
-      : folder_(folder), options_(model.options()) {
+  CompanionFinder(const Model& model, std::filesystem::path folder)
+      : folder_(std::move(folder)), options_(model.options()) {
     for (const ModelFile& file : model.files()) own_.push_back(file.identity);
     found_.folder = true;
     found_.links = options_.links;

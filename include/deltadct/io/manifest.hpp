@@ -198,8 +198,8 @@ inline constexpr const char* kFilesFeature = "files";
 inline std::vector<std::string> required_by(const Manifest& manifest) {
   std::vector<std::string> features;
   const auto has_outliers = [](const ManifestEntry& entry) { return !entry.outliers_sum.empty(); };
-  if (!manifest.files.empty()) features.push_back(kFilesFeature);
-  if (std::ranges::any_of(manifest.entries, has_outliers)) features.push_back(kOutliersFeature);
+  if (!manifest.files.empty()) features.emplace_back(kFilesFeature);
+  if (std::ranges::any_of(manifest.entries, has_outliers)) features.emplace_back(kOutliersFeature);
   return features;
 }
 

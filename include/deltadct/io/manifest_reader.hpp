@@ -305,10 +305,10 @@ inline nlohmann::json manifest_members(std::string_view text, std::string_view f
                                        const Limits& limits) {
   nlohmann::json members = nlohmann::json::object();
   const auto take = [&](const std::string& key, nlohmann::json&& value) {
-    for (const char* known : {"version", "requires", "metadata", "codecs", "tensors", "folder",
-                              "files", "index_metadata"}) {
-      if (key == known) members[key] = std::move(value);
-    }
+    static constexpr std::string_view known[] = {"version", "requires",      "metadata",
+                                                 "codecs",  "tensors",       "folder",
+                                                 "files",   "index_metadata"};
+    if (std::ranges::count(known, key) != 0) members[key] = std::move(value);
   };
   parse_json_items(text, file, take, {"tensors", [](nlohmann::json&&) {}}, limits.tensors,
                    limits.depth);

@@ -158,6 +158,7 @@ std::vector<bool> listed_tensors(const ShardIndex& index, const std::vector<Tens
   std::vector<const std::vector<std::string>*> mapped;
   for (const auto& [shard, names] : index.shards) mapped.push_back(&names);
   std::vector<bool> listed;
+  listed.reserve(tensors.size());
   for (const Tensor& tensor : tensors) {
     listed.push_back(std::ranges::binary_search(*mapped[tensor.shard], tensor.name));
   }

@@ -5,6 +5,7 @@
 #include <deltadct/core/bits.hpp>
 #include <deltadct/core/repeat.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -93,14 +94,10 @@ DELTADCT_INLINE U plane_words(const std::byte* bytes, int s) noexcept {
   };
   // Only P = 4, 8 and 12 have a block shorter than the others.
   constexpr int tail = N % bits::kBlock;
-  if constexpr (N < bits::kBlock)
-    return extract.template operator()<N>();
-  else if constexpr (tail == 0)
-    return extract.template operator()<bits::kBlock>();
-  else if (s < N - tail)
-    return extract.template operator()<bits::kBlock>();
-  else
-    return extract.template operator()<tail>();
+  if constexpr (N > bits::kBlock && tail != 0) {
+    if (s >= N - tail) return extract.template operator()<tail>();
+  }
+  return extract.template operator()<std::min(N, bits::kBlock)>();
 }
 
 /// The same, with those bits cleared.
