@@ -11,7 +11,9 @@ if(NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(DELTADCT_CCACHE ccache)
   mark_as_advanced(DELTADCT_CCACHE)
   if(DELTADCT_CCACHE)
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${DELTADCT_CCACHE})
+    # Without these ccache does not cache what includes a precompiled header.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+                                    ${DELTADCT_CCACHE})
   endif()
 endif()
 
