@@ -264,10 +264,7 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// A program of several translation units defines this macro in all of them. One of them then
-// compiles the codecs of each backend that the program uses:
-//     template std::unique_ptr<deltadct::AnyCodec> deltadct::make_codec<deltadct::Simd>(
-//         const deltadct::CodecSpec&);
+// The target deltadct::codecs defines this macro and has the definitions.
 extern template std::unique_ptr<AnyCodec> make_codec<Serial>(const CodecSpec&);
 extern template std::unique_ptr<AnyCodec> make_codec<DefaultBackend>(const CodecSpec&);
 #endif

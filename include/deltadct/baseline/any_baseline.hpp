@@ -31,7 +31,7 @@ std::unique_ptr<AnyCodec> make_baseline(const AnyBaseline& baseline) {
 }
 
 #ifdef DELTADCT_EXTERN_CODECS
-// As for make_codec() (any_codec.hpp), a program compiles these in one translation unit.
+// See make_codec() (any_codec.hpp).
 extern template std::unique_ptr<AnyCodec> make_baseline<float>(const AnyBaseline&);
 extern template std::unique_ptr<AnyCodec> make_baseline<double>(const AnyBaseline&);
 #endif
