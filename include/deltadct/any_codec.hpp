@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <variant>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A reference to any executor, for calls through a virtual function. The executor must outlive it.
 class ExecutorRef {
@@ -272,4 +272,4 @@ extern template std::unique_ptr<AnyCodec> make_codec<DefaultBackend>(const Codec
 /// Makes codecs. A reader of archives calls it once for every codec that an archive names.
 using CodecFactory = std::function<std::unique_ptr<AnyCodec>(const CodecSpec&)>;
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

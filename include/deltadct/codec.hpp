@@ -19,7 +19,7 @@
 
 #include <utility>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 #if DELTADCT_HAS_SIMD
 using DefaultBackend = Simd;
@@ -263,4 +263,4 @@ class DeltaCodec {
   [[no_unique_address]] Kernel kernel_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -29,7 +29,7 @@
 #include <string_view>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Where a patch's codes and bounds lie: its width class, and its slot within that class.
 struct PatchPlace {
@@ -359,4 +359,4 @@ inline void validate(const CompressedView& c) {
   detail::validate_outliers(c.outliers, h);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

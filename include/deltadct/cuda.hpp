@@ -27,7 +27,7 @@
   #include <deltadct/codec/device/queue.hpp>
 #endif
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A view of a compressed matrix in device memory. It is cheap to copy, and valid as long as the
 /// memory holds what upload() or encode() wrote. Only the codec of its policy makes one, from a
@@ -395,4 +395,4 @@ void CudaKernels<Policy, U>::decode(const Decode<detail::DecodeMode::add_in_plac
 
 #endif
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

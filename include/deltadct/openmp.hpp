@@ -6,7 +6,7 @@
 
 #include <exception>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Hands out indices dynamically to `threads` threads (0: OpenMP's default). Once all indices have
 /// run, rethrows the first exception of fn on the calling thread.
@@ -35,4 +35,4 @@ struct OpenMpExecutor {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

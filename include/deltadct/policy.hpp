@@ -20,7 +20,7 @@
 #include <deltadct/stage/quantizer/min_max.hpp>
 #include <deltadct/stage/rescale.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The paper's pipeline (arXiv 2503.06676, section 3) for matrices of T cut into P x P patches.
 /// Views may hold any element type whose compute type is that of T.
@@ -122,4 +122,4 @@ concept Policy =
 
 }  // namespace concepts
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

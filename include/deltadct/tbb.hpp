@@ -6,7 +6,7 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Hands out indices to the threads of an arena, by default the calling thread's. If fn throws, the
 /// first exception is rethrown on the calling thread, and indices that have not begun are skipped.
@@ -24,4 +24,4 @@ struct OneTbbExecutor {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -3,6 +3,7 @@
 
 #include <deltadct/config.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct {
+inline namespace DELTADCT_ABI {
 const char* probe();
 }

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The kernels of a backend. Each backend specialises this template in backend/<name>/; including
 /// that header makes the backend available to codecs. A specialisation has these static members:
@@ -183,4 +183,4 @@ void inverse_dct(const T* coefficients, T* patches, std::size_t count = 1,
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -7,7 +7,7 @@
 #include <deltadct/baseline/delta_come.hpp>
 #include <deltadct/baseline/ultra_delta.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A baseline with its settings. Only encoders use the settings.
 using AnyBaseline = std::variant<BitDelta, DeltaCome, Dare, UltraDelta>;
@@ -65,4 +65,4 @@ inline CodecFactory with_baselines(const CodecFactory& others, const AnyBaseline
   };
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

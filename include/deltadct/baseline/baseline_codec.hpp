@@ -18,7 +18,7 @@
 #include <limits>
 #include <memory>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace concepts {
 
@@ -281,4 +281,4 @@ class BaselineCodec {
   Method method_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -4,7 +4,7 @@
 
 #include <deltadct/baseline/baseline_codec.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// D^ = alpha sign(D), where 0 counts as positive. alpha is the mean of |D|: over the whole matrix,
 /// as published, or over the nonzero elements of each row or column.
@@ -119,4 +119,4 @@ struct BitDelta {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

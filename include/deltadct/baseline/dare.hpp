@@ -5,7 +5,7 @@
 #include <deltadct/baseline/thinned.hpp>
 #include <deltadct/core/text.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Each element is kept with probability 1 - p and then divided by 1 - p.
 ///
@@ -130,4 +130,4 @@ struct Dare {
   };
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

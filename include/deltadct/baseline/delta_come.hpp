@@ -12,7 +12,7 @@
 
 #include <Eigen/Core>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The first 2 singular triplets are kept in 8 bits, the next 32 in 3 bits and, for an m x n
 /// matrix, another floor((m n / (m + n) - 112) / 2) in 2 bits, up to its rank. Within each of these
@@ -344,4 +344,4 @@ struct DeltaCome {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Appends to bytes.
 class PackedWriter {
@@ -93,4 +93,4 @@ class PackedReader {
   std::span<const std::byte> rest_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -11,7 +11,7 @@
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Singular values, the largest first, with their vectors.
 struct Triplets {
@@ -94,4 +94,4 @@ inline Triplets decompose(const Eigen::MatrixXd& matrix, Eigen::Index most, doub
   return found;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -11,7 +11,7 @@
 #include <bit>
 #include <cmath>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Converts the probability of keeping an element, not 0, to the greatest lot that is kept. A lot
 /// is 32 random bits.
@@ -94,4 +94,4 @@ class Thinned {
   std::vector<std::size_t> first_;  // number of the first element kept in each span
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

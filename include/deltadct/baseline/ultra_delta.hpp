@@ -9,7 +9,7 @@
 
 #include <array>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The standard deviation of a delta's elements, and how many there are.
 struct DeltaSpread {
@@ -248,4 +248,4 @@ struct UltraDelta {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

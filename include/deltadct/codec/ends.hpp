@@ -14,7 +14,7 @@
 #include <cmath>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A delta that is stored as one matrix.
 template <concepts::Element U>
@@ -192,4 +192,4 @@ void add_outliers(std::span<const Outlier> outliers, const Region& region, doubl
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <string>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Sums over patches. PatchSums{} is all zero. The members have no default values, because blocks
 /// of a device share values of this type.
@@ -85,4 +85,4 @@ double rescale_factor(const PatchSums& sums) {
   return scale;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

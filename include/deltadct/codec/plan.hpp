@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 template <class Policy>
 struct Plan {
@@ -145,4 +145,4 @@ struct Plan {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Whether a quantizer has a width for patches of N coefficients. A width below one bit must
 /// declare its `group`, because Quantizer<-k> may be well-formed without being meant to exist.
@@ -79,4 +79,4 @@ int bound_count(int bits) noexcept {
   return count;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// n / d, rounded up; never overflows.
 template <std::unsigned_integral T>
@@ -36,4 +36,4 @@ class SaturatingSize {
   std::size_t value_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

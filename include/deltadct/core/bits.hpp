@@ -23,7 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The number of bits a coefficient's code can have.
 inline constexpr int kBitWidths[] = {0, 1, 2, 3, 4, 6, 8};
@@ -150,4 +150,4 @@ DELTADCT_HD constexpr bool is_dense_padded(const std::byte* bytes, int bits,
 }
 
 }  // namespace bits
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -17,7 +17,7 @@
   #include <immintrin.h>
 #endif
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Brain floating point: the upper 16 bits of an IEEE single. Bit-compatible with Eigen::bfloat16
 /// and __nv_bfloat16. Rounds to nearest, ties to even; NaN stays NaN.
@@ -296,4 +296,4 @@ constexpr decltype(auto) with_element(DType dtype, Fn&& fn) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Sums over n coefficients x, scaled by `unit`. unit is 1 unless the squares would leave the range
 /// of T; then it is a power of two.
@@ -85,4 +85,4 @@ DELTADCT_HD Energy<T> energy_of(const T* x, int n) noexcept {
   return energy;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// What went wrong. Every value has a line of text in describe().
 enum class Errc {
@@ -138,4 +138,4 @@ class Error : public std::runtime_error {
   std::shared_ptr<const Texts> texts_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

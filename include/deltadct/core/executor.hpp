@@ -6,7 +6,7 @@
 #include <concepts>
 #include <cstddef>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace concepts {
 
@@ -43,4 +43,4 @@ struct CallableExecutor {
 template <class Call>
 CallableExecutor(Call) -> CallableExecutor<Call>;
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

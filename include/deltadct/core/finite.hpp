@@ -10,7 +10,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// An unsigned integer that holds the bits of a number.
 template <concepts::Element T>
@@ -71,4 +71,4 @@ DELTADCT_HD DELTADCT_INLINE T rankable(const T& score) noexcept {
   return is_nan || bits == (sign | exponent_bits<T>()) ? std::numeric_limits<T>::lowest() : score;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

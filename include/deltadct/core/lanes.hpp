@@ -9,7 +9,7 @@
 #include <cmath>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Operations on a value V of `count` lanes of `scalar`.
 template <class V>
@@ -88,4 +88,4 @@ DELTADCT_HD typename Lanes<V>::scalar reduce_lanes(V x, Fn&& fn) noexcept {
   return result;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

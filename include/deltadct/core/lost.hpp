@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The distance between a value and what is stored for it, if that is more than rounding, which
 /// means that the value was too small for the stored type; otherwise 0.
@@ -24,4 +24,4 @@ inline bool is_lost(double lost, double largest) noexcept {
 inline constexpr const char* kLostText =
     "too small to be stored; --exclude keeps a tensor without loss";
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

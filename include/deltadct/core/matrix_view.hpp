@@ -9,7 +9,7 @@
 #include <string>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// rows x cols elements; element (i, j) is at data[i * row_stride + j * col_stride]. Strides are in
 /// elements and positive. To transpose a matrix, exchange the strides of its view. The elements of
@@ -228,4 +228,4 @@ void check_shape(const MatrixView<T>& view, std::size_t rows, std::size_t cols, 
   detail::check_shape(detail::Layout(view), rows, cols, what);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

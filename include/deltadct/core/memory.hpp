@@ -6,7 +6,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Runs fn. If memory runs out, throws out_of_memory with the place that where() returns.
 template <class Where, class Fn>
@@ -20,4 +20,4 @@ auto require_memory(Where where, Fn&& fn) -> decltype(fn()) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Requests the cache line of an address. Any address is allowed.
 DELTADCT_HD DELTADCT_INLINE void prefetch(const void* at) noexcept {
@@ -59,4 +59,4 @@ class Ahead {
   std::ptrdiff_t element_bytes_ = 0;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

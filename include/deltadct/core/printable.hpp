@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The most bytes shown of a name; and of a sentence, or of a path together with an item of that
 /// file.
@@ -160,4 +160,4 @@ inline std::string printable(std::string_view text, std::size_t most = kLongestN
   return result;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

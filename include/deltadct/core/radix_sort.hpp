@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Sorts values in increasing order.
 template <std::unsigned_integral T>
@@ -27,4 +27,4 @@ void radix_sort(std::vector<T>& values) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

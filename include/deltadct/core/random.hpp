@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Number `index`, counted from 0, of SplitMix64 (Steele, Lea and Flood, 2014) started at `seed`.
 DELTADCT_HD constexpr std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) noexcept {
@@ -16,4 +16,4 @@ DELTADCT_HD constexpr std::uint64_t random_bits(std::uint64_t seed, std::uint64_
   return x ^ (x >> 31);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

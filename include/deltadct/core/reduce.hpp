@@ -3,7 +3,7 @@
 
 #include <deltadct/core/dtype.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 // Sums P columns by repeatedly adding the upper half to the lower.
 template <int P, class Sum>
@@ -29,4 +29,4 @@ DELTADCT_INLINE Sum sum_patch(const T* patch, Fn fn) noexcept {
   return fold_columns<P>(column);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

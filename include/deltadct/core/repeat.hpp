@@ -3,7 +3,7 @@
 
 #include <deltadct/config.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace detail {
 
@@ -28,4 +28,4 @@ DELTADCT_HD DELTADCT_INLINE constexpr void repeat(Fn&& fn) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

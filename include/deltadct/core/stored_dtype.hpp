@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The most bits that an element of an unknown dtype may have.
 inline constexpr unsigned kMaxUnknownBits = 128;
@@ -79,4 +79,4 @@ inline bool is_element(const StoredDType& dtype) noexcept {
   return dtype.is_known() && is_element(static_cast<DType>(dtype));
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

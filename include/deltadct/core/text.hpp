@@ -6,7 +6,7 @@
 #include <charconv>
 #include <string>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The shortest text that reads back as the same number.
 inline std::string exact_text(double value) {
@@ -14,4 +14,4 @@ inline std::string exact_text(double value) {
   return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

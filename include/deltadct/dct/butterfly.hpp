@@ -20,7 +20,7 @@
 
 #include <numbers>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The patch sizes of codecs: powers of two, and 12. Butterflies transform all of them fast.
 DELTADCT_HD constexpr bool is_patch_size(int p) noexcept {
@@ -240,4 +240,4 @@ DELTADCT_HD DELTADCT_INLINE constexpr void inverse(const Load& load, const Out& 
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

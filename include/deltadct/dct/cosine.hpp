@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <numbers>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// cos(pi numerator / denominator) to double precision.
 constexpr double cos_pi(long numerator, long denominator) noexcept {
@@ -70,4 +70,4 @@ constexpr std::array<T, static_cast<std::size_t>(P) * P> dct_table() noexcept {
   return c;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace detail {
 
@@ -74,4 +74,4 @@ struct RandomizedDct : MappedTransform<RandomizedDct, Dct> {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Element (k, j) of the orthonormal DCT-II matrix of P points:
 /// C[k, j] = sqrt((k ? 2 : 1) / P) cos(pi (2 j + 1) k / 2 P).
@@ -49,4 +49,4 @@ inline void reference_inverse(int p, const double* f, double* out) {
   detail::sandwich(p, f, out, [p](int a, int b) { return dct_matrix(p, b, a); });
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Reads the values of a patch from rows of Stride values. Addresses need no alignment.
 template <class T, int Stride>
@@ -270,4 +270,4 @@ concept Transform = requires(const ArraySource<T, P>& source, const ArraySink<T,
 
 }  // namespace concepts
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

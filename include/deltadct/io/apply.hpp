@@ -8,7 +8,7 @@
 #include <deltadct/io/report.hpp>
 #include <deltadct/io/restore.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 struct ApplyOptions : RestoreOptions {
   OutputOptions output;
@@ -233,4 +233,4 @@ inline void verify_archive(const DeltaArchive& archive, const Model* base,
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

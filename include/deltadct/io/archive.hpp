@@ -18,7 +18,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// A delta archive whose manifests have been checked and whose tensors can be read.
 ///
@@ -310,4 +310,4 @@ class DeltaArchive {
   Checksums checksums_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// The model that an archive is stored as, and what its manifests say.
 class ArchiveContents {
@@ -272,4 +272,4 @@ class ArchiveContents {
   std::vector<std::size_t> by_name_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

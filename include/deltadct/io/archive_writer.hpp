@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Writes an archive. It appears complete with finish(), or never.
 class ArchiveWriter {
@@ -303,4 +303,4 @@ class ArchiveWriter {
   std::vector<FileEntry> resumed_files_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

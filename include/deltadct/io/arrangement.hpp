@@ -11,7 +11,7 @@
 
 #include <cmath>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 namespace detail {
 
@@ -212,4 +212,4 @@ inline std::optional<std::string> rearrangement(const Model& base, const ModelTe
   return detail::order_of_entries(base, from, tuned, to);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What one tensor needs in an archive.
 struct TensorNeed {
@@ -133,4 +133,4 @@ class BudgetPlan {
   std::vector<Step> steps_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <utility>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// The codecs that an operation needs. Each is made once.
 class CodecCache {
@@ -53,4 +53,4 @@ class CodecCache {
   std::map<std::tuple<int, std::string, std::string, bool>, std::unique_ptr<AnyCodec>> codecs_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

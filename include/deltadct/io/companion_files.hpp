@@ -12,7 +12,7 @@
 
 #include <array>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Whether an archive carries the small files of the fine-tune's folder.
 enum class Companions : bool { leave, carry };
@@ -314,4 +314,4 @@ inline std::uint64_t restore_companions(const DeltaArchive& archive, const Atomi
   return bytes;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -11,7 +11,7 @@
 
 #include <unordered_map>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 namespace detail {
 
@@ -366,4 +366,4 @@ inline CheckpointReport compress_model(const Model& base, const Model& tuned,
       .run(std::move(pair), progress);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -10,7 +10,7 @@
 #include <functional>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What to do with a NaN or an infinity in a delta.
 enum class NonFinite {
@@ -37,4 +37,4 @@ struct CompressOptions {
   bool is_selected(std::string_view name) const { return !selected || selected(name); }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

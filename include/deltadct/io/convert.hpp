@@ -15,7 +15,7 @@
 #include <optional>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// How a value that a dtype cannot hold is rounded.
 enum class Rounding {
@@ -155,4 +155,4 @@ inline std::optional<std::size_t> find_non_finite(std::span<const std::byte> byt
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

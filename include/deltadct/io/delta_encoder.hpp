@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Bits per weight that the codes of a mix take.
 inline double rate_of(const CodecSpec& spec) {
@@ -259,4 +259,4 @@ class DeltaEncoder {
   std::vector<std::byte> rest_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Rows and columns of one matrix of a tensor.
 struct Block {
@@ -311,4 +311,4 @@ class StoredDelta {
   std::vector<std::byte> codes_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <utility>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The most files an archive carries.
 inline constexpr std::size_t kMaxFiles = 10'000;
@@ -123,4 +123,4 @@ inline void check_files(std::span<const FileEntry> files, std::string_view where
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

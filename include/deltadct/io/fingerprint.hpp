@@ -23,7 +23,7 @@
 #include <string>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Hashes bytes that arrive in pieces.
 class Fingerprint {
@@ -58,4 +58,4 @@ inline bool is_fingerprint(std::string_view text) noexcept {
   return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -18,7 +18,7 @@
 
 #include <sys/file.h>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Whether to continue what an interrupted run left.
 enum class Resume : bool { no, yes };
@@ -370,4 +370,4 @@ class StageRemover {
   std::string aside_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -7,7 +7,7 @@
 #include <span>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// The most first bytes that are needed.
 inline constexpr std::size_t kTellingBytes = 32;
@@ -52,4 +52,4 @@ inline const char* foreign_format(std::span<const std::byte> first) noexcept {
       std::string_view(reinterpret_cast<const char*>(first.data()), first.size()));
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// How an InputFile reaches its bytes: through a memory map, or with a read for every request.
 enum class Access { map, read };
@@ -173,4 +173,4 @@ class InputFile {
   detail::Mapping mapping_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -14,7 +14,7 @@
 
 #include <sys/stat.h>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Identifies a file or folder, whatever its name.
 struct Node {
@@ -120,4 +120,4 @@ inline bool is_whole_model(const std::filesystem::path& output, const Model& mod
   return !error;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -22,7 +22,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The most values in one text. The limit keeps memory within a small multiple of the text.
 inline constexpr std::size_t kMaxJsonValues = 10'000'000;
@@ -320,4 +320,4 @@ inline std::string json_quoted(const std::string& text, std::string_view where) 
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

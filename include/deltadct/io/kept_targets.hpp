@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Keeps restored tensors that others are tied to, until all of those have been restored. Does so
 /// only for methods whose decoding costs far more than a copy, and within the bytes of the largest
@@ -64,4 +64,4 @@ class KeptTargets {
   std::vector<std::byte> last_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -12,7 +12,7 @@
 
 #include <cmath>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What a sample says about a tensor and its namesake in the base.
 struct Likeness {
@@ -201,4 +201,4 @@ class LikenessMeter {
   std::vector<double> tuned_values_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -29,7 +29,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Bytes of a tensor that are coded together and can be read without the rest.
 inline constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
@@ -350,4 +350,4 @@ bool check_lossless(std::span<const std::byte> section, std::uint64_t bytes,
   return is_known;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

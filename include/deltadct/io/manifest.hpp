@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The version of the format that this library writes, and the only one that it reads.
 inline constexpr int kFormatVersion = 1;
@@ -205,4 +205,4 @@ inline std::vector<std::string> required_by(const Manifest& manifest) {
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 namespace detail {
 
@@ -373,4 +373,4 @@ inline Manifest parse_manifest(std::string_view text, std::string_view file,
   return parse_manifest(text, file, options, options.limits.tensors);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

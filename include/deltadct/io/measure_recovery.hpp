@@ -12,9 +12,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
-
-namespace detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Sums over n elements; base, tuned and output are functions of the index. Differences are
 /// multiplied by `unit`, so that their squares neither overflow nor vanish.
@@ -239,4 +237,4 @@ inline Recovery without_unit(const Recovery& sums, double unit) noexcept {
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// A tensor of a model, and the shard that contains it.
 struct ModelTensor : TensorInfo {
@@ -348,4 +348,4 @@ class Model {
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // keeps the model movable
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -6,7 +6,7 @@
 
 #include <set>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 inline constexpr const char* kUsualIndex = "model.safetensors.index.json";
 inline constexpr const char* kUsualFile = "model.safetensors";
@@ -168,4 +168,4 @@ inline std::filesystem::path model_in_folder(const std::filesystem::path& folder
   throw Error(Errc::no_model, folder.string(), no_model(contents, found));
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The layout of a model if its files have no maximum size.
 enum class ModelLayout {
@@ -161,4 +161,4 @@ class ModelWriter {
   std::uint64_t file_bytes_ = 0;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

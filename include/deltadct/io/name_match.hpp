@@ -8,7 +8,7 @@
 #include <set>
 #include <unordered_map>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 using TensorList = std::vector<const ModelTensor*>;
 
@@ -176,4 +176,4 @@ inline std::optional<std::string> fused_part(const TensorList& fused, const Tens
   return std::nullopt;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

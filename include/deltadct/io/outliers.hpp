@@ -24,7 +24,7 @@
 #include <span>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 namespace detail {
 
@@ -244,4 +244,4 @@ inline std::vector<std::vector<Outlier>> parse_outliers(std::span<const std::byt
   return matrices;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

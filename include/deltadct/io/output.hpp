@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// How a model or an archive is written.
 struct OutputOptions {
@@ -38,4 +38,4 @@ inline std::uint64_t publish_shards(AtomicFolder& folder, const char* name,
   return text.size();
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 inline constexpr std::size_t kPadding = 8;
 
@@ -19,4 +19,4 @@ inline bool is_zero(std::span<const std::byte> bytes) noexcept {
   return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

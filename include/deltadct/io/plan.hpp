@@ -8,7 +8,7 @@
 #include <span>
 #include <utility>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Identifies the files of a model, and the names of its tensors, in the plan of an operation that
 /// may be resumed.
@@ -25,4 +25,4 @@ inline nlohmann::json identity_json(const Model& model) {
   return {{"files", std::move(files)}, {"names", names.hex()}};
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -9,7 +9,7 @@
 #include <deltadct/io/likeness.hpp>
 #include <deltadct/io/name_match.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What is known about a pair that is not refused.
 struct Plausibility {
@@ -397,4 +397,4 @@ inline Plausibility judge_pair(const Model& base, const Model& tuned, bool allow
   return detail::PairJudge(base, tuned, allow_unlike).judge();
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

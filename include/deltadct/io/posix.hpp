@@ -19,7 +19,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 using deltadct::detail::require_memory;
 
@@ -119,4 +119,4 @@ inline bool rename_new(int folder, const std::string& from, const std::string& t
   return link_new(folder, from, to);
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The scales and zero points of a quantized checkpoint, recognised by their names and neighbours.
 class QuantizedScales {
@@ -81,4 +81,4 @@ class QuantizedScales {
   std::set<std::string, std::less<>> modules_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

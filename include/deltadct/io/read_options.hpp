@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The longest header the format allows, in bytes.
 inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
@@ -70,4 +70,4 @@ struct ReadOptions {
   bool is_strict() const noexcept { return strictness == Strictness::strict; }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Sums over elements, where d is tuned - base and r is output - base.
 struct Recovery {
@@ -67,4 +67,4 @@ struct RowLosses {
   bool is_substantial() const noexcept { return 4 * rounded > changed || 2 * lost() > changed; }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The state of a long operation; reported after every tensor.
 struct Progress {
@@ -65,4 +65,4 @@ struct CheckpointReport {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

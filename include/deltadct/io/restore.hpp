@@ -11,7 +11,7 @@
 
 #include <set>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What to do if the base is not the one that the archive was made from.
 enum class WrongBase {
@@ -380,4 +380,4 @@ class Restorer {
   std::vector<std::byte> rows_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -7,7 +7,7 @@
 #include <exception>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Runs fn(0) ... fn(n - 1), which may throw, on an executor that need not support exceptions.
 /// Rethrows the exception of the lowest index.
@@ -26,4 +26,4 @@ void run_each(const Executor& executor, std::size_t n, Fn&& fn) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io::detail
+}}}}  // namespace deltadct::inline DELTADCT_ABI::io::detail

@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <set>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 namespace detail {
 
@@ -225,4 +225,4 @@ class SafetensorsWriter {
   std::set<std::string> names_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

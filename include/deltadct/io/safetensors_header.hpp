@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The contents of a header, with the tensors in the order of their data.
 struct SafetensorsHeader {
@@ -255,4 +255,4 @@ inline std::size_t header_bytes(std::span<const TensorInfo> tensors, const Metad
   return detail::header_text(tensors, metadata, "header").size();
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -12,7 +12,7 @@
 #include <deltadct/io/safetensors_header.hpp>
 #include <deltadct/io/warning.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The contents of an index. Shards are in the order of their names.
 struct ShardIndex {
@@ -212,4 +212,4 @@ void settle_tensors(std::string_view where, const ShardIndex& index, std::vector
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

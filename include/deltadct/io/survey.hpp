@@ -5,7 +5,7 @@
 #include <deltadct/baseline/ultra_delta.hpp>
 #include <deltadct/io/compress.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// The spread of every matrix that compress_model() may compress, if it has the same shape and
 /// dtype in both models and differs between them.
@@ -46,4 +46,4 @@ inline std::vector<DeltaSpread> survey_deltas(
   return spreads;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Bytes of a tensor, which keep their shard open. An object that is reused from tensor to tensor
 /// allocates only as tensors grow.
@@ -44,4 +44,4 @@ class TensorBytes {
   std::span<const std::byte> bytes_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -23,9 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
-
-namespace detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
 
 /// Tensors with fewer elements are kept without loss by a method without patches. A patch of 16 x
 /// 16 has as many.
@@ -361,4 +359,4 @@ class TensorEncoder {
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

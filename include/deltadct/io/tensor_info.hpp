@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 using Metadata = std::map<std::string, std::string>;
 
@@ -93,4 +93,4 @@ inline std::string tensor_place(std::string_view file, std::string_view tensor) 
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// What a warning says is lost: the more, the less it may be overlooked.
 enum class Loss {
@@ -56,4 +56,4 @@ class WarningCollector {
   std::vector<Entry> entries_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

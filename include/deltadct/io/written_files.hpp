@@ -19,7 +19,7 @@
 
 #include <sys/xattr.h>
 
-namespace deltadct::inline DELTADCT_ABI::io {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
 /// Fingerprints of files by their paths in a folder, with '/' between the parts.
 using FileSums = std::map<std::string, std::string>;
@@ -84,4 +84,4 @@ void for_each_entry(const std::filesystem::path& folder, Fn&& fn) {
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI::io
+}}}  // namespace deltadct::inline DELTADCT_ABI::io

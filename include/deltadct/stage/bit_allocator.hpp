@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A share of the patches, and the bits that each of their coefficients gets. For negative widths
 /// see is_bit_width().
@@ -132,4 +132,4 @@ struct OneBitAllocator : RatioAllocator {
   OneBitAllocator(RatioAllocator mix) : RatioAllocator(std::move(mix)) {}
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// What an allocator may know about the patches, beside their scores.
 struct PatchGrid {
@@ -250,4 +250,4 @@ class BudgetAllocator {
   std::array<double, kMaxWidthClasses> noise_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

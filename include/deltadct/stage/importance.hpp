@@ -8,7 +8,7 @@
 #include <limits>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The Euclidean norm of the patch before the transform (paper, section 3.1). The transform is
 /// orthonormal, so this is the norm of the coefficients too. Zero padding adds nothing.
@@ -43,4 +43,4 @@ struct L2Norm {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

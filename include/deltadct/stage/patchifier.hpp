@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Which elements of the matrix a patch covers; rows and cols are less than P at the edges.
 struct PatchExtent {
@@ -86,4 +86,4 @@ class Patchifier {
   std::size_t cols_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

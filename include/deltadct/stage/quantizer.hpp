@@ -21,9 +21,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
-
-namespace concepts {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace concepts {
 
 /// Quantizer<0>. Archives store its name for the whole template. constant(mean) is the bound to
 /// store for a patch of that mean.
@@ -83,4 +81,4 @@ concept GroupQuantizer = Q::bound_count == 1 && Q::group >= 4 &&
 
 }  // namespace concepts
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

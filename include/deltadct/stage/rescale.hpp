@@ -12,7 +12,7 @@
 #include <cmath>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// mean|D| / mean|D^| (paper, eq. 6).
 struct MeanAbs {
@@ -67,4 +67,4 @@ struct NoRescale {
   DELTADCT_HD static double reconstructed_constant(double, double, double) noexcept { return 0; }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -15,7 +15,7 @@
 #include <bit>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// What a thread transforms at once: two columns if registers can hold them.
 template <class T, int P>
@@ -256,4 +256,4 @@ struct ColumnTransform<Identity> {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

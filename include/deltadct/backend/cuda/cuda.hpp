@@ -7,7 +7,7 @@
 
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// A CUDA device: the current one of the calling thread.
 struct Cuda {};
@@ -67,4 +67,4 @@ void CudaDct<P, T>::inverse(const T* coefficients, T* patches, std::size_t count
 
 #endif
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The orthonormal DCT, forward or inverse; see forward_dct().
 template <int P, class T, bool Forward>
@@ -86,4 +86,4 @@ struct DctKernelOnDevice {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

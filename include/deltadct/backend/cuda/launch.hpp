@@ -8,7 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Throws device_failure, naming the call, with CUDA's name, number and text for the error.
 inline void check_cuda(cudaError_t status, const char* call) {
@@ -65,4 +65,4 @@ void launch(const Kernel& kernel, cudaStream_t stream) {
 
 #endif
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 template <concepts::Compute T>
 struct Pair {
@@ -168,4 +168,4 @@ DELTADCT_HD DELTADCT_INLINE Packed<U, Lanes<V>::count> pack_elements(V x) noexce
 }
 
 }  // namespace detail
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

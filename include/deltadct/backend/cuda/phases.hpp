@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace concepts {
 
@@ -63,4 +63,4 @@ void run_on_host(const Kernel& kernel, bool backwards = false) {
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -17,7 +17,7 @@
 
 #include <cufft.h>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The device's transform, computed by NVIDIA's library.
 struct Cufft {};
@@ -219,4 +219,4 @@ void CufftDct<P, T>::inverse(const detail::CufftPlan<T>& plan, const T* coeffici
 
 #endif
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -17,7 +17,7 @@
 #include <cstddef>
 #include <numbers>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The layout of cufftComplex and cufftDoubleComplex.
 template <class T>
@@ -163,4 +163,4 @@ struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -6,7 +6,7 @@
 
 #include <Eigen/Core>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Eigen's matrix products, vectorised for the instruction set this translation unit is compiled
 /// for.
@@ -87,4 +87,4 @@ struct DctKernel<EigenProducts> : ArrayKernel<DctKernel<EigenProducts>>, ScalarC
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// FFTW 3, in float and double.
 struct Fftw {};
@@ -43,4 +43,4 @@ struct DctKernel<Fftw> : ArrayKernel<DctKernel<Fftw>>, ScalarCodes {
   std::shared_ptr<FftwPlans> plans_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -4,7 +4,7 @@
 
 #include <deltadct/backend/kernel.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// One scalar at a time, on any machine.
 struct Serial {};
@@ -29,4 +29,4 @@ struct DctKernel<Serial> : FusedKernel<DctKernel<Serial>>, ScalarCodes {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace detail {
 
@@ -176,4 +176,4 @@ struct VectorFor<T, P, 1> {
 
 }  // namespace detail
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

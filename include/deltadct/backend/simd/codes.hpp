@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 // Lane l of a register reads word l mod Words. If a register has more lanes than the plane has
 // words, the lanes beyond hold later codes, `Plane` bits further up for every cycle through the
@@ -146,4 +146,4 @@ DELTADCT_INLINE void pack_block(std::byte* bytes, Code code) noexcept {
   });
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

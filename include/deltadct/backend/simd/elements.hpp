@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Loads and stores elements one by one, for registers and types without instructions below. The
 /// count is a constant, so that compilers can do better.
@@ -93,4 +93,4 @@ struct ElementLanes<xsimd::batch<float, A>, half> {
 };
 #endif
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -4,7 +4,7 @@
 #include <deltadct/backend/kernel.hpp>
 #include <deltadct/backend/simd/codes.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// SIMD registers of the instruction set this translation unit is compiled for.
 struct Simd {};
@@ -104,4 +104,4 @@ struct DctKernel<Simd> : FusedKernel<DctKernel<Simd>> {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 #include <deltadct/codec/device/tensor.hpp>
 #include <deltadct/policy.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// What happens to decoded values: out = delta^, out = base + delta^, or out += delta^. In place,
 /// one address serves for reading and writing.
@@ -142,4 +142,4 @@ struct DecodeKernel {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// A code as a value. A float is assembled from bits, because conversions take four times as long
 /// on a device.
@@ -124,4 +124,4 @@ DELTADCT_HD DELTADCT_INLINE void dequantize_columns(int width, const std::byte* 
   });
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

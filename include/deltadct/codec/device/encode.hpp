@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The workspace of an encode, in device memory.
 template <class T>
@@ -195,4 +195,4 @@ class DeviceEncoder {
   std::uint32_t patches_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -12,7 +12,7 @@
 #include <limits>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// What encoding leaves in device memory beside the arrays.
 struct DeviceOutcome {
@@ -228,4 +228,4 @@ struct RefusalKernel {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Ors bits into a word that threads share.
 DELTADCT_HD DELTADCT_INLINE void or_word(std::uint32_t* word, std::uint32_t bits) noexcept {
@@ -132,4 +132,4 @@ DELTADCT_HD DELTADCT_INLINE void copy_words(int t, int threads, const std::uint3
   }
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -11,7 +11,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Two results that a thread passes to the others.
 template <class T>
@@ -127,4 +127,4 @@ DELTADCT_HD DELTADCT_INLINE void lay_down(int t, const V (&x)[P], T* coefficient
   });
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

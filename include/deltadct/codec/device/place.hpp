@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// A part of a matrix, the patches that cover it, and how blocks divide these patches: each block
 /// takes some neighbours of one grid row.
@@ -138,4 +138,4 @@ struct DeviceDelta {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

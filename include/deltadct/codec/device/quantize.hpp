@@ -6,7 +6,7 @@
 #include <deltadct/codec/device/pack.hpp>
 #include <deltadct/codec/device/tensor.hpp>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The phases depend on what bounds are fitted to. Each leaves its results in shared memory.
 template <class Policy, concepts::Element U, bool Subtracts>
@@ -397,4 +397,4 @@ struct QuantizeKernel {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -10,7 +10,7 @@
 
 #include <cub/device/device_radix_sort.cuh>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Kernels on a stream, and CUB's radix sorts, which are stable.
 struct CudaQueue {
@@ -68,4 +68,4 @@ struct CudaQueue {
   static void forget_errors() { static_cast<void>(cudaGetLastError()); }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

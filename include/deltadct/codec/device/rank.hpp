@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The ranks of each class: those of class k begin at begin[k].
 struct ClassRanks {
@@ -120,4 +120,4 @@ struct SumKernel {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

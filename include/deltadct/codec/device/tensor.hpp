@@ -8,9 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace deltadct::inline DELTADCT_ABI {
-
-namespace detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Where the patches of a width begin, and how many bytes each takes.
 struct DeviceClass {
@@ -108,4 +106,4 @@ inline void resize_arrays(CompressedTensor& tensor) {
 }
 
 }  // namespace detail
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Writes a patch into a tile. With every store it prefetches the same place of the next tile's
 /// target. Prefetches that are spread over the arithmetic hide most of the memory latency. Most
@@ -210,4 +210,4 @@ class RegionDecoder {
   T factor_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Turns the codes of one patch into coefficients, one register of X at a time.
 template <class Kernel, int Bits, template <int> class Quantizer, class X>
@@ -213,4 +213,4 @@ struct PatchDecoder {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -13,7 +13,7 @@
 #include <span>
 #include <string>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The workspace of an encode: a few values per patch, none per element.
 template <class T>
@@ -206,4 +206,4 @@ class MatrixEncoder {
   std::size_t count_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -12,7 +12,7 @@
 #include <numeric>
 #include <span>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// The sums of one unit of work. Units are added up in a fixed order, whichever thread ran them.
 struct UnitSums {
@@ -142,4 +142,4 @@ class Measurer {
   std::span<T> means_;
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <type_traits>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 /// Writes a decoded patch to memory and sums what Rescale compares with the original patch.
 template <class Rescale, class T, int P, class V>
@@ -232,4 +232,4 @@ struct PatchEncoder {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

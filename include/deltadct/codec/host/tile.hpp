@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 
-namespace deltadct::inline DELTADCT_ABI::detail {
+namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
 // Measured on one core of an AMD EPYC 7003 (Zen 3, AVX2), 4096 x 4096 float, 2 bits.
 
@@ -90,4 +90,4 @@ struct TileWalk {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI::detail
+}}}  // namespace deltadct::inline DELTADCT_ABI::detail

@@ -3,7 +3,7 @@
 
 #include <deltadct/config.hpp>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// What must be known of a patch before its bounds can be computed. This matters on a device, where
 /// many threads hold the coefficients. A quantizer names one of the first two as `fitting`.
@@ -23,4 +23,4 @@ constexpr Fitting fitting_of() noexcept {
     return Fitting::coefficients;
 }
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -12,7 +12,7 @@
 #include <limits>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace detail {
 
@@ -170,4 +170,4 @@ requires(Bits >= -7 && Bits <= -2) struct Gaussian<Bits> : LargestOf<-Bits> {
   static constexpr std::string_view name = "gaussian";
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 namespace detail {
 
@@ -138,4 +138,4 @@ requires(K >= 2 && K <= 7) struct LargestOf {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI

@@ -8,7 +8,7 @@
 #include <limits>
 #include <string_view>
 
-namespace deltadct::inline DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Uniform levels between the smallest and the largest coefficient of the patch (paper, section
 /// 3.2): code = round((x - lo) / (hi - lo) * (2^Bits - 1)), ties to even; lo = hi gives code 0.
@@ -106,4 +106,4 @@ struct MinMax<0> {
   }
 };
 
-}  // namespace deltadct::inline DELTADCT_ABI
+}}  // namespace deltadct::inline DELTADCT_ABI
