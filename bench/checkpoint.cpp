@@ -65,7 +65,7 @@ class PeakMemory {
 };
 
 std::unique_ptr<deltadct::AnyCodec> factory(const deltadct::CodecSpec& spec) {
-  return deltadct::make_codec_of<Policy>(spec.allocator);
+  return deltadct::make_policy_codec<Policy>(spec.allocator);
 }
 
 /// CPU seconds to encode and to decode every pair of matrices, which are in memory beforehand.

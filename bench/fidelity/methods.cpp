@@ -49,7 +49,7 @@ void add_paper(Methods& methods) {
   }
   methods.add("without rescale", "Delta-DCT, P = 16, without rescale", 16,
               {{}, [](const CodecSpec& spec) {
-                 return deltadct::make_codec_of<WithoutRescale>(spec.allocator);
+                 return deltadct::make_policy_codec<WithoutRescale>(spec.allocator);
                }});
   for (const int bits : {1, 2, 4, 6, 8}) {
     methods.add("bits everywhere", std::to_string(bits) + " bits everywhere", bits,

@@ -138,9 +138,9 @@ class AnyCodec {
 
 /// The AnyCodec of a DeltaCodec, or of a type with the same members.
 template <class Codec>
-class AnyCodecOf final : public AnyCodec {
+class ErasedCodec final : public AnyCodec {
  public:
-  explicit AnyCodecOf(Codec codec) : codec_(std::move(codec)) {}
+  explicit ErasedCodec(Codec codec) : codec_(std::move(codec)) {}
 
   std::string build() const override { return codec_.build(); }
 
@@ -206,21 +206,21 @@ struct RuntimePolicy : Policy {
 
 /// The AnyCodec of one policy and backend.
 template <concepts::Policy Policy, class Backend = DefaultBackend>
-std::unique_ptr<AnyCodec> make_codec_of(AnyAllocator allocator = {}) {
+std::unique_ptr<AnyCodec> make_policy_codec(AnyAllocator allocator = {}) {
   using Codec = DeltaCodec<RuntimePolicy<Policy>, Backend>;
-  return std::make_unique<AnyCodecOf<Codec>>(Codec(std::move(allocator)));
+  return std::make_unique<ErasedCodec<Codec>>(Codec(std::move(allocator)));
 }
 
 /// The codec of a spec whose patch size is P, or nullptr if there is no such transform or
 /// quantizer.
 template <class Backend, int P>
-std::unique_ptr<AnyCodec> make_codec_of_size(const CodecSpec& spec) {
+std::unique_ptr<AnyCodec> make_sized_codec(const CodecSpec& spec) {
   const auto make_if = [&]<class Policy>() -> std::unique_ptr<AnyCodec> {
     if (spec.transform != Policy::Transform::name ||
         spec.quantizer != Policy::template Quantizer<0>::name) {
       return nullptr;
     }
-    return make_codec_of<Policy, Backend>(spec.allocator);
+    return make_policy_codec<Policy, Backend>(spec.allocator);
   };
   const auto make = [&]<class T>() -> std::unique_ptr<AnyCodec> {
     auto codec = make_if.template operator()<DefaultPolicy<T, P>>();
@@ -242,17 +242,17 @@ std::unique_ptr<AnyCodec> make_codec(const CodecSpec& spec) {
   const auto make = [&]() -> std::unique_ptr<AnyCodec> {
     switch (spec.patch) {
       case 4:
-        return make_codec_of_size<Backend, 4>(spec);
+        return make_sized_codec<Backend, 4>(spec);
       case 8:
-        return make_codec_of_size<Backend, 8>(spec);
+        return make_sized_codec<Backend, 8>(spec);
       case 12:
-        return make_codec_of_size<Backend, 12>(spec);
+        return make_sized_codec<Backend, 12>(spec);
       case 16:
-        return make_codec_of_size<Backend, 16>(spec);
+        return make_sized_codec<Backend, 16>(spec);
       case 32:
-        return make_codec_of_size<Backend, 32>(spec);
+        return make_sized_codec<Backend, 32>(spec);
       case 64:
-        return make_codec_of_size<Backend, 64>(spec);
+        return make_sized_codec<Backend, 64>(spec);
       default:
         return nullptr;
     }

@@ -37,9 +37,10 @@ TEST_CASE("baseline: UltraDelta keeps least of the matrices that vary least") {
   // The groups are chosen by deviation: every matrix must find its own.
   const auto even = noise<float>(100, 100, 1);
   const auto wide = noise<float>(100, 100, 2);
-  const UltraDelta two = UltraDelta::survey({DeltaSpread::of(std::span<const float>(even.values)),
-                                             DeltaSpread::of(std::span<const float>(wide.values))},
-                                            0.5, 0.4);
+  const UltraDelta two =
+      UltraDelta::survey({DeltaStatistics::of(std::span<const float>(even.values)),
+                          DeltaStatistics::of(std::span<const float>(wide.values))},
+                         0.5, 0.4);
   const BaselineCodec<UltraDelta> codec(two);
   CHECK(codec.encode(even.view()).bytes() * 2 < codec.encode(wide.view()).bytes());
 }

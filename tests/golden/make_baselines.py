@@ -99,21 +99,21 @@ def delta_come(delta):
     return out, size
 
 
-def lots_of(delta):
-    """The lot of every element: the upper half of random numbers whose seed comes from the elements."""
+def draws_of(delta):
+    """The draw of every element: the upper half of random numbers whose seed comes from the elements."""
     seed = 0
     for bits in delta.astype(np.float32).ravel().view(np.uint32):
         seed = split_mix(seed, int(bits))
-    lots = [split_mix(seed, s) >> 32 for s in range(delta.size)]
-    return np.array(lots, np.uint64).reshape(delta.shape)
+    draws = [split_mix(seed, s) >> 32 for s in range(delta.size)]
+    return np.array(draws, np.uint64).reshape(delta.shape)
 
 
-def last_lot(chance):
+def last_draw(chance):
     return round(chance * 2**32) - 1
 
 
 def dare(delta, p):
-    kept = lots_of(delta) <= last_lot(1 - p)
+    kept = draws_of(delta) <= last_draw(1 - p)
     values = np.where(kept, delta / (1 - p), 0)
     largest = np.float32(np.abs(values).max()).astype(float)
     return half(values / largest) * largest, 8 + 4 + 4 + 2 * np.count_nonzero(kept)
@@ -121,18 +121,18 @@ def dare(delta, p):
 
 def ultra_delta(delta, sparsity):
     kept = 1 - sparsity
-    lots = lots_of(delta)
+    draws = draws_of(delta)
     codes = np.rint((delta - delta.min()) / (delta.max() - delta.min()) * 15).astype(int)
     last = np.zeros(16, np.uint64)
     for code in range(16):
-        mine = np.sort(lots[codes == code])
+        mine = np.sort(draws[codes == code])
         count = round(kept * mine.size)
-        last[code] = mine[count - 1] if count >= 32 else last_lot(kept)
+        last[code] = mine[count - 1] if count >= 32 else last_draw(kept)
     lo = np.float32(delta.min() / kept).astype(float)
     hi = np.float32(delta.max() / kept).astype(float)
     values = lo + codes * (hi - lo) / 15
-    candidates = np.count_nonzero(lots <= last.max())
-    return np.where(lots <= last[codes], values, 0), 8 + 2 * 4 + 16 * 4 + -(-candidates // 2)
+    candidates = np.count_nonzero(draws <= last.max())
+    return np.where(draws <= last[codes], values, 0), 8 + 2 * 4 + 16 * 4 + -(-candidates // 2)
 
 
 def show(name, setting, result):

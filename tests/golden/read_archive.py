@@ -257,7 +257,7 @@ def dense_codes(raw, bits, count):
     return stream.reshape(count, bits).astype(int) @ (1 << np.arange(bits))
 
 
-def random_lots(seed, count):
+def random_draws(seed, count):
     state = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -277,7 +277,7 @@ def decode_dare(data, real, rows, cols):
     seed, last = data.take(8).view("<u8")[0], data.take(4).view("<u4")[0]
     largest = to_numbers(data.take(SIZES[real]), real)[0]
     x = np.zeros(rows * cols)
-    kept = random_lots(seed, x.size) <= last
+    kept = random_draws(seed, x.size) <= last
     values = to_numbers(data.take(2 * kept.sum()), "F16").astype(np.float64)
     check((np.abs(values) <= 1).all(), "an element")
     x[kept] = values * largest
@@ -289,11 +289,11 @@ def decode_ultra_delta(data, real, rows, cols):
     lo, hi = to_numbers(data.take(2 * SIZES[real]), real).astype(np.float64)
     check(lo <= hi, "lo > hi")
     last = data.take(64).view("<u4")
-    lots = random_lots(seed, rows * cols)
-    candidates = np.flatnonzero(lots <= last.max())
+    draws = random_draws(seed, rows * cols)
+    candidates = np.flatnonzero(draws <= last.max())
     q = dense_codes(data.take(-(-len(candidates) // 2)), 4, len(candidates))
     x = np.zeros(rows * cols)
-    x[candidates] = np.where(lots[candidates] <= last[q], lo + (hi - lo) * q / 15, 0)
+    x[candidates] = np.where(draws[candidates] <= last[q], lo + (hi - lo) * q / 15, 0)
     return x.reshape(rows, cols)
 
 

@@ -25,7 +25,7 @@ std::unique_ptr<AnyCodec> make_baseline(const AnyBaseline& baseline) {
   return std::visit(
       []<class Method>(const Method& method) -> std::unique_ptr<AnyCodec> {
         using Codec = BaselineCodec<Method, T>;
-        return std::make_unique<AnyCodecOf<Codec>>(Codec(method));
+        return std::make_unique<ErasedCodec<Codec>>(Codec(method));
       },
       baseline);
 }

@@ -9,11 +9,11 @@ namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// Each element is kept with probability 1 - p and then divided by 1 - p.
 ///
-/// Packed: u64, the seed of this matrix; u32, the greatest lot; in the compute type, the largest
+/// Packed: u64, the seed of this matrix; u32, the greatest draw; in the compute type, the largest
 /// magnitude of the kept elements after division by 1 - p; and in half, the kept elements, divided
-/// by 1 - p and by that magnitude. The lot of element s, row-major, is the upper half of random
-/// number s of the seed (core/random.hpp). An element is kept if its lot does not exceed the
-/// greatest lot.
+/// by 1 - p and by that magnitude. The draw of element s, row-major, is the upper half of random
+/// number s of the seed (core/random.hpp). An element is kept if its draw does not exceed the
+/// greatest draw.
 struct Dare {
  private:
   template <class T>
@@ -42,10 +42,10 @@ struct Dare {
     }
     const std::size_t elements = delta.rows * delta.cols;
     const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
-    const std::uint32_t last = detail::last_lot(1 - drop);
+    const std::uint32_t last = detail::last_draw(1 - drop);
     const auto for_each_kept = [&](auto fn) {
       for (std::size_t s = 0; s < elements; ++s) {
-        if (detail::lot(own, s) <= last) fn(delta.data[s] / static_cast<T>(1 - drop));
+        if (detail::draw(own, s) <= last) fn(delta.data[s] / static_cast<T>(1 - drop));
       }
     };
     T largest = 0;
@@ -107,7 +107,7 @@ struct Dare {
     Packed(std::span<const std::byte> packed, std::size_t elements)
         : reader(packed),
           seed(reader.take<std::uint64_t>("seed")),
-          last(reader.take<std::uint32_t>("greatest lot")),
+          last(reader.take<std::uint32_t>("greatest draw")),
           largest(reader.take<T>("largest magnitude")) {
       if (detail::is_nan(largest) || largest < 0) detail::fail_validation("largest magnitude");
       detail::Thinned::check_count(last, elements, reader.left() / sizeof(half));

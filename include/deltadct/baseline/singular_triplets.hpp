@@ -48,9 +48,9 @@ inline Eigen::MatrixXd range_of(const Eigen::MatrixXd& matrix, Eigen::Index rank
 /// All triplets, from the eigenvectors of the shorter side.
 inline Triplets decompose_exactly(const Eigen::MatrixXd& matrix) {
   if (matrix.rows() > matrix.cols()) {
-    Triplets turned = decompose_exactly(matrix.transpose());
-    std::swap(turned.left, turned.right);
-    return turned;
+    Triplets transposed = decompose_exactly(matrix.transpose());
+    std::swap(transposed.left, transposed.right);
+    return transposed;
   }
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(matrix * matrix.transpose());
   if (solver.info() != Eigen::Success) {

@@ -13,14 +13,14 @@
 
 namespace deltadct { inline namespace DELTADCT_ABI { namespace detail {
 
-/// Converts the probability of keeping an element, not 0, to the greatest lot that is kept. A lot
+/// Converts the probability of keeping an element, not 0, to the greatest draw that is kept. A draw
 /// is 32 random bits.
-inline std::uint32_t last_lot(double chance) noexcept {
+inline std::uint32_t last_draw(double chance) noexcept {
   return static_cast<std::uint32_t>(std::clamp(std::rint(chance * 0x1p32), 1.0, 0x1p32) - 1);
 }
 
-/// The lot of element s, row-major.
-inline std::uint32_t lot(std::uint64_t seed, std::size_t s) noexcept {
+/// The draw of element s, row-major.
+inline std::uint32_t draw(std::uint64_t seed, std::size_t s) noexcept {
   return static_cast<std::uint32_t>(random_bits(seed, s) >> 32);
 }
 
@@ -33,7 +33,7 @@ std::uint64_t seed_of(std::uint64_t seed, const T* values, std::size_t count) no
   return seed;
 }
 
-/// The elements whose lot is at most `last`, numbered in row-major order.
+/// The elements whose draw is at most `last`, numbered in row-major order.
 class Thinned {
  public:
   /// The lowest probability of keeping an element. It prevents a few bytes from claiming a huge
@@ -46,14 +46,14 @@ class Thinned {
     first_.reserve(ceil_div(rows * cols, kSpan));
     for (std::size_t s = 0; s < rows * cols; ++s) {
       if (s % kSpan == 0) first_.push_back(count_);
-      if (lot(seed_, s) <= last_) ++count_;
+      if (draw(seed_, s) <= last_) ++count_;
     }
   }
 
   /// How many elements of a matrix are kept, computed without allocating memory.
   static std::size_t count(std::uint64_t seed, std::uint32_t last, std::size_t elements) noexcept {
     std::size_t kept = 0;
-    for (std::size_t s = 0; s < elements; ++s) kept += lot(seed, s) <= last ? 1 : 0;
+    for (std::size_t s = 0; s < elements; ++s) kept += draw(seed, s) <= last ? 1 : 0;
     return kept;
   }
 
@@ -70,14 +70,14 @@ class Thinned {
 
   std::size_t count() const noexcept { return count_; }
 
-  /// Calls fn(j, k, lot) for each element kept in the columns [col, col + cols) of a row: j is its
+  /// Calls fn(j, k, draw) for each element kept in the columns [col, col + cols) of a row: j is its
   /// column, k its number among all elements kept.
   template <class Fn>
   void for_each(std::size_t row, std::size_t col, std::size_t cols, Fn fn) const {
     const std::size_t begin = row * cols_ + col;
     std::size_t k = first_[begin / kSpan];
     for (std::size_t s = begin / kSpan * kSpan; s < begin + cols; ++s) {
-      const std::uint32_t drawn = lot(seed_, s);
+      const std::uint32_t drawn = draw(seed_, s);
       if (drawn > last_) continue;
       if (s >= begin) fn(s - row * cols_, k, drawn);
       ++k;

@@ -12,12 +12,12 @@
 namespace deltadct { inline namespace DELTADCT_ABI {
 
 /// The standard deviation of a delta's elements, and how many there are.
-struct DeltaSpread {
+struct DeltaStatistics {
   double deviation = 0;
   double elements = 0;
 
   template <class T>
-  static DeltaSpread of(std::span<const T> delta) noexcept {
+  static DeltaStatistics of(std::span<const T> delta) noexcept {
     const auto count = static_cast<double>(delta.size());
     double sum = 0;
     for (const T x : delta) sum += static_cast<double>(x);
@@ -36,10 +36,10 @@ struct DeltaSpread {
 /// out, because it needs the other tasks.
 ///
 /// Packed: u64, the seed of this matrix; in the compute type, the least and the greatest element,
-/// each divided by 1 - sparsity; 16 x u32, the greatest lot that is kept of each code; and in 4
-/// bits each, in order, the codes of all elements whose lot (see Dare) does not exceed the greatest
-/// of those 16. Of these elements, one is kept if its lot does not exceed the greatest lot of its
-/// own code.
+/// each divided by 1 - sparsity; 16 x u32, the greatest draw that is kept of each code; and in 4
+/// bits each, in order, the codes of all elements whose draw (see Dare) does not exceed the
+/// greatest of those 16. Of these elements, one is kept if its draw does not exceed the greatest
+/// draw of its own code.
 struct UltraDelta {
  private:
   static constexpr int kBits = 4;
@@ -62,19 +62,19 @@ struct UltraDelta {
 
   /// The groups for deltas that are compressed together. The least varying deltas, with a third of
   /// all elements, get sparsity s + d and the next third s. The others get the sparsity that makes
-  /// the mean s. All are clamped to [0, 0.99]. Deltas whose spread is not finite are ignored: they
-  /// cannot be encoded.
-  static UltraDelta survey(std::vector<DeltaSpread> deltas, double s = 0.97, double d = 0.01,
+  /// the mean s. All are clamped to [0, 0.99]. Deltas whose deviation is not finite are ignored:
+  /// they cannot be encoded.
+  static UltraDelta survey(std::vector<DeltaStatistics> deltas, double s = 0.97, double d = 0.01,
                            std::uint64_t seed = 0) {
-    std::erase_if(deltas, [](const DeltaSpread& x) { return !detail::is_finite(x.deviation); });
-    std::ranges::sort(deltas, {}, &DeltaSpread::deviation);
+    std::erase_if(deltas, [](const DeltaStatistics& x) { return !detail::is_finite(x.deviation); });
+    std::ranges::sort(deltas, {}, &DeltaStatistics::deviation);
     double total = 0;
-    for (const DeltaSpread& delta : deltas) total += delta.elements;
+    for (const DeltaStatistics& delta : deltas) total += delta.elements;
     UltraDelta method;
     method.seed = seed;
     std::array<double, 3> elements{};
     double before = 0;
-    for (const DeltaSpread& delta : deltas) {
+    for (const DeltaStatistics& delta : deltas) {
       const std::size_t k = before < total / 3 ? 0 : before < total * 2 / 3 ? 1 : 2;
       elements[k] += delta.elements;
       before += delta.elements;
@@ -125,26 +125,26 @@ struct UltraDelta {
     }
     const std::uint64_t own = detail::seed_of(seed, delta.data, elements);
     std::vector<std::uint8_t> codes(elements);
-    std::array<std::vector<std::uint32_t>, kCodes> lots;
+    std::array<std::vector<std::uint32_t>, kCodes> draws;
     // Halved, because the full range can be twice the largest number.
     const double range = static_cast<double>(greatest) / 2 - static_cast<double>(least) / 2;
     for (std::size_t s = 0; s < elements; ++s) {
       const double above = static_cast<double>(values[s]) / 2 - static_cast<double>(least) / 2;
       const double code = range == 0 ? 0 : std::nearbyint(above / range * (kCodes - 1));
       codes[s] = static_cast<std::uint8_t>(code);
-      lots[codes[s]].push_back(detail::lot(own, s));
+      draws[codes[s]].push_back(detail::draw(own, s));
     }
     std::array<std::uint32_t, kCodes> last;
-    std::ranges::transform(lots, last.begin(), [&](auto& of) { return last_of(of, kept); });
+    std::ranges::transform(draws, last.begin(), [&](auto& of) { return last_of(of, kept); });
 
     detail::PackedWriter writer(out);
     writer.put(own);
     writer.put(ends);
     writer.put(last);
-    const std::uint32_t greatest_lot = std::ranges::max(last);
+    const std::uint32_t greatest_draw = std::ranges::max(last);
     std::vector<std::uint8_t> candidates;
     for (std::size_t s = 0; s < elements; ++s) {
-      if (detail::lot(own, s) <= greatest_lot) candidates.push_back(codes[s]);
+      if (detail::draw(own, s) <= greatest_draw) candidates.push_back(codes[s]);
     }
     std::byte* packed = writer.room(bits::dense_bytes(kBits, candidates.size())).data();
     for (std::size_t k = 0; k < candidates.size(); ++k) {
@@ -180,9 +180,9 @@ struct UltraDelta {
       std::fill_n(out, rows * cols, T(0));
       for (std::size_t i = 0; i < rows; ++i, out += cols) {
         candidates_.for_each(row + i, col, cols,
-                             [&](std::size_t j, std::size_t k, std::uint32_t lot) {
+                             [&](std::size_t j, std::size_t k, std::uint32_t draw) {
                                const std::uint32_t code = bits::get_dense(codes, kBits, k);
-                               if (lot <= packed_.last[code]) out[j - col] = level_[code];
+                               if (draw <= packed_.last[code]) out[j - col] = level_[code];
                              });
       }
     }
@@ -196,7 +196,7 @@ struct UltraDelta {
  private:
   template <class T>
   double sparsity_of(std::span<const T> values) const noexcept {
-    const double deviation = DeltaSpread::of(values).deviation;
+    const double deviation = DeltaStatistics::of(values).deviation;
     const auto group =
         std::ranges::find_if(groups, [&](const Group& g) { return deviation <= g.deviation; });
     return group == groups.end() ? groups.back().sparsity : group->sparsity;
@@ -216,7 +216,7 @@ struct UltraDelta {
         : reader(packed),
           seed(reader.take<std::uint64_t>("seed")),
           ends(reader.take<std::array<T, 2>>("least and greatest element")),
-          last(reader.take<std::array<std::uint32_t, kCodes>>("greatest lots")),
+          last(reader.take<std::array<std::uint32_t, kCodes>>("greatest draws")),
           greatest(std::ranges::max(last)) {
       if (!detail::all_finite(ends.data(), 2) || !(ends[0] <= ends[1])) {
         detail::fail_validation("least and greatest element");
@@ -235,15 +235,16 @@ struct UltraDelta {
     }
   };
 
-  /// The greatest lot that is kept, given the lots of all elements with the same code.
-  static std::uint32_t last_of(std::vector<std::uint32_t>& lots, double kept) {
-    // The greatest of a few lots says little, and may be large enough to make candidates of many
+  /// The greatest draw that is kept, given the draws of all elements with the same code.
+  static std::uint32_t last_of(std::vector<std::uint32_t>& draws, double kept) {
+    // The greatest of a few draws says little, and may be large enough to make candidates of many
     // elements of other codes. Few elements are therefore kept by probability instead.
     constexpr std::size_t kFew = 32;
-    const auto count = static_cast<std::size_t>(std::rint(kept * static_cast<double>(lots.size())));
-    if (count < kFew) return detail::last_lot(kept);
-    const auto last = lots.begin() + static_cast<std::ptrdiff_t>(count) - 1;
-    std::ranges::nth_element(lots, last);
+    const auto count =
+        static_cast<std::size_t>(std::rint(kept * static_cast<double>(draws.size())));
+    if (count < kFew) return detail::last_draw(kept);
+    const auto last = draws.begin() + static_cast<std::ptrdiff_t>(count) - 1;
+    std::ranges::nth_element(draws, last);
     return *last;
   }
 };

@@ -7,12 +7,12 @@
 
 namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
-/// The spread of every matrix that compress_model() may compress, if it has the same shape and
-/// dtype in both models and differs between them.
-inline std::vector<DeltaSpread> survey_deltas(
+/// The standard deviation of every matrix that compress_model() may compress, if it has the same
+/// shape and dtype in both models and differs between them.
+inline std::vector<DeltaStatistics> survey_deltas(
     const Model& base, const Model& tuned,
     const std::function<bool(std::string_view)>& selected = {}) {
-  std::vector<DeltaSpread> spreads;
+  std::vector<DeltaStatistics> statistics;
   TensorBytes from;
   TensorBytes to;
   for (const ModelTensor& tensor : tuned.tensors()) {
@@ -37,13 +37,13 @@ inline std::vector<DeltaSpread> survey_deltas(
         for (std::size_t s = 0; s < delta.size(); ++s) {
           delta[s] = static_cast<Compute>(y[s]) - static_cast<Compute>(x[s]);
         }
-        spreads.push_back(DeltaSpread::of(std::span<const Compute>(delta)));
+        statistics.push_back(DeltaStatistics::of(std::span<const Compute>(delta)));
       }
     });
     from.release();
     to.release();
   }
-  return spreads;
+  return statistics;
 }
 
 }}}  // namespace deltadct::inline DELTADCT_ABI::io

@@ -66,9 +66,9 @@ class BudgetAllocator {
       for (const double size : weights) spent += size * bits_at(std::exp2(middle), size);
       (spent > bits_per_weight_ * total ? low : high) = middle;
     }
-    std::vector<double> shares;
-    for (const double size : weights) shares.push_back(bits_at(std::exp2(high), size));
-    return shares;
+    std::vector<double> bits;
+    for (const double size : weights) bits.push_back(bits_at(std::exp2(high), size));
+    return bits;
   }
 
   /// The least and the most bits per weight that P x P patches can take if they store bounds_bytes

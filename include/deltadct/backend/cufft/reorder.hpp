@@ -28,12 +28,12 @@ struct alignas(2 * sizeof(T)) Complex {
 
 /// The rotations w(k) and the norms of P points, for k = 0 ... P - 1.
 template <int P, class T>
-struct Turns {
+struct Twiddles {
   T cosine[P];
   T sine[P];  // of the angle, not of its negative
   T norm[P];
 
-  constexpr Turns() noexcept : cosine{}, sine{}, norm{} {
+  constexpr Twiddles() noexcept : cosine{}, sine{}, norm{} {
     for (int k = 0; k < P; ++k) {
       cosine[k] = static_cast<T>(cos_pi(k, 2 * P));
       sine[k] = static_cast<T>(cos_pi(P - k, 2 * P));
@@ -99,7 +99,7 @@ struct SpectrumToCoefficients : ElementKernel<P * P> {
   static constexpr int half = P / 2 + 1;
   const Complex<T>* from;
   T* to;
-  Turns<P, T> turns;
+  Twiddles<P, T> twiddles;
 
   SpectrumToCoefficients(const Complex<T>* from_, T* to_, std::size_t count_)
       : ElementKernel<P * P>{count_}, from(from_), to(to_) {}
@@ -119,12 +119,13 @@ struct SpectrumToCoefficients : ElementKernel<P * P> {
       const Complex<T> x = value(k, l);
       const Complex<T> y = value(k, (P - l) % P);
       // w*(l) y + w(l) x, then Re(w(k) ...).
-      const T c = turns.cosine[l];
-      const T d = turns.sine[l];
+      const T c = twiddles.cosine[l];
+      const T d = twiddles.sine[l];
       const T re = c * (x.re + y.re) + d * (x.im - y.im);
       const T im = c * (x.im + y.im) - d * (x.re - y.re);
-      const T sum = turns.cosine[k] * re + turns.sine[k] * im;
-      to[patch * (P * P) + static_cast<unsigned>(s)] = T(0.5) * sum * turns.norm[k] * turns.norm[l];
+      const T sum = twiddles.cosine[k] * re + twiddles.sine[k] * im;
+      to[patch * (P * P) + static_cast<unsigned>(s)] =
+          T(0.5) * sum * twiddles.norm[k] * twiddles.norm[l];
     });
   }
 };
@@ -135,7 +136,7 @@ struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
   static constexpr int half = P / 2 + 1;
   const T* from;
   Complex<T>* to;
-  Turns<P, T> turns;
+  Twiddles<P, T> twiddles;
 
   CoefficientsToSpectrum(const T* from_, Complex<T>* to_, std::size_t count_)
       : ElementKernel<P * half>{count_}, from(from_), to(to_) {}
@@ -150,14 +151,14 @@ struct CoefficientsToSpectrum : ElementKernel<P*(P / 2 + 1)> {
       const auto value = [&](int a, int b) {
         if (a == P || b == P) return T(0);
         // 1 / (P norm[k]) is norm[k] for k = 0, and norm[k] / 2 otherwise.
-        const T norms =
-            (a == 0 ? T(2) : T(1)) * (b == 0 ? T(2) : T(1)) * turns.norm[a] * turns.norm[b] / T(4);
+        const T norms = (a == 0 ? T(2) : T(1)) * (b == 0 ? T(2) : T(1)) * twiddles.norm[a] *
+                        twiddles.norm[b] / T(4);
         return coefficients[b * P + a] * norms;
       };
       const T re = value(k, l) - value(P - k, P - l);
       const T im = -(value(P - k, l) + value(k, P - l));
-      const T c = turns.cosine[k] * turns.cosine[l] - turns.sine[k] * turns.sine[l];
-      const T d = turns.sine[k] * turns.cosine[l] + turns.cosine[k] * turns.sine[l];
+      const T c = twiddles.cosine[k] * twiddles.cosine[l] - twiddles.sine[k] * twiddles.sine[l];
+      const T d = twiddles.sine[k] * twiddles.cosine[l] + twiddles.cosine[k] * twiddles.sine[l];
       to[patch * (P * half) + static_cast<unsigned>(s)] = {c * re - d * im, c * im + d * re};
     });
   }
