@@ -122,12 +122,65 @@ void judge_row(const U* base, const W* tuned, const O* output, std::size_t n, do
   }
 }
 
-/// What became of a compressed matrix.
+/// What became of a compressed matrix, or of some rows of it.
 struct Measured {
   Recovery recovery;  ///< its error is not finite if an element of the output is not
   RowLosses rows;
   double peak = 0;  ///< the largest magnitude of the output
+
+  Measured& operator+=(const Measured& other) noexcept {
+    recovery += other.recovery;
+    rows += other.rows;
+    peak = std::max(peak, other.peak);
+    return *this;
+  }
 };
+
+/// Compares rows of `cols` elements. Differences are multiplied by `unit`. The peak is measured
+/// only if the fine-tune has another dtype than the base: only then can the output's range be
+/// exceeded.
+template <concepts::Element U, concepts::Element W, concepts::Element O>
+Measured compare_rows(const U* base, const W* tuned, const O* output, std::size_t rows,
+                      std::size_t cols, double unit) noexcept {
+  const auto value = []<class E>(const E* at) {
+    return [at](std::size_t i) { return static_cast<compute_t<E>>(at[i]); };
+  };
+  Measured measured;
+  measured.recovery = sum_recovery(rows * cols, unit, value(base), value(tuned), value(output));
+  for (std::size_t i = 0; i < rows; ++i) {
+    judge_row(base + i * cols, tuned + i * cols, output + i * cols, cols, unit, measured.rows);
+  }
+  if constexpr (!std::same_as<U, W>) {
+    for (std::size_t i = 0; i < rows * cols; ++i) {
+      measured.peak = std::max(measured.peak, std::abs(static_cast<double>(value(output)(i))));
+    }
+  }
+  return measured;
+}
+
+/// Decodes rows of a compressed matrix onto those of its base, rounded to `to`.
+inline std::vector<std::byte> decode_rows(const AnyCodec& codec, const CompressedTensor& delta,
+                                          const AnyMatrix& base, std::size_t first,
+                                          std::size_t rows, DType to) {
+  const std::size_t cols = delta.header.cols;
+  const std::byte* from = base.row(first, cols);
+  std::vector<std::byte> out(from, from + rows * cols * dtype_bytes(base.dtype));
+  if (to == base.dtype) {
+    codec.decode_add_block(delta, base.dtype, first, 0, out.data(), rows, cols, 1.0,
+                           SerialExecutor{});
+    return out;
+  }
+  const DType wide = compute_dtype(base.dtype);
+  std::vector<std::byte> sums(rows * cols * dtype_bytes(wide));
+  convert_elements(out, base.dtype, wide, sums, SerialExecutor{});
+  CompressedView patches = delta;
+  patches.outliers = {};
+  codec.decode_add_block(patches, wide, first, 0, sums.data(), rows, cols, 1.0, SerialExecutor{});
+  add_outliers_to_rounded(delta.outliers, first, rows, cols, base.dtype, sums.data());
+  out.resize(rows * cols * dtype_bytes(to));
+  convert_elements(sums, wide, to, out, SerialExecutor{});
+  return out;
+}
 
 /// Decodes a compressed matrix onto its base, rounds to `to`, one band of rows at a time, and
 /// compares. `to` is the base's dtype or the fine-tune's. For a method without patches the whole
@@ -150,57 +203,21 @@ Measured measure_recovery(const AnyCodec& codec, const CompressedTensor& delta,
   run_each(executor, bands.size(), [&](std::size_t k) {
     const std::size_t first = k * band;
     const std::size_t count = std::min(band, rows - first);
-    const std::byte* from = base.row(first, cols);
-    std::vector<std::byte> out(from, from + count * row_bytes);
-    if (to == base.dtype) {
-      codec.decode_add_block(delta, base.dtype, first, 0, out.data(), count, cols, 1.0,
-                             SerialExecutor{});
-    } else {
-      const DType wide = compute_dtype(base.dtype);
-      std::vector<std::byte> sums(count * cols * dtype_bytes(wide));
-      convert_elements(out, base.dtype, wide, sums, SerialExecutor{});
-      CompressedView patches = delta;
-      patches.outliers = {};
-      codec.decode_add_block(patches, wide, first, 0, sums.data(), count, cols, 1.0,
-                             SerialExecutor{});
-      add_outliers_to_rounded(delta.outliers, first, count, cols, base.dtype, sums.data());
-      out.resize(count * cols * dtype_bytes(to));
-      convert_elements(sums, wide, to, out, SerialExecutor{});
-    }
-    const auto compare = [&]<class U, class W, class O>(const U* b, const W* t, const O* o) {
-      const auto value = []<class E>(const E* at) {
-        return [at](std::size_t i) { return static_cast<compute_t<E>>(at[i]); };
-      };
-      Measured& measured = bands[k];
-      measured.recovery = sum_recovery(count * cols, unit, value(b), value(t), value(o));
-      for (std::size_t i = 0; i < count; ++i) {
-        judge_row(b + i * cols, t + i * cols, o + i * cols, cols, unit, measured.rows);
-      }
-      if constexpr (!std::same_as<U, W>) {
-        for (std::size_t i = 0; i < count * cols; ++i) {
-          measured.peak = std::max(measured.peak,
-                                   std::abs(static_cast<double>(static_cast<compute_t<O>>(o[i]))));
-        }
-      }
-    };
+    const std::vector<std::byte> out = decode_rows(codec, delta, base, first, count, to);
     with_element(base.dtype, [&]<class U>() {
       with_element(tuned.dtype, [&]<class W>() {
-        const auto* b = reinterpret_cast<const U*>(from);
-        const auto* t = reinterpret_cast<const W*>(tuned.row(first, cols));
-        if (to == base.dtype) {
-          compare(b, t, reinterpret_cast<const U*>(out.data()));
-        } else {
-          compare(b, t, reinterpret_cast<const W*>(out.data()));
-        }
+        const auto compare = [&]<class O>(const O* output) {
+          return compare_rows(reinterpret_cast<const U*>(base.row(first, cols)),
+                              reinterpret_cast<const W*>(tuned.row(first, cols)), output, count,
+                              cols, unit);
+        };
+        bands[k] = to == base.dtype ? compare(reinterpret_cast<const U*>(out.data()))
+                                    : compare(reinterpret_cast<const W*>(out.data()));
       });
     });
   });
   Measured total;
-  for (const Measured& measured : bands) {
-    total.recovery += measured.recovery;
-    total.rows += measured.rows;
-    total.peak = std::max(total.peak, measured.peak);
-  }
+  for (const Measured& measured : bands) total += measured;
   return total;
 }
 
