@@ -1,5 +1,5 @@
-// A whole archive file, verified with its checksums ignored and restored on an empty base, in both
-// access modes.
+// A whole archive file, verified with its checksums ignored, in both access modes; and restored, on
+// an empty base and on one of zeros that has what the archive needs.
 #include "support.hpp"
 
 using namespace fuzz;
@@ -12,8 +12,8 @@ constexpr std::string_view kEmptyModel("\x02\0\0\0\0\0\0\0{}", 10);
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const MemoryFile empty(std::as_bytes(std::span(kEmptyModel)));
-  static const io::Model base = io::Model::open(empty.path());
+  static const MemoryFile nothing(std::as_bytes(std::span(kEmptyModel)));
+  static const io::Model empty = io::Model::open(nothing.path());
   const MemoryFile file(std::as_bytes(std::span(data, size)));
   for (const io::Access access : {io::Access::map, io::Access::read}) {
     try {
@@ -35,7 +35,12 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         } catch (const Error&) {
         }
       }
-      restore_everything(base, archive, is_sound(archive));
+      restore_everything(empty, archive, is_sound(archive));
+      const MemoryFile zeros(base_for(archive));
+      const io::Model base =
+          io::Model::open(zeros.path(), {.unknown_dtype = io::UnknownDType::keep});
+      restore_everything(base, archive);
+      restore_otherwise(base, archive);
     } catch (const Error&) {
     }
   }

@@ -96,7 +96,9 @@ double magnitude(const CompressedView& matrix) {
                                                               matrix.header->bound, 0)));
   }
   // The greatest level is a bound or, for a quantizer with 4 bits, about 22 steps.
-  const double level = matrix.header->quantizer == Gaussian<0>::name ? 22.5 : 1;
+  const bool is_gaussian = matrix.header->quantizer == Gaussian<0>::name;
+  require(is_gaussian || matrix.header->quantizer == MinMax<0>::name);
+  const double level = is_gaussian ? 22.5 : 1;
   return most * level * std::max(1.0, std::abs(matrix.header->scale)) * 64;
 }
 

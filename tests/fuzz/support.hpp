@@ -52,6 +52,45 @@ inline bool is_sound(const io::DeltaArchive& archive) {
   }
 }
 
+/// A model of zeros with every tensor that an archive needs of its base, as far as they fit into a
+/// mebibyte.
+inline std::vector<std::byte> base_for(const io::DeltaArchive& archive) {
+  std::vector<io::TensorInfo> tensors;
+  std::uint64_t end = 0;
+  for (const io::ManifestEntry& entry : archive.entries()) {
+    if (!entry.base) continue;
+    const auto bytes = io::tensor_bytes(entry.base->dtype, entry.base->shape);
+    if (!bytes || *bytes > (1u << 20) - end) continue;
+    tensors.push_back({entry.name, entry.base->dtype, entry.base->shape, end, end + *bytes});
+    end += *bytes;
+  }
+  std::string text = io::detail::header_text(tensors, {}, "base");
+  text.append((8 - text.size() % 8) % 8, ' ');
+  std::vector<std::byte> file(8 + text.size() + end);
+  const std::uint64_t length = text.size();
+  std::memcpy(file.data(), &length, sizeof length);
+  std::memcpy(file.data() + 8, text.data(), text.size());
+  return file;
+}
+
+/// Restores every tensor of an archive in the fine-tune's dtype, and rounded at random.
+inline void restore_otherwise(const io::Model& base, const io::DeltaArchive& archive) {
+  const auto codecs = with_baselines(make_codec<Serial>);
+  for (const io::OutputDTypes dtypes : {io::OutputDTypes::base, io::OutputDTypes::tuned}) {
+    io::Restorer restorer(base, archive, codecs, SerialExecutor{},
+                          {.wrong_base = io::WrongBase::accept,
+                           .dtypes = dtypes,
+                           .rounding = io::Rounding::stochastic});
+    for (const io::ManifestEntry& entry : archive.entries()) {
+      if (entry.mode == io::Mode::removed) continue;
+      try {
+        static_cast<void>(restorer.restore(entry));
+      } catch (const Error&) {
+      }
+    }
+  }
+}
+
 /// Restores every tensor of an archive, whole and in two blocks, which must agree unless one is
 /// refused. An error in one tensor does not keep the others from being tried. A sound archive
 /// causes no errors, except those about what the base lacks.

@@ -103,6 +103,9 @@ TEST_SUITE("text") {
     CHECK(base("shrunk", "base_shape", {7, 5}) == Errc::corrupt_data);
     CHECK(base("shrunk", "base_shape", {6, 5}) == Errc::corrupt_data);
     CHECK(base("shrunk", "base_shape", nullptr) == Errc::corrupt_data);
+    // No codec has such elements.
+    CHECK(base("a", "dtype", "I32") == Errc::corrupt_data);
+    CHECK(base("grown", "dtype", "I32") == Errc::corrupt_data);
     // Its bytes would overflow in the base's dtype, or in any.
     CHECK(base("lossless", "base_shape", {std::int64_t{1} << 60}) == Errc::corrupt_data);
     CHECK(base("lossless", "base_shape", {std::int64_t{1} << 62, 8, 0}) == Errc::corrupt_data);
@@ -335,7 +338,7 @@ TEST_SUITE("manifest altered") {
                       draft.entry("w")["dtype"] = dtype;
                       draft.entry("t")["dtype"] = dtype;
                     }),
-                    Errc::unsupported_dtype, Step::validate);
+                    Errc::corrupt_data, Step::open);
     }
   }
 

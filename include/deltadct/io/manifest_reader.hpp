@@ -152,6 +152,7 @@ class ManifestReader {
   }
 
   void read_delta(ManifestEntry& entry) {
+    if (!is_element(entry.dtype)) fail("a delta has no elements of that dtype");
     const auto& stack = json_array(json_member(*json_, "stack", where_), where_, "stack");
     if (stack.size() != 3) fail("stack is not three numbers");
     const auto number = [&](std::size_t i) {
