@@ -47,6 +47,11 @@ TEST_SUITE("files of other formats") {
     const std::string zip("PK\x03\x04\0\0\0\0", 8);
     CHECK(io::detail::foreign_format(zip + "\x08") != nullptr);
     CHECK(io::detail::foreign_format(zip + "{") == nullptr);
+    for (const std::string blank : {" ", "\t", "\r", "\n"}) {
+      CHECK(io::detail::foreign_format(zip + blank) == nullptr);
+      CHECK(io::detail::foreign_format(std::string("\x80\x02\0\0\0\0\0\0", 8) + blank) == nullptr);
+      CHECK(io::detail::foreign_format("<html>\n " + blank) != nullptr);
+    }
     CHECK(io::detail::foreign_format("") == nullptr);
     CHECK(io::detail::foreign_format("GGU") == nullptr);
   }

@@ -19,30 +19,34 @@ inline constexpr const char* kConvertGguf =
     "a GGUF file, as llama.cpp reads: give the safetensors model that it was made from";
 
 /// Says what a file with these first bytes is and what to do about it; nullptr if it may be a
-/// safetensors file or something unknown. A safetensors file is never mistaken for another: the '{'
-/// of its header is its ninth byte.
+/// safetensors file or something unknown. A safetensors file is never mistaken for another: its
+/// ninth byte is the '{' of its header, or a blank before it. Of the other formats, only a web page
+/// may have a blank there, and a length that begins like a web page's text is beyond any file's.
 inline const char* foreign_format(std::string_view first) noexcept {
   struct Known {
     std::string_view begins;
     const char* what;
+    bool is_binary = false;  ///< may begin like a safetensors file's length
   };
   static constexpr Known kKnown[] = {
       {"version https://git-lfs",
        "a Git LFS pointer in place of the file: `git lfs pull` fetches it"},
       {"GGUF", kConvertGguf},
-      {std::string_view("PK\x03\x04", 4), kConvertPickle},
-      {"\x80\x02", kConvertPickle},
-      {"\x80\x03", kConvertPickle},
-      {"\x80\x04", kConvertPickle},
-      {"\x80\x05", kConvertPickle},
+      {std::string_view("PK\x03\x04", 4), kConvertPickle, true},
+      {"\x80\x02", kConvertPickle, true},
+      {"\x80\x03", kConvertPickle, true},
+      {"\x80\x04", kConvertPickle, true},
+      {"\x80\x05", kConvertPickle, true},
       {"\x89HDF", "an HDF5 file, as Keras writes: save the model as safetensors"},
       {"<!DOCTYPE", "a web page, as failed downloads leave: fetch the file again"},
       {"<!doctype", "a web page, as failed downloads leave: fetch the file again"},
       {"<html", "a web page, as failed downloads leave: fetch the file again"},
   };
-  if (first.size() > 8 && first[8] == '{') return nullptr;
+  const char ninth = first.size() > 8 ? first[8] : '\0';
+  if (ninth == '{') return nullptr;
+  const bool is_blank = ninth == ' ' || ninth == '\t' || ninth == '\n' || ninth == '\r';
   for (const Known& known : kKnown) {
-    if (first.starts_with(known.begins)) return known.what;
+    if (first.starts_with(known.begins)) return is_blank && known.is_binary ? nullptr : known.what;
   }
   return nullptr;
 }
