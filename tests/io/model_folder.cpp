@@ -76,6 +76,33 @@ TEST_SUITE("which file of a folder is the model") {
     check_holds(Model::open(folder.path), pair.tuned);
   }
 
+  TEST_CASE("an index whose shards do not exist, beside a whole model") {
+    const Folder folder;
+    write_model(folder / "model.safetensors", some_tensors(3));
+    put(folder / kIndex, bytes_of(weights({{"t0", "model-00001-of-00002.safetensors"}}).dump()));
+    const Model model = Model::open(folder.path);
+    check_holds(model, some_tensors(3));
+    check_warns(model, {{kIndex, "'model-00001-of-00002.safetensors' does not exist"}});
+    CHECK(caught([&] { Model::open(folder.path, kStrict); }).code() == Errc::io_failure);
+  }
+
+  TEST_CASE("shards without an index are one model if none is missing") {
+    const Folder folder;
+    const auto tensors = some_tensors(3);
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::string name = "model-0000" + std::to_string(k + 1) + "-of-00003.safetensors";
+      write_model(folder / name, std::vector{tensors[k]});
+    }
+    const Model model = Model::open(folder.path);
+    check_holds(model, tensors);
+    check_warns(model, {{folder.path.string(), "no index; its 3 shards are read, as by vLLM"}});
+    CHECK(caught([&] { Model::open(folder.path, kStrict); }).code() == Errc::no_model);
+    write_model(folder / "model-00002-of-00003.safetensors", std::vector{tensors[0]});
+    CHECK(caught([&] { Model::open(folder.path); }).code() == Errc::bad_index);
+    fs::remove(folder / "model-00002-of-00003.safetensors");
+    CHECK(refuses(folder, "give the path of one") == Errc::no_model);
+  }
+
   TEST_CASE("what cannot be read is not passed over") {
     const Folder folder;
     write_model(folder / "a.safetensors", some_tensors(1));

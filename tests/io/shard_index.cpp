@@ -103,12 +103,22 @@ TEST_SUITE("malformed shards") {
     const Sharded sharded;
     json value = Sharded::sound();
     value["weight_map"]["d"] = "c.safetensors";
-    CHECK(sharded.refuses(value) == Errc::bad_index);
-    CHECK(names(sharded.refused(), ": d"));
-    value = Sharded::sound();
+    CHECK(sharded.refuses(value, kStrict) == Errc::bad_index);
+    CHECK(names(sharded.refused(kStrict), ": d"));
+    const Model none = Model::open(sharded.folder.path);
+    check_holds(none, {sharded.a, sharded.b, sharded.c});
+    check_warns(none, {{kIndex + ": d", "in no shard, though the index says 'c.safetensors'"}});
+  }
+
+  TEST_CASE("a tensor in another shard than the index says") {
+    const Sharded sharded;
+    json value = Sharded::sound();
     value["weight_map"]["b"] = "c.safetensors";
-    CHECK(sharded.refuses(value) == Errc::bad_index);
-    CHECK(names(sharded.refused(), ": b"));
+    CHECK(sharded.refuses(value, kStrict) == Errc::bad_index);
+    CHECK(names(sharded.refused(kStrict), ": b"));
+    const Model other = Model::open(sharded.folder.path);
+    check_holds(other, {sharded.a, sharded.b, sharded.c});
+    check_warns(other, {{kIndex + ": b", "in another shard than the index says; it is used"}});
   }
 
   TEST_CASE("a tensor in a shard that the index lacks") {

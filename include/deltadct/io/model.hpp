@@ -65,8 +65,8 @@ class Model {
  public:
   /// `path` is a safetensors file, a folder, or an index. In a folder, the first that exists is
   /// taken of: model.safetensors.index.json, model.safetensors, the only other index, the only
-  /// other *.safetensors. Adapters are ignored, and so are delta archives if there is anything
-  /// else.
+  /// other *.safetensors, a complete set of shards without an index. Adapters are ignored, and so
+  /// are delta archives if there is anything else.
   ///
   /// Throws io_failure, bad_container, bad_index, no_model, unsupported_dtype or limit_exceeded,
   /// naming the file and, if there is one, the tensor.
@@ -249,10 +249,20 @@ class Model {
   }
 
   void open_folder(const std::filesystem::path& folder) {
-    const auto path = detail::model_in_folder(folder, options_);
+    const auto paths = detail::model_in_folder(folder, options_);
+    if (paths.size() > 1) return open_set(folder, paths);
+    const auto& path = paths[0];
     if (!is_index(path)) return add_shard(path, options_.links);
-    open_index(path, options_.links);
     const auto single = folder / detail::kUsualFile;
+    if (!options_.is_strict() && detail::has_entry(single)) {
+      if (const auto lacking = detail::lacking_shard(path, options_)) {
+        warnings_.add(path.string(), "ignored, because its shard '" + detail::shortened(*lacking) +
+                                         "' does not exist; " + detail::kUsualFile +
+                                         " is read, as by transformers (--strict refuses it)");
+        return add_shard(single, options_.links);
+      }
+    }
+    open_index(path, options_.links);
     const bool named = std::ranges::find(shards_, single, &Shard::path) != shards_.end();
     if (named || !detail::has_entry(single)) return;
     warnings_.add(single.string(),
@@ -260,18 +270,34 @@ class Model {
                   "reads it instead. Give its path to read it");
   }
 
+  /// Opens all shards of a model that has no index.
+  void open_set(const std::filesystem::path& folder,
+                const std::vector<std::filesystem::path>& paths) {
+    for (const auto& path : paths) add_shard(path, options_.links);
+    warnings_.add(folder.string(), "no index; its " + std::to_string(paths.size()) +
+                                       " shards are read, as by vLLM (--strict refuses them)");
+    std::vector<std::string_view> names;
+    for (const ModelTensor& tensor : tensors_) names.push_back(tensor.name);
+    std::ranges::sort(names);
+    const auto twice = std::ranges::adjacent_find(names);
+    if (twice == names.end()) return;
+    throw Error(Errc::bad_index, detail::tensor_place(folder.string(), *twice),
+                "in several shards, and there is no index");
+  }
+
   void open_index(const std::filesystem::path& path, Links links) {
     auto [index, identity] = detail::read_index(path, options_, links);
     for (const Warning& warning : index.warnings) warnings_.add(warning.where, warning.what);
     file_bytes_ += identity.bytes;
     index_ = {path, identity};
+    std::map<std::string, std::string> absent;
     for (auto& [name, tensors] : index.shards) {
       const std::size_t first = tensors_.size();
       add_shard(path.parent_path() / name, options_.links);
       detail::check_shard(path.string(), name, tensors,
-                          std::span<const ModelTensor>(tensors_).subspan(first), options_);
+                          std::span<const ModelTensor>(tensors_).subspan(first), options_, absent);
     }
-    detail::settle_tensors(path.string(), index, tensors_, warnings_);
+    detail::settle_tensors(path.string(), index, std::move(absent), tensors_, warnings_);
     check_total(path, index);
     index_metadata_ = std::move(index.metadata);
     other_index_metadata_ = std::move(index.other_metadata);
@@ -300,6 +326,12 @@ class Model {
       warnings_.add(path.string(),
                     "entries of its header are arrays, which safetensors reads (--strict refuses "
                     "them)");
+    }
+    if (container.header.other_members) {
+      warnings_.add(path.string(),
+                    "entries of its header have other members than dtype, shape and data_offsets, "
+                    "which are left out",
+                    Loss::beside);
     }
     file_bytes_ += container.file.size();
     shards_.push_back({path,

@@ -4,6 +4,7 @@
 #include <deltadct/io/safetensors.hpp>
 #include <deltadct/io/shard_index.hpp>
 
+#include <optional>
 #include <set>
 
 namespace deltadct { inline namespace DELTADCT_ABI { namespace io { namespace detail {
@@ -152,19 +153,55 @@ inline std::string no_model(const FolderContents& contents, const FolderCandidat
   return "no index, and no *.safetensors";
 }
 
+/// Whether sorted names are those of all shards of one model: NAME-00001-of-00003.safetensors and
+/// so on.
+inline bool is_complete_set(const std::vector<std::string>& files) {
+  constexpr std::string_view kTail = "-00001-of-00001.safetensors";
+  const auto numbered = [](std::size_t number) {
+    const std::string digits = std::to_string(number);
+    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
+  };
+  if (files.empty() || files[0].size() <= kTail.size() || files.size() > 99999) return false;
+  const std::string name = files[0].substr(0, files[0].size() - kTail.size());
+  for (std::size_t k = 0; k < files.size(); ++k) {
+    const std::string tail = "-" + numbered(k + 1) + "-of-" + numbered(files.size());
+    if (files[k] != name + tail + ".safetensors") return false;
+  }
+  return true;
+}
+
+/// A shard that an index names and that does not exist; nothing if there is none, or if the index
+/// cannot be read.
+inline std::optional<std::string> lacking_shard(const std::filesystem::path& index,
+                                                const ReadOptions& options) {
+  try {
+    for (const auto& [shard, tensors] : read_index(index, options, options.links).first.shards) {
+      if (!has_entry(index.parent_path() / shard)) return shard;
+    }
+  } catch (const Error&) {
+  }
+  return std::nullopt;
+}
+
 /// The file to open: model.safetensors.index.json, else model.safetensors, else the only other
 /// index, else the only other *.safetensors. Adapters are ignored, and so are delta archives if
-/// there is anything else. Throws no_model or io_failure.
-inline std::filesystem::path model_in_folder(const std::filesystem::path& folder,
-                                             const ReadOptions& options) {
+/// there is anything else. Or, unless that is strict, the files to open together: all shards of a
+/// model that has no index. Throws no_model or io_failure.
+inline std::vector<std::filesystem::path> model_in_folder(const std::filesystem::path& folder,
+                                                          const ReadOptions& options) {
   for (const char* usual : {kUsualIndex, kUsualFile}) {
-    if (has_entry(folder / usual)) return folder / usual;
+    if (has_entry(folder / usual)) return {folder / usual};
   }
   const FolderContents contents(folder);
-  if (contents.indices.empty() && contents.files.size() == 1) return folder / contents.files[0];
+  if (contents.indices.empty() && contents.files.size() == 1) return {folder / contents.files[0]};
+  if (contents.indices.empty() && !options.is_strict() && is_complete_set(contents.files)) {
+    std::vector<std::filesystem::path> shards;
+    for (const std::string& file : contents.files) shards.push_back(folder / file);
+    return shards;
+  }
   const FolderCandidates found = sort_out(contents, options);
-  if (found.models.size() == 1) return folder / found.models[0];
-  if (found.models.empty() && found.archives.size() == 1) return folder / found.archives[0];
+  if (found.models.size() == 1) return {folder / found.models[0]};
+  if (found.models.empty() && found.archives.size() == 1) return {folder / found.archives[0]};
   throw Error(Errc::no_model, folder.string(), no_model(contents, found));
 }
 

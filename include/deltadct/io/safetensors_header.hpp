@@ -33,6 +33,7 @@ struct SafetensorsHeader {
   bool null_metadata = false;   ///< it is null, and treated as absent
   bool leading_blanks = false;  ///< before the first brace
   bool array_entries = false;   ///< some entries are arrays: dtype, shape, data_offsets
+  bool other_members = false;   ///< some entries have members that no reader knows
 };
 
 namespace detail {
@@ -117,6 +118,9 @@ inline TensorInfo read_tensor(const std::string& name, const nlohmann::json& ent
   return info;
 }
 
+/// The members of an entry: dtype, shape, data_offsets.
+inline constexpr std::size_t kMembers = 3;
+
 /// The entry that an array of its values stands for.
 inline nlohmann::json entry_of_array(nlohmann::json&& values) {
   nlohmann::json entry = nlohmann::json::object();
@@ -190,6 +194,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
       header.tensors.push_back(detail::read_tensor(name, entry, where, options));
     } else {
       header.tensors.push_back(detail::read_tensor(name, value, where, options));
+      header.other_members = header.other_members || value.size() > detail::kMembers;
     }
   };
   parse_json_members(text, where, take, limits.depth, detail::member_values(limits));

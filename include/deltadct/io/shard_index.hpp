@@ -131,18 +131,23 @@ inline std::string shard_index_text(const ShardIndex& index) {
 
 namespace detail {
 
-/// Throws bad_index unless a shard holds what the index maps to it and, in strict mode, nothing
-/// else. Sorts the mapped names.
+/// Compares what a shard holds with what the index maps to it, and sorts the mapped names. In
+/// strict mode, throws bad_index if the two differ. Otherwise adds mapped names that the shard
+/// lacks to `absent`, each with the shard.
 template <class Tensor>
 void check_shard(std::string_view index, const std::string& shard, std::vector<std::string>& mapped,
-                 std::span<const Tensor> held, const ReadOptions& options) {
+                 std::span<const Tensor> held, const ReadOptions& options,
+                 std::map<std::string, std::string>& absent) {
   std::vector<std::string_view> names;
   for (const Tensor& tensor : held) names.push_back(tensor.name);
   std::ranges::sort(names);
   std::ranges::sort(mapped);
   for (const std::string& name : mapped) {
     if (std::ranges::binary_search(names, name)) continue;
-    throw Error(Errc::bad_index, tensor_place(index, name), "not in the shard '" + shard + "'");
+    if (options.is_strict()) {
+      throw Error(Errc::bad_index, tensor_place(index, name), "not in the shard '" + shard + "'");
+    }
+    absent.emplace(name, shard);
   }
   if (!options.is_strict()) return;
   for (const std::string_view name : names) {
@@ -166,10 +171,14 @@ std::vector<bool> listed_tensors(const ShardIndex& index, const std::vector<Tens
 }
 
 /// The warning about a tensor that is not just where the index says; nullptr if it is.
-inline const char* shard_remark(bool listed, bool several) noexcept {
+inline const char* shard_remark(bool listed, bool several, bool elsewhere) noexcept {
   if (listed && several) {
     return "in several shards; the one that the index names is used, while transformers 5 and "
            "vLLM use the last (--strict refuses it)";
+  }
+  if (elsewhere) {
+    return "in another shard than the index says; it is used, as by transformers 5 and vLLM "
+           "(--strict refuses it)";
   }
   if (several) {
     return "in several shards and not in the index; the last is used, as by transformers 5 and "
@@ -181,11 +190,20 @@ inline const char* shard_remark(bool listed, bool several) noexcept {
 }
 
 /// Keeps one tensor of each name, in their order: the one that the index names, or else the last.
+/// `absent` has the names that the index maps to shards without them.
 template <class Tensor>
-void settle_tensors(std::string_view where, const ShardIndex& index, std::vector<Tensor>& tensors,
+void settle_tensors(std::string_view where, const ShardIndex& index,
+                    std::map<std::string, std::string> absent, std::vector<Tensor>& tensors,
                     WarningCollector& warnings) {
   const std::vector<bool> listed = listed_tensors(index, tensors);
-  if (std::ranges::find(listed, false) == listed.end()) return;
+  const auto warn_of_absent = [&] {
+    for (const auto& [name, shard] : absent) {
+      warnings.add(tensor_place(where, name),
+                   "in no shard, though the index says '" + shortened(shard) +
+                       "'; ignored, as by transformers 5 and vLLM (--strict refuses it)");
+    }
+  };
+  if (std::ranges::find(listed, false) == listed.end()) return warn_of_absent();
   std::vector<std::size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, {},
@@ -198,7 +216,8 @@ void settle_tensors(std::string_view where, const ShardIndex& index, std::vector
       if (!listed[counted]) counted = order[end];
     }
     counts[counted] = true;
-    const char* remark = shard_remark(listed[counted], end - first > 1);
+    const bool elsewhere = absent.erase(name) != 0;
+    const char* remark = shard_remark(listed[counted], end - first > 1, elsewhere);
     if (remark != nullptr) warnings.add(tensor_place(where, name), remark);
   }
   std::size_t kept = 0;
@@ -208,6 +227,7 @@ void settle_tensors(std::string_view where, const ShardIndex& index, std::vector
     ++kept;
   }
   tensors.resize(kept);
+  warn_of_absent();
 }
 
 }  // namespace detail
