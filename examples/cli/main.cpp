@@ -31,19 +31,25 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
-// A mapped file that another process shortens raises SIGBUS. Incomplete outputs are not in place,
-// so there is nothing to clean up, except the stage of a folder in which nothing is complete yet.
+// A mapped file that another process shortens raises SIGBUS. Incomplete outputs are not in place.
+// What is left to clean up are files with temporary names, and the stage of a folder in which
+// nothing is complete yet.
 std::optional<deltadct::io::StageRemover> remove_stage;
 
-extern "C" void report_lost_input(int) {
+void clean_up() {
+  deltadct::io::TemporaryPath::remove_all();
   if (remove_stage) (*remove_stage)();
+}
+
+extern "C" void report_lost_input(int) {
+  clean_up();
   constexpr char kText[] = "deltadct: an input was cut off while being read (--io read names it)\n";
   static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
   ::_exit(kFailed);
 }
 
 extern "C" void end_by_signal(int number) {
-  if (remove_stage) (*remove_stage)();
+  clean_up();
   std::signal(number, SIG_DFL);
   std::raise(number);  // which waits until this handler returns
 }
@@ -51,10 +57,11 @@ extern "C" void end_by_signal(int number) {
 // Ignores SIGPIPE: a command that writes a file must not die because nobody reads its messages. And
 // SIGXFSZ: a file beyond the limit of the process is an error of the write, like a full disk.
 void begin_writing(const cli::Writing& writing, bool may_be_folder) {
+  if (writing.resume && !may_be_folder && writing.max_shard_bytes == 0)
+    throw CLI::ValidationError("--resume", "requires --max-shard-size: a file has no parts");
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-  if (!may_be_folder && writing.max_shard_bytes == 0) return;
-  remove_stage.emplace(writing.output);
+  if (may_be_folder || writing.max_shard_bytes != 0) remove_stage.emplace(writing.output);
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     // One that is ignored, as under nohup, stays so.
     if (std::signal(number, end_by_signal) == SIG_IGN) std::signal(number, SIG_IGN);
@@ -102,11 +109,11 @@ std::string check_bits(const std::string& text) {
 
 void add_writing(CLI::App& command, cli::Writing& writing, const char* what) {
   command.add_option("-o,--output", writing.output, what)->required()->check(check_path);
-  CLI::Option* size = take_size(
+  take_size(
       command.add_option("--max-shard-size", writing.max_shard_bytes,
                          "write a folder of files of about this size, such as 5GB, and an index"));
-  command.add_flag("--resume", writing.resume, "continue an interrupted run of the same command")
-      ->needs(size);
+  command.add_flag("--resume", writing.resume,
+                   "continue an interrupted run of the same command that writes a folder");
   command.add_flag("--force", writing.force, "replace an existing output");
 }
 

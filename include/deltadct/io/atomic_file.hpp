@@ -3,6 +3,7 @@
 
 #include <deltadct/core/arithmetic.hpp>
 #include <deltadct/io/posix.hpp>
+#include <deltadct/io/temporaries.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -63,7 +64,8 @@ inline std::string written_text(const struct stat& status) {
 /// An output that appears under its name complete, or not at all. Where the file system allows, it
 /// is written to a file in the same folder that has no name until commit(), so nothing is left if
 /// the process ends before that. Elsewhere the file has a temporary name, and the destructor
-/// removes it. The output gets the mode of the one it replaces.
+/// removes it, or a signal handler (TemporaryPath). The output gets the mode of the one it
+/// replaces.
 ///
 /// Appended bytes are gathered into large blocks, which bypass the page cache where the file system
 /// allows. Otherwise a model that is written once would push the inputs out of the cache, and
@@ -154,8 +156,9 @@ class AtomicFile {
     if (mode_ != 0 && ::fchmod(descriptor_.get(), mode_) != 0) fail("chmod");
     if (temporary_.empty()) give_name();
     if (descriptor_.close() != 0 && errno != EINTR) fail("close");
-    publish();
+    if (!temporary_.empty()) publish();
     temporary_.clear();
+    noted_ = {};
     // The file is in place, so failing to sync the folder is no error: after a system crash the old
     // output may be there, but never a part of the new one.
     static_cast<void>(detail::retry([&] { return ::fsync(folder_.get()); }));
@@ -290,7 +293,7 @@ class AtomicFile {
     if (create_nameless()) return;
     std::string name;
     do {
-      name = detail::temporary_name(path_);
+      name = choose_name();
       descriptor_ =
           detail::open_file(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666, folder_.get());
     } while (descriptor_.get() == -1 && errno == EEXIST);
@@ -312,15 +315,31 @@ class AtomicFile {
     return false;
   }
 
+  /// A new temporary name, noted before there is a file of that name.
+  std::string choose_name() {
+    std::string name = detail::temporary_name(path_);
+    noted_ = TemporaryPath((path_.parent_path() / name).string());
+    return name;
+  }
+
+  /// Links a file without a name. Returns false if the name is taken.
+  bool link_as(const std::string& name) const {
+    const std::string from = descriptor_path();
+    if (::linkat(AT_FDCWD, from.c_str(), folder_.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0)
+      return true;
+    if (errno != EEXIST) fail("link");
+    return false;
+  }
+
+  /// Gives a file without a name the output's or, where it replaces something, a temporary one.
   void give_name() {
+    if (overwrite_ == Overwrite::no) {
+      if (!link_as(name_)) throw Error(Errc::output_exists, path_.string());
+      return;
+    }
     std::string name;
-    int linked = 0;
-    do {
-      name = detail::temporary_name(path_);
-      linked = ::linkat(AT_FDCWD, descriptor_path().c_str(), folder_.get(), name.c_str(),
-                        AT_SYMLINK_FOLLOW);
-    } while (linked != 0 && errno == EEXIST);
-    if (linked != 0) fail("link");
+    do name = choose_name();
+    while (!link_as(name));
     temporary_ = std::move(name);
   }
 
@@ -338,6 +357,7 @@ class AtomicFile {
     path_.swap(other.path_);
     name_.swap(other.name_);
     temporary_.swap(other.temporary_);
+    std::swap(noted_, other.noted_);
     std::swap(overwrite_, other.overwrite_);
     std::swap(mode_, other.mode_);
     std::swap(failed_, other.failed_);
@@ -354,6 +374,7 @@ class AtomicFile {
   std::filesystem::path path_;
   std::string name_;
   std::string temporary_;  // empty: nothing to remove, or no name yet
+  TemporaryPath noted_;    // for signal handlers
   Overwrite overwrite_ = Overwrite::no;
   mode_t mode_ = 0;  // of the output that is replaced
   bool failed_ = false;

@@ -34,7 +34,7 @@ class AtomicFolder {
                std::string_view plan, FileSums files = {})
       // After this constructor, the destructor runs whatever is thrown below.
       : AtomicFolder(path, overwrite, std::move(files)) {
-    if (!path_.has_filename()) {
+    if (!path_.has_filename() || path_.filename() == "." || path_.filename() == "..") {
       throw Error(Errc::io_failure, path.string(), "not a name that a folder can be given");
     }
     check_output();
@@ -161,9 +161,9 @@ class AtomicFolder {
     ::unlink(mark.c_str());
     errno = number;
     if (errno != EINVAL && errno != ENOSYS && errno != EXDEV) fail("rename");
-    throw Error(
-        Errc::io_failure, path_.string(),
-        "this file system cannot exchange it for " + stage_.string() + "; remove it and resume");
+    throw Error(Errc::io_failure, path_.string(),
+                "this file system cannot exchange it for " + stage_.string() +
+                    ", which is complete; remove it and resume (--resume)");
   }
 
   static bool is_folder(const std::filesystem::directory_entry& entry) {
@@ -256,7 +256,9 @@ class AtomicFolder {
   void prepare(Resume resume, std::string_view plan) {
     // An output that has been replaced is not a run to resume.
     if (resume == Resume::yes && holds_complete_files() && !has(kReplaced)) {
-      if (read_plan() != plan) throw Error(Errc::cannot_resume, stage_.string());
+      if (read_plan() != plan) {
+        throw Error(Errc::cannot_resume, stage_.string(), "without --resume, it starts over");
+      }
     } else {
       clear([&](const std::filesystem::path& path) { return path != stage_ / kPlan; });
       if (::ftruncate(plan_.get(), 0) != 0) detail::throw_errno(stage_, "ftruncate");
@@ -356,7 +358,8 @@ class StageRemover {
   /// is otherwise empty, so the plan is moved aside first.
   void operator()() const noexcept {
     if (AtomicFolder::Held::count == 0) return;  // the stage may be that of another process
-    if (::rename(plan_.c_str(), aside_.c_str()) != 0) return;
+    if (::renameat2(AT_FDCWD, plan_.c_str(), AT_FDCWD, aside_.c_str(), RENAME_NOREPLACE) != 0)
+      return;
     if (::rmdir(stage_.c_str()) == 0) {
       ::unlink(aside_.c_str());
     } else {
