@@ -72,6 +72,8 @@ void compress(const CompressArguments& arguments, const Common& common) {
   };
   const auto base = open_base(arguments.base, common);
   const auto tuned = open_model(arguments.tuned, common);
+  warn_of_unmatched("--include", arguments.include, tuned);
+  warn_of_unmatched("--exclude", arguments.exclude, tuned);
   const deltadct::OpenMpExecutor executor = start_threads(common);
   deltadct::CodecFactory codecs = patch_factory(common);
   if (is_baseline(arguments.preset)) {

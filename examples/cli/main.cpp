@@ -392,9 +392,10 @@ std::string usage_error(const CLI::App*, const CLI::Error& error) {
          "\nRun with --help for more information.\n";
 }
 
-/// The switch that helps with an error, if its text names none.
+/// The switch that helps with an error, if its text names none. Paths, such as those of a download
+/// cache, may contain "--".
 const char* switch_for(const deltadct::Error& error) {
-  if (std::string_view(error.what()).find("--") != std::string_view::npos) return "";
+  if (error.detail().find("--") != std::string::npos) return "";
   switch (error.code()) {
     case deltadct::Errc::output_exists:
       return "; --force replaces it";

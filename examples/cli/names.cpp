@@ -1,6 +1,8 @@
 // Regular expressions on the names of tensors.
 #include "names.hpp"
 
+#include "text.hpp"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -32,6 +34,16 @@ bool matches(const std::vector<std::regex>& patterns, std::string_view name) {
   });
 }
 
+void warn_of_unmatched(const char* option, const std::vector<std::string>& patterns,
+                       const io::Model& model) {
+  for (const std::string& pattern : patterns) {
+    const std::vector<std::regex> compiled = compile({pattern});
+    const bool is_matched = std::ranges::any_of(
+        model.tensors(), [&](const io::ModelTensor& t) { return matches(compiled, t.name); });
+    if (!is_matched) warn({std::string(option) + " " + pattern, "matches no tensor"});
+  }
+}
+
 Renaming parse_renaming(const std::string& text) {
   const std::size_t equals = text.rfind('=');
   if (equals == text.npos) {
@@ -43,14 +55,21 @@ Renaming parse_renaming(const std::string& text) {
 io::Model renamed(io::Model&& model, const std::vector<std::string>& rules) {
   std::vector<Renaming> renamings;
   for (const std::string& rule : rules) renamings.push_back(parse_renaming(rule));
-  return std::move(model).renamed([&](std::string_view name) {
+  std::vector<bool> used(rules.size());
+  io::Model other = std::move(model).renamed([&](std::string_view name) {
     std::string result(name);
-    for (const Renaming& renaming : renamings) {
+    for (std::size_t k = 0; k < renamings.size(); ++k) {
       require_matchable(result);
-      result = std::regex_replace(result, renaming.from, renaming.to);
+      if (!std::regex_search(result, renamings[k].from)) continue;
+      used[k] = true;
+      result = std::regex_replace(result, renamings[k].from, renamings[k].to);
     }
     return result;
   });
+  for (std::size_t k = 0; k < rules.size(); ++k) {
+    if (!used[k]) warn({"--rename " + rules[k], "matches no tensor of BASE"});
+  }
+  return other;
 }
 
 }  // namespace cli

@@ -16,6 +16,10 @@ std::vector<std::regex> compile(const std::vector<std::string>& patterns);
 /// Whether a pattern matches some part of a name. Throws limit_exceeded if the name is too long.
 bool matches(const std::vector<std::regex>& patterns, std::string_view name);
 
+/// Warns of patterns of an option that match no tensor: they are probably misspelled.
+void warn_of_unmatched(const char* option, const std::vector<std::string>& patterns,
+                       const deltadct::io::Model& model);
+
 /// FROM=TO: every part of a name that matches FROM is replaced with TO.
 struct Renaming {
   std::regex from;
@@ -26,7 +30,8 @@ struct Renaming {
 /// separator, so FROM may contain others, as in (?=x).
 Renaming parse_renaming(const std::string& text);
 
-/// The same model, with its tensors renamed by the rules in their order.
+/// The same model, with its tensors renamed by the rules in their order. Warns of rules that match
+/// no tensor.
 deltadct::io::Model renamed(deltadct::io::Model&& model, const std::vector<std::string>& rules);
 
 }  // namespace cli

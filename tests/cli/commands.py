@@ -425,7 +425,21 @@ class Compress(Case):
         self.assertEqual(deltas("--exclude", r"\.mlp\."), attention | {"experts.weight"})
         self.assertEqual(deltas("--include", r"^layers\.", "--exclude", r"\.1\."),
                          {"layers.0.attn.weight", "layers.0.mlp.weight"})
-        self.assertEqual(deltas("--include", "nothing"), set())
+
+    def test_patterns_that_match_nothing_are_told(self):
+        command = ["compress", self.path("base"), self.path("tuned"), "-o", self.path("delta"),
+                   "--force"]
+        for options in (["--include", "nothing"], ["--exclude", "layerz"],
+                        ["--rename", "^modle=model"]):
+            warning = self.warns(*command, *options)
+            self.assertIn(f"{options[0]} {options[1]}: matches no tensor", warning)
+        self.compress("--force", "--rename", "^layers=x", "--rename", "^x=layers")
+
+    def test_the_switch_is_named_whatever_the_path(self):
+        (self.folder / "models--org--name").mkdir()
+        self.compress(output="models--org--name/delta")
+        self.assertIn("--force replaces it",
+                      self.compress_fails(FAILED, output="models--org--name/delta"))
 
     def test_a_name_too_long_for_a_pattern_is_refused(self):
         self.tuned["n" * 100_000] = ("U8", np.arange(4, dtype=np.uint8))

@@ -29,12 +29,13 @@ namespace deltadct { inline namespace DELTADCT_ABI {
 ///   forward_patch<P, T>(from, to)           the orthonormal DCT of one patch in memory
 ///   inverse_patch<P, T>(from, to)
 /// for P from 2 to 64. A backend writes one of the two pairs; FusedKernel and ArrayKernel add the
-/// other.
+/// other. ScalarCodes has the members for codes if Vector<T, P> is T.
 ///
 /// Coefficients are laid out transposed. With F = C X C^T, where k_row is the frequency along the
 /// rows' index and k_column the one along the columns' index, forward_patch() must write
 /// coefficient (k_row, k_column) to F[k_column * P + k_row], and inverse_patch() must read it
-/// there. A patch itself is row-major, x[row * P + column]. The other pair follows the same rule:
+/// there. As products of matrices in memory, that is C (C X)^T, and C^T (C^T F^T)^T back. A patch
+/// itself is row-major, x[row * P + column]. The other pair follows the same rule:
 /// on the coefficient side, sources and sinks are indexed by (k_column, k_row). A transform that
 /// ends after its second pass over columns has this layout by itself and saves a transpose.
 ///

@@ -142,10 +142,12 @@ class ArchiveWriter {
 
   /// How the writer reads back what it wrote. The limits on what it was made from were the
   /// caller's.
-  static constexpr ReadOptions kReadOwn{
-      .limits = {.tensors = ~std::size_t{0}, .rank = ~std::size_t{0}, .depth = 1'000'000},
-      .unknown_dtype = UnknownDType::keep,
-      .strictness = Strictness::strict};
+  static constexpr ReadOptions kReadOwn{.limits = {.header_bytes = ~std::uint64_t{0},
+                                                   .tensors = ~std::size_t{0},
+                                                   .rank = ~std::size_t{0},
+                                                   .depth = 1'000'000},
+                                        .unknown_dtype = UnknownDType::keep,
+                                        .strictness = Strictness::strict};
   static std::size_t room(const std::string& name) {
     return 3 * (json_quoted(name, "tensor").size() + 100);
   }

@@ -11,6 +11,7 @@
 #include <deltadct/io/archive_writer.hpp>
 
 #include <array>
+#include <set>
 
 namespace deltadct { inline namespace DELTADCT_ABI { namespace io {
 
@@ -64,7 +65,7 @@ class CompanionFinder {
  public:
   CompanionFinder(const Model& model, std::filesystem::path folder)
       : folder_(std::move(folder)), options_(model.options()) {
-    for (const ModelFile& file : model.files()) own_.push_back(file.identity);
+    for (const ModelFile& file : model.files()) own_.insert(file.identity);
     found_.folder = true;
     found_.links = options_.links;
   }
@@ -145,9 +146,7 @@ class CompanionFinder {
     return file_name_fault(is_folder ? name + "/x" : name);
   }
 
-  bool is_of_model(const FileIdentity& identity) const {
-    return std::ranges::find(own_, identity) != own_.end();
-  }
+  bool is_of_model(const FileIdentity& identity) const { return own_.contains(identity); }
 
   InputFile open(const std::filesystem::path& path) const {
     try {
@@ -220,7 +219,7 @@ class CompanionFinder {
 
   std::filesystem::path folder_;
   const ReadOptions& options_;
-  std::vector<FileIdentity> own_;             // of the model: its shards and its index
+  std::set<FileIdentity> own_;                // of the model: its shards and its index
   std::vector<std::filesystem::path> above_;  // the folders being searched, outermost first
   FileNames names_;
   std::vector<std::string> weights_;  // weights that are not the model's

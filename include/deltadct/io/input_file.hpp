@@ -4,6 +4,7 @@
 #include <deltadct/io/posix.hpp>
 
 #include <algorithm>
+#include <compare>
 #include <vector>
 
 #include <sys/mman.h>
@@ -24,7 +25,7 @@ struct FileIdentity {
   std::uint64_t bytes = 0;
   std::int64_t modified_ns = 0;  ///< since 1970
 
-  bool operator==(const FileIdentity&) const = default;
+  auto operator<=>(const FileIdentity&) const = default;
 };
 
 namespace detail {

@@ -4,10 +4,12 @@
 #include <deltadct/io/folder.hpp>
 #include <deltadct/io/model.hpp>
 
+#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -21,7 +23,7 @@ struct Node {
   std::uint64_t device;
   std::uint64_t inode;
 
-  bool operator==(const Node&) const = default;
+  auto operator<=>(const Node&) const = default;
 };
 
 /// What a path leads to, following links; nothing if it leads nowhere.
@@ -98,13 +100,13 @@ class Inputs {
 /// Whether an output is exactly a model: its only file, or the folder as which it was opened, with
 /// nothing else in it that would be lost.
 inline bool is_whole_model(const std::filesystem::path& output, const Model& model) {
-  std::vector<Node> nodes;
+  std::set<Node> nodes;
   for (const ModelFile& file : model.files()) {
-    nodes.push_back({file.identity.device, file.identity.inode});
+    nodes.insert({file.identity.device, file.identity.inode});
   }
   const auto node = node_of(output);
   if (!node) return false;
-  if (nodes.size() == 1 && nodes[0] == *node) return true;
+  if (nodes.size() == 1 && *nodes.begin() == *node) return true;
   const std::filesystem::path& path = model.path();
   std::error_code error;
   const bool is_folder = std::filesystem::is_directory(path, error);
@@ -113,8 +115,9 @@ inline bool is_whole_model(const std::filesystem::path& output, const Model& mod
     return false;
   std::filesystem::directory_iterator at(output, error);
   for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
-    const auto held = node_of(at->path());
-    const bool known = held && std::ranges::find(nodes, *held) != nodes.end();
+    // What a link leads to would stay, and the link would be lost.
+    const auto held = at->is_symlink(error) ? std::nullopt : node_of(at->path());
+    const bool known = held && nodes.contains(*held);
     if (!known && !AtomicFolder::is_mark(at->path().filename().string())) return false;
   }
   return !error;

@@ -27,14 +27,15 @@ struct L2Norm {
   }
 
   /// What encoding may sum over a patch while it reads the matrix, instead of calling the scorer
-  /// for every patch.
+  /// for every patch. V is a scalar or a register; operations beyond arithmetic are in Lanes<V>.
   template <class V>
   DELTADCT_HD static V term(V x) noexcept {
     return x * x;
   }
 
   /// Computes the score of a patch from the sum of its terms. Returns false if the sum does not
-  /// suffice.
+  /// suffice, but sets the score even then. A host then calls the scorer. A device sums the patch
+  /// again, times a power of two, and divides the score by that power to the degree.
   template <concepts::Compute T>
   DELTADCT_HD static bool from_sum(T square, T& score) noexcept {
     constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();

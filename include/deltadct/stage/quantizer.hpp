@@ -33,14 +33,17 @@ concept ConstantQuantizer = Q::bound_count == 1 && requires(T x) {
 
 /// Quantizer<k>, for compute type T:
 ///   fit<V>(coefficients, n, bounds)   computes the bounds of n coefficients, n a multiple of the
-///                                     lanes of V; returns whatever else the encoder needs
+///                                     lanes of V; returns whatever else the encoder needs. The
+///                                     coefficients are gain times the real ones, and the codec
+///                                     divides the bounds by gain before it stores them
 ///   representable(bounds, gain)       whether codes can be computed from the bounds
 ///   largest(bounds)                   the largest magnitude that a code decodes to
 ///   Encoder<V>(bounds, fitted, gain)  a function that turns a V of gain times coefficients into
 ///                                     rounded codes, still a V; `fitted` is what fit() returned
 ///   Decoder<V>(bounds, factor)        a function that turns a V of codes into factor times
 ///                                     coefficients
-/// and, optionally,
+/// If the first and the last code decode to the same value, all codes of the patch are stored as
+/// zero. Optional members:
 ///   lost(bounds, gain)                how far apart gain times coefficients may be that share one
 ///                                     code only because they are too small to compute with
 ///   fitting                           see Fitting
