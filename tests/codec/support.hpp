@@ -29,7 +29,7 @@ inline const Mix kWideMix{{8, 0.05}, {3, 0.25}, {2, 0.2}, {0, 0.5}};
 /// Mixes that together have all widths of a policy's quantizer, and some with a single width.
 template <class Policy>
 std::vector<Mix> mixes_of_every_width() {
-  if (Policy::template Quantizer<0>::name == MinMax<0>::name) {
+  if (detail::has_width<Policy::template Quantizer, Policy::patch * Policy::patch>(8)) {
     return {{{8, 0.2}, {6, 0.2}, {4, 0.2}, {3, 0.1}, {2, 0.1}, {1, 0.1}, {0, 0.1}},
             {{2, 0.5}, {0, 0.5}},
             {{0, 1.0}}};
@@ -49,7 +49,7 @@ enum class Layout { dense, padded, spread, transposed, aligned };
 inline constexpr Layout kLayouts[] = {Layout::dense, Layout::padded, Layout::spread,
                                       Layout::transposed};
 
-/// A matrix, and memory around it that must stay untouched.
+/// A matrix, and memory around it that must stay untouched. Elements start as 77; see fill().
 template <class T>
 class Matrix {
  public:
