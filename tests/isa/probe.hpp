@@ -3,7 +3,6 @@
 
 #include <deltadct/config.hpp>
 
-namespace deltadct {
-inline namespace DELTADCT_ABI {
+namespace deltadct { inline namespace DELTADCT_ABI {
 const char* probe();
-}
+}}
