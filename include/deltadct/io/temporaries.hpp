@@ -22,7 +22,7 @@ class TemporaryPath {
   TemporaryPath() = default;
   explicit TemporaryPath(const std::string& path) : path_(new char[path.size() + 1]) {
     std::memcpy(path_.get(), path.c_str(), path.size() + 1);
-    for (Slot& slot : slots_) {
+    for (Slot& slot : slots) {
       const char* free = nullptr;
       if (!slot.compare_exchange_strong(free, path_.get())) continue;
       slot_ = &slot;
@@ -41,7 +41,7 @@ class TemporaryPath {
   /// Removes the files of all such objects. It makes only calls that are safe in a signal handler
   /// after which no destructor runs.
   static void remove_all() noexcept {
-    for (const Slot& slot : slots_) {
+    for (const Slot& slot : slots) {
       if (const char* path = slot.load()) ::unlink(path);
     }
   }
@@ -55,7 +55,7 @@ class TemporaryPath {
     std::swap(slot_, other.slot_);
   }
 
-  static inline std::array<Slot, 64> slots_{};
+  static inline std::array<Slot, 64> slots{};
 
   std::unique_ptr<char[]> path_;
   Slot* slot_ = nullptr;
