@@ -155,7 +155,8 @@ class AtomicFile {
     mark_as_written();
     if (mode_ != 0 && ::fchmod(descriptor_.get(), mode_) != 0) fail("chmod");
     if (temporary_.empty()) give_name();
-    if (descriptor_.close() != 0 && errno != EINTR) fail("close");
+    // Once the output has its name, nothing is a failure.
+    if (descriptor_.close() != 0 && errno != EINTR && !temporary_.empty()) fail("close");
     if (!temporary_.empty()) publish();
     temporary_.clear();
     noted_ = {};

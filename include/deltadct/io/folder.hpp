@@ -358,8 +358,7 @@ class StageRemover {
   /// is otherwise empty, so the plan is moved aside first.
   void operator()() const noexcept {
     if (AtomicFolder::Held::count == 0) return;  // the stage may be that of another process
-    if (::renameat2(AT_FDCWD, plan_.c_str(), AT_FDCWD, aside_.c_str(), RENAME_NOREPLACE) != 0)
-      return;
+    if (!detail::rename_new(AT_FDCWD, plan_, aside_)) return;
     if (::rmdir(stage_.c_str()) == 0) {
       ::unlink(aside_.c_str());
     } else {
