@@ -19,9 +19,9 @@ inline constexpr const char* kConvertGguf =
     "a GGUF file, as llama.cpp reads: give the safetensors model that it was made from";
 
 /// Says what a file with these first bytes is and what to do about it; nullptr if it may be a
-/// safetensors file or something unknown. A safetensors file is never mistaken for another: its
-/// ninth byte is the '{' of its header, or a blank before it. Of the other formats, only a web page
-/// may have a blank there, and a length that begins like a web page's text is beyond any file's.
+/// safetensors file or something unknown. A safetensors file is never mistaken for another. Its
+/// ninth byte is the '{' of its header, or a blank before it. Binary formats are not recognised if
+/// that byte is a blank. Texts are: as the length of a header they would exceed every file.
 inline const char* foreign_format(std::string_view first) noexcept {
   struct Known {
     std::string_view begins;
